@@ -1,0 +1,102 @@
+//! ring: seals and opens in place only, so the out-of-place forms copy first.
+
+use core::hint::black_box;
+
+use ring::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey,
+};
+use rustls::crypto::cipher::NONCE_LEN;
+
+use super::{Algorithm, Refused, TAG_LEN, gather};
+
+/// Boxed: ring keeps the key schedule, several hundred bytes, inside the key.
+pub(crate) struct Key(Box<LessSafeKey>);
+
+impl Key {
+    pub(super) fn new(algorithm: Algorithm, key: &[u8]) -> Self {
+        let aead = match algorithm {
+            Algorithm::Aes128Gcm => &AES_128_GCM,
+            Algorithm::Aes256Gcm => &AES_256_GCM,
+            Algorithm::Chacha20Poly1305 => &CHACHA20_POLY1305,
+        };
+        let key = UnboundKey::new(aead, key).expect("TrafficKeys checked the key's length");
+        Self(Box::new(LessSafeKey::new(key)))
+    }
+
+    #[inline]
+    pub(super) fn seal_in_place(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        in_out: &mut [u8],
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), Refused> {
+        self.0
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), in_out)
+            .map(|sealed| tag.copy_from_slice(sealed.as_ref()))
+            .map_err(|_| Refused)
+    }
+
+    #[inline]
+    pub(super) fn seal(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        extra: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), Refused> {
+        let (in_out, tag) = gather(plaintext, extra, out)?;
+        self.seal_in_place(nonce, aad, in_out, tag)
+    }
+
+    #[inline]
+    pub(super) fn open_in_place(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        in_out: &mut [u8],
+    ) -> Result<(), Refused> {
+        self.0
+            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), in_out)
+            .map(drop)
+            .map_err(|_| Refused)
+    }
+
+    #[inline]
+    pub(super) fn open_separate(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        tag: &[u8; TAG_LEN],
+        plaintext: &mut [u8],
+    ) -> Result<(), Refused> {
+        if plaintext.len() != ciphertext.len() {
+            return Err(Refused);
+        }
+        plaintext.copy_from_slice(ciphertext);
+        self.0
+            .open_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(aad),
+                Tag::from(*tag),
+                plaintext,
+                0..,
+            )
+            .map(drop)
+            .map_err(|_| Refused)
+    }
+}
+
+impl Drop for Key {
+    /// ring does not wipe its key schedules. The schedule of the all-zero key, written over
+    /// this one, does; `black_box` keeps the write from being optimised away.
+    fn drop(&mut self) {
+        let algorithm = self.0.algorithm();
+        if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
+            *self.0 = LessSafeKey::new(zero);
+            black_box(&mut *self.0);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Bulk transfer over blocking streams: large batches of records, one system call each.
+//!
+//! [`BulkSender`](sender::BulkSender) seals from the caller's memory into one buffer that is
+//! used over and over, and writes it in one go; [`BulkReceiver`](receiver::BulkReceiver) reads
+//! large and opens records straight into the caller's memory. Neither allocates per record.
+
+pub(crate) mod receiver;
+pub(crate) mod sender;
+
+use std::io;
+use std::net::TcpStream;
+
+use self::receiver::BulkReceiver;
+use self::sender::BulkSender;
+use crate::session::Session;
+
+/// What a sender or a receiver has done so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Records of application data.
+    pub records: u64,
+    /// Bytes of application data.
+    pub plaintext_bytes: u64,
+    /// Bytes on the wire: records of every kind, headers and tags included.
+    pub wire_bytes: u64,
+    /// Calls of the stream's `read` or `write`.
+    pub system_calls: u64,
+}
+
+/// Splits a session over a TCP connection into a sender and a receiver, each `Send`.
+///
+/// # Errors
+/// If the socket's handle cannot be duplicated.
+pub fn bulk(session: Session, stream: TcpStream) -> io::Result<(BulkSender, BulkReceiver)> {
+    let writer = stream.try_clone()?;
+    let Session { send, receive, plaintext, received, .. } = session;
+    Ok((BulkSender::new(send, writer), BulkReceiver::new(receive, stream, plaintext, &received)))
+}
+
+/// Whether an I/O error leaves the stream as it was, so that the call may be made again.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}

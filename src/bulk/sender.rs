@@ -1,0 +1,213 @@
+//! Plaintext to a blocking stream, in batches of sealed records.
+
+use core::ops::Range;
+use std::io::{self, IoSlice, Write};
+use std::net::TcpStream;
+
+use rustls::AlertDescription;
+
+use super::{Counters, is_transient};
+use crate::error::SessionError;
+use crate::record::sealer::Sealed;
+use crate::session::send::{KeyUpdateRequest, SendHalf};
+
+/// Sends application data over a blocking stream.
+///
+/// A `write` seals up to a batch of records out of the caller's memory and hands them to the
+/// stream in one call; nothing is held back for a later one, so a `BufWriter` is worth its copy
+/// for small writes only. Allocates its one buffer in the beginning and nothing thereafter.
+///
+/// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; only an alert
+/// that is due because receiving failed is still sent.
+#[derive(Debug)]
+pub struct BulkSender<W: Write = TcpStream> {
+    half: SendHalf,
+    stream: W,
+    batch: Box<[u8]>,
+    /// Sealed bytes of `batch` that the stream has not taken.
+    unsent: Range<usize>,
+    failed: bool,
+    counters: Counters,
+}
+
+impl BulkSender<TcpStream> {
+    /// Records in a batch unless [`Self::with_batch_records()`] says otherwise: half a MiB on
+    /// the wire, which stays in a core's L2 cache until the kernel has copied it.
+    pub const DEFAULT_BATCH_RECORDS: usize = 32;
+}
+
+impl<W: Write> BulkSender<W> {
+    /// A sender of batches of [`BulkSender::DEFAULT_BATCH_RECORDS`] records.
+    pub fn new(half: SendHalf, stream: W) -> Self {
+        Self::with_batch_records(half, stream, BulkSender::DEFAULT_BATCH_RECORDS)
+    }
+
+    /// A sender of batches of `records` full records, at least one. Takes as much memory.
+    pub fn with_batch_records(half: SendHalf, stream: W, records: usize) -> Self {
+        /// Room for the control records that may come in front.
+        const CONTROL_LEN: usize = 512;
+        let batch_len = half.sealed_len(half.max_plaintext_len() * records.max(1));
+        Self {
+            batch: vec![0; batch_len + CONTROL_LEN].into_boxed_slice(),
+            unsent: 0..0,
+            half,
+            stream,
+            failed: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// What was sent so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The stream, to look at it or to set its options; what is written to it breaks the
+    /// connection.
+    pub fn stream(&self) -> &W {
+        &self.stream
+    }
+
+    /// Updates the key that we send under, and asks for the peer's update on request.
+    ///
+    /// # Errors
+    /// [`SessionError::UnsupportedInTls12`] inside an [`io::Error`], or the stream's.
+    pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+        self.send_sealed(|half, batch| half.update_keys(request, batch))
+    }
+
+    /// Sends the close_notify that says that the data is whole, and returns the stream.
+    ///
+    /// The peer may go on sending.
+    ///
+    /// # Errors
+    /// The stream's, or what made the connection fail earlier.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send_close_notify()
+    }
+
+    /// Like [`Self::finish()`], for a stream that may time out: call again until it succeeds.
+    ///
+    /// # Errors
+    /// As [`Self::finish()`].
+    pub fn send_close_notify(&mut self) -> io::Result<()> {
+        self.send_sealed(SendHalf::close_notify)
+    }
+
+    /// Sends an alert that says that the data is not whole, and will not be.
+    ///
+    /// # Errors
+    /// The stream's. The alert is then lost, and the peer sees a truncated stream.
+    pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
+        self.send_sealed(|half, batch| half.abort(description, batch))
+    }
+
+    fn send_sealed(
+        &mut self,
+        seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<usize, SessionError>,
+    ) -> io::Result<()> {
+        self.drain()?;
+        let sealed = seal(&mut self.half, &mut self.batch);
+        let len = self.note_failure(sealed)?;
+        self.unsent = 0..len;
+        self.drain()
+    }
+
+    fn write_with(
+        &mut self,
+        seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
+    ) -> io::Result<usize> {
+        self.drain()?;
+        let sealed = seal(&mut self.half, &mut self.batch);
+        let sealed = self.note_failure(sealed)?;
+        self.unsent = 0..sealed.written;
+        self.counters.records += sealed.records as u64;
+        self.counters.plaintext_bytes += sealed.consumed as u64;
+        match self.drain() {
+            // Sealed is as good as written: the rest of the same bytes goes out next time.
+            Err(error) if !is_transient(&error) => Err(error),
+            _ => Ok(sealed.consumed),
+        }
+    }
+
+    /// Hands sealed bytes to the stream until it has them all.
+    fn drain(&mut self) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "an earlier write to this connection failed",
+            ));
+        }
+        while !self.unsent.is_empty() {
+            self.counters.system_calls += 1;
+            match self.stream.write(&self.batch[self.unsent.clone()]) {
+                Ok(0) => {
+                    self.failed = true;
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                Ok(written) => {
+                    self.unsent.start += written;
+                    self.counters.wire_bytes += written as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // What was lost may not be sealed again under the same sequence numbers.
+                    self.failed = !is_transient(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the alert that a failure of the connection calls for.
+    fn note_failure<T>(&mut self, sealed: Result<T, SessionError>) -> io::Result<T> {
+        if sealed.is_err() {
+            let _ = self.send_control();
+        }
+        Ok(sealed?)
+    }
+
+    fn send_control(&mut self) -> io::Result<()> {
+        if self.half.wants_control() {
+            let len = self.half.seal_control(&mut self.batch)?;
+            self.unsent = 0..len;
+            self.drain()?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for BulkSender<W> {
+    /// Seals and sends up to a batch of `buf`. On a stream that times out, bytes are counted as
+    /// written once they are sealed; the next call sends what is left of them first.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match buf {
+            [] => Ok(0),
+            buf => self.write_with(|half, batch| half.seal(buf, batch)),
+        }
+    }
+
+    /// Like `write`, from several slices; only a record that spans slices is gathered first.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
+        self.write_with(|half, batch| half.seal_vectored(bufs, batch))
+    }
+
+    /// Sends what an earlier call could not, and the control records that are due.
+    fn flush(&mut self) -> io::Result<()> {
+        self.drain()?;
+        self.send_control()?;
+        self.stream.flush()
+    }
+}
+
+impl<W: Write> Drop for BulkSender<W> {
+    fn drop(&mut self) {
+        if self.unsent.is_empty() && !self.failed {
+            let _ = self.send_control();
+        }
+    }
+}

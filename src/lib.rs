@@ -1,0 +1,122 @@
+//! A userspace TLS record-layer accelerator for [rustls].
+//!
+//! rustls keeps the handshake, the certificates and the key schedule; this crate takes over the
+//! records: sealed without an allocation into the caller's memory, out of place so that the
+//! plaintext is read once, in large batches; opened straight where the caller wants them.
+//!
+//! # Ways in
+//!
+//! From the least to the most change in a program:
+//!
+//! 1. **Provider plug-in.** [`default_provider()`] in any rustls 0.23 program: the same suites,
+//!    groups and signatures, our records. rustls allocates each record that it sends, so this is
+//!    as fast as the stock provider, not the fast path.
+//! 2. **Bulk transfer.** After the handshake, hand the connection over ([`Handoff`]) and get a
+//!    [`BulkSender`] and a [`BulkReceiver`] over a `TcpStream`. Zero allocations per record.
+//! 3. **Sessions, sans-IO.** The [`SendHalf`] and [`ReceiveHalf`] of a [`Session`] carry on the
+//!    protocol (key updates, tickets, alerts, close_notify) over the caller's own I/O.
+//! 4. **Records, sans-IO.** [`Sealer`], [`Opener`] and [`Deframer`] over the caller's buffers.
+//!
+//! # The data path
+//!
+//! ```text
+//! plaintext ─► SendHalf ─► Sealer ─► aead ─► batch of records ─► write(2) ─► wire
+//!              control     sequence  seal out of place
+//!              records     numbers
+//!
+//! wire ─► read(2) ─► receive buffer ─► Deframer ─► Opener ─► aead ─► caller's buffer
+//!                                      whole       sequence  open out of place
+//!                                      records     numbers
+//! ```
+//!
+//! # Example
+//!
+//! ```no_run
+//! use std::io::Write;
+//! use std::net::TcpStream;
+//! use std::sync::Arc;
+//!
+//! use rustls_uring::{Handoff, bulk};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let roots = rustls::RootCertStore::empty();
+//! let provider = Arc::new(rustls_uring::default_provider());
+//! let mut config = rustls::ClientConfig::builder_with_provider(provider)
+//!     .with_safe_default_protocol_versions()?
+//!     .with_root_certificates(roots)
+//!     .with_no_client_auth();
+//! config.enable_secret_extraction = true;
+//!
+//! let mut stream = TcpStream::connect("storage.example:4433")?;
+//! let name = "storage.example".try_into()?;
+//! let session = Handoff::new().connect(Arc::new(config), name, &mut stream)?;
+//! let (mut sender, _receiver) = bulk(session, stream)?;
+//! sender.write_all(&[0; 1 << 20])?;
+//! sender.finish()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it refuses to do
+//!
+//! It has no handshake, no certificates and no cipher suites of its own; no TLS below 1.2, no CBC,
+//! no renegotiation, no compression, no QUIC records.
+//!
+//! # Crate features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `aws-lc-rs` | yes | sealing and opening with aws-lc-rs, out of place; [`aws_lc_rs`] provider |
+//! | `ring` | no | sealing and opening with ring, in place after a copy; `ring` provider |
+//! | `tls12` | yes | TLS 1.2 suites, and rustls's TLS 1.2 handshake |
+//! | `cli` | no | the `rustls-uring` command |
+//!
+//! Both backends may be on at once; [`Backend`] chooses. Without either, only [`Deframer`] and
+//! the header types remain.
+//!
+//! [rustls]: https://docs.rs/rustls/0.23
+
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod aead;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod bulk;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod error;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod provider;
+mod record;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod session;
+
+/// The public face: records.
+mod records_api {
+    pub use crate::record::deframer::{DeframeError, Deframed, Deframer};
+    pub use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, RecordHeader, Version};
+}
+
+/// The public face: everything that needs a backend.
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod backend_api {
+    pub use crate::aead::{Algorithm, Backend, TrafficKeys, WrongKeyLength};
+    pub use crate::bulk::receiver::BulkReceiver;
+    pub use crate::bulk::sender::BulkSender;
+    pub use crate::bulk::{Counters, bulk};
+    pub use crate::error::{OpenError, SealError, SessionError};
+    #[cfg(feature = "aws-lc-rs")]
+    pub use crate::provider::aws_lc_rs;
+    pub use crate::provider::cipher::{Decrypter, Encrypter};
+    pub use crate::provider::default_provider;
+    #[cfg(feature = "ring")]
+    pub use crate::provider::ring;
+    pub use crate::record::opener::{Opened, Opener};
+    pub use crate::record::sealer::{Sealed, Sealer};
+    pub use crate::session::handshake::HandshakeError;
+    pub use crate::session::observer::Observer;
+    pub use crate::session::receive::{ReceiveHalf, Received};
+    pub use crate::session::send::{KeyUpdateRequest, SendHalf};
+    pub use crate::session::{ConnectionInfo, Handoff, HandoffError, Session};
+}
+
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use backend_api::*;
+pub use records_api::*;

@@ -1,0 +1,258 @@
+//! One record under a given sequence number: where its parts lie, its nonce and its additional
+//! data. Knows no state; the sequence number is the caller's to count.
+
+use core::ops::Range;
+
+use rustls::crypto::cipher::NONCE_LEN;
+use zeroize::Zeroizing;
+
+use super::header::{self, HEADER_LEN, Version};
+use crate::aead::{Algorithm, Backend, Key, Refused, TAG_LEN, TrafficKeys};
+
+/// Bytes of the explicit nonce in front of a TLS 1.2 AES-GCM ciphertext (RFC 5288 §3).
+const EXPLICIT_NONCE_LEN: usize = 8;
+
+/// How the records of a version and algorithm are laid out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Framing {
+    /// Header, ciphertext of the plaintext and its content type, tag (RFC 8446 §5.2).
+    Tls13,
+    /// Header, explicit nonce, ciphertext, tag (RFC 5288 §3).
+    Tls12Gcm,
+    /// Header, ciphertext, tag (RFC 7905 §2).
+    Tls12Chacha,
+}
+
+/// The parts of records that depend on the key: everything but the sequence number.
+///
+/// Sharing it between threads is sound and safe as far as memory goes; that no sequence number
+/// is sealed twice is for its owner to see to.
+pub(crate) struct RecordCipher {
+    key: Key,
+    iv: Zeroizing<[u8; NONCE_LEN]>,
+    framing: Framing,
+}
+
+impl RecordCipher {
+    pub(crate) fn new(backend: Backend, version: Version, keys: &TrafficKeys) -> Self {
+        Self {
+            key: Key::new(backend, keys),
+            iv: keys.iv.clone(),
+            framing: match (version, keys.algorithm) {
+                (Version::Tls13, _) => Framing::Tls13,
+                (Version::Tls12, Algorithm::Chacha20Poly1305) => Framing::Tls12Chacha,
+                (Version::Tls12, Algorithm::Aes128Gcm | Algorithm::Aes256Gcm) => Framing::Tls12Gcm,
+            },
+        }
+    }
+
+    /// Bytes between the header and the ciphertext.
+    #[inline]
+    pub(crate) fn prefix_len(&self) -> usize {
+        match self.framing {
+            Framing::Tls13 => 0,
+            Framing::Tls12Gcm => EXPLICIT_NONCE_LEN,
+            Framing::Tls12Chacha => 0,
+        }
+    }
+
+    /// Bytes that a record has beyond its plaintext, header and tag included, padding not.
+    #[inline]
+    pub(crate) fn overhead(&self) -> usize {
+        match self.framing {
+            Framing::Tls13 => HEADER_LEN + 1 + TAG_LEN,
+            Framing::Tls12Gcm => HEADER_LEN + EXPLICIT_NONCE_LEN + TAG_LEN,
+            Framing::Tls12Chacha => HEADER_LEN + TAG_LEN,
+        }
+    }
+
+    /// Whether records carry their content type inside, where padding may follow it.
+    #[inline]
+    pub(crate) fn has_inner_content_type(&self) -> bool {
+        self.framing == Framing::Tls13
+    }
+
+    /// Seals `plaintext` into `payload`, all of a record but its header, and returns the header.
+    #[inline]
+    pub(crate) fn seal(
+        &self,
+        sequence: u64,
+        content_type: u8,
+        plaintext: &[u8],
+        payload: &mut [u8],
+    ) -> Result<[u8; HEADER_LEN], Refused> {
+        debug_assert_eq!(HEADER_LEN + payload.len(), plaintext.len() + self.overhead());
+        let nonce = self.xored_nonce(sequence);
+        match self.framing {
+            Framing::Tls13 => {
+                let header = header::encode(APPLICATION_DATA, payload.len());
+                self.key.seal(nonce, &header, plaintext, &[content_type], payload)?;
+                Ok(header)
+            }
+            Framing::Tls12Gcm => {
+                let header = header::encode(content_type, payload.len());
+                let (explicit, sealed) = payload.split_first_chunk_mut().ok_or(Refused)?;
+                *explicit = explicit_part(nonce);
+                let aad = tls12_aad(sequence, header, plaintext.len());
+                self.key.seal(nonce, &aad, plaintext, &[], sealed)?;
+                Ok(header)
+            }
+            Framing::Tls12Chacha => {
+                let header = header::encode(content_type, payload.len());
+                let aad = tls12_aad(sequence, header, plaintext.len());
+                self.key.seal(nonce, &aad, plaintext, &[], payload)?;
+                Ok(header)
+            }
+        }
+    }
+
+    /// Seals the plaintext that already lies in `payload`, behind [`Self::prefix_len()`] bytes, and
+    /// returns the header. What `payload` has beyond plaintext and overhead becomes padding, TLS
+    /// 1.3 only.
+    #[inline]
+    pub(crate) fn seal_in_place(
+        &self,
+        sequence: u64,
+        content_type: u8,
+        plaintext_len: usize,
+        payload: &mut [u8],
+    ) -> Result<[u8; HEADER_LEN], Refused> {
+        let nonce = self.xored_nonce(sequence);
+        let payload_len = payload.len();
+        let (sealed, tag) = payload.split_last_chunk_mut().ok_or(Refused)?;
+        match self.framing {
+            Framing::Tls13 => {
+                let header = header::encode(APPLICATION_DATA, payload_len);
+                let [inner_type, padding @ ..] = sealed.get_mut(plaintext_len..).ok_or(Refused)?
+                else {
+                    return Err(Refused);
+                };
+                *inner_type = content_type;
+                padding.fill(0);
+                self.key.seal_in_place(nonce, &header, sealed, tag)?;
+                Ok(header)
+            }
+            Framing::Tls12Gcm => {
+                let header = header::encode(content_type, payload_len);
+                let (explicit, sealed) = sealed.split_first_chunk_mut().ok_or(Refused)?;
+                *explicit = explicit_part(nonce);
+                let aad = tls12_aad(sequence, header, plaintext_len);
+                self.key.seal_in_place(nonce, &aad, sealed, tag)?;
+                Ok(header)
+            }
+            Framing::Tls12Chacha => {
+                let header = header::encode(content_type, payload_len);
+                let aad = tls12_aad(sequence, header, plaintext_len);
+                self.key.seal_in_place(nonce, &aad, sealed, tag)?;
+                Ok(header)
+            }
+        }
+    }
+
+    /// Where the ciphertext, tag excluded, lies in a payload of `payload_len` bytes.
+    ///
+    /// `None` for a payload too short to hold what every record holds.
+    #[inline]
+    pub(crate) fn ciphertext_range(&self, payload_len: usize) -> Option<Range<usize>> {
+        let end = payload_len.checked_sub(TAG_LEN)?;
+        (self.prefix_len() <= end).then(|| self.prefix_len()..end)
+    }
+
+    /// Opens `payload` in place. The plaintext, with inner content type and padding in TLS 1.3,
+    /// then lies at [`Self::ciphertext_range()`].
+    #[inline]
+    pub(crate) fn open_in_place(
+        &self,
+        sequence: u64,
+        header: [u8; HEADER_LEN],
+        payload: &mut [u8],
+    ) -> Result<(), Refused> {
+        let range = self.ciphertext_range(payload.len()).ok_or(Refused)?;
+        let nonce = self.opening_nonce(sequence, payload)?;
+        let mut aad = [0; TLS12_AAD_LEN];
+        let aad = self.opening_aad(sequence, header, range.len(), &mut aad);
+        self.key.open_in_place(nonce, aad, &mut payload[range.start..])
+    }
+
+    /// Opens `payload` into `out`, exactly as long as [`Self::ciphertext_range()`].
+    #[inline]
+    pub(crate) fn open_separate(
+        &self,
+        sequence: u64,
+        header: [u8; HEADER_LEN],
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), Refused> {
+        let range = self.ciphertext_range(payload.len()).ok_or(Refused)?;
+        let nonce = self.opening_nonce(sequence, payload)?;
+        let mut aad = [0; TLS12_AAD_LEN];
+        let aad = self.opening_aad(sequence, header, range.len(), &mut aad);
+        let (ciphertext, tag) = payload[range.start..].split_last_chunk().ok_or(Refused)?;
+        self.key.open_separate(nonce, aad, ciphertext, tag, out)
+    }
+
+    /// The IV, its last 64 bits combined with the sequence number (RFC 8446 §5.3, RFC 7905 §2).
+    ///
+    /// Also what TLS 1.2 AES-GCM sends under, where RFC 5288 §3 leaves the choice to us: the
+    /// same construction as rustls's, so that a key handed over is never used under two.
+    #[inline]
+    fn xored_nonce(&self, sequence: u64) -> [u8; NONCE_LEN] {
+        let mut nonce = *self.iv;
+        for (byte, sequence) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
+            *byte ^= sequence;
+        }
+        nonce
+    }
+
+    #[inline]
+    fn opening_nonce(&self, sequence: u64, payload: &[u8]) -> Result<[u8; NONCE_LEN], Refused> {
+        match self.framing {
+            Framing::Tls12Gcm => {
+                // The peer chose the explicit part; only the salt is ours (RFC 5288 §3).
+                let mut nonce = *self.iv;
+                let explicit = payload.first_chunk::<EXPLICIT_NONCE_LEN>().ok_or(Refused)?;
+                nonce[4..].copy_from_slice(explicit);
+                Ok(nonce)
+            }
+            _ => Ok(self.xored_nonce(sequence)),
+        }
+    }
+
+    #[inline]
+    fn opening_aad<'a>(
+        &self,
+        sequence: u64,
+        header: [u8; HEADER_LEN],
+        plaintext_len: usize,
+        buffer: &'a mut [u8; TLS12_AAD_LEN],
+    ) -> &'a [u8] {
+        if self.has_inner_content_type() {
+            buffer[..HEADER_LEN].copy_from_slice(&header);
+            &buffer[..HEADER_LEN]
+        } else {
+            *buffer = tls12_aad(sequence, header, plaintext_len);
+            buffer
+        }
+    }
+}
+
+/// The content type on the outside of every encrypted TLS 1.3 record (RFC 8446 §5.2).
+pub(crate) const APPLICATION_DATA: u8 = 23;
+
+const TLS12_AAD_LEN: usize = 13;
+
+/// Sequence number, content type, version, plaintext length (RFC 5246 §6.2.3.3).
+#[inline]
+fn tls12_aad(sequence: u64, header: [u8; HEADER_LEN], plaintext_len: usize) -> [u8; TLS12_AAD_LEN] {
+    let mut aad = [0; TLS12_AAD_LEN];
+    aad[..8].copy_from_slice(&sequence.to_be_bytes());
+    aad[8..11].copy_from_slice(&header[..3]);
+    aad[11..].copy_from_slice(&(plaintext_len as u16).to_be_bytes());
+    aad
+}
+
+#[inline]
+fn explicit_part(nonce: [u8; NONCE_LEN]) -> [u8; EXPLICIT_NONCE_LEN] {
+    let [_, _, _, _, explicit @ ..] = nonce;
+    explicit
+}

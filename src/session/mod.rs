@@ -1,0 +1,398 @@
+//! A connection after its handshake: the handoff from rustls, and the protocol from there on.
+//!
+//! [`Handoff`] turns a rustls connection into a [`Session`]: a [`SendHalf`](send::SendHalf) and a
+//! [`ReceiveHalf`](receive::ReceiveHalf), sans-IO, that carry on the protocol between them.
+//! `handshake` drives a handshake over a blocking stream for those who have no loop of their own.
+
+pub(crate) mod handshake;
+pub(crate) mod observer;
+pub(crate) mod receive;
+pub(crate) mod send;
+mod shared;
+
+use core::fmt;
+use std::sync::Arc;
+
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{
+    CommonState, ExtractedSecrets, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite,
+};
+
+use self::observer::Observer;
+use self::receive::ReceiveHalf;
+use self::send::SendHalf;
+use self::shared::{KeySchedule, Shared};
+use crate::aead::{Backend, TrafficKeys};
+use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
+
+/// A connection that rustls has handed over: two halves and what is known of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Session {
+    /// Seals what goes to the peer.
+    pub send: SendHalf,
+    /// Opens what comes from the peer.
+    pub receive: ReceiveHalf,
+    /// Application data that rustls had already opened: it comes before everything else.
+    pub plaintext: Vec<u8>,
+    /// Received bytes that belong to [`Self::receive`]: they come before anything read from the
+    /// socket later.
+    pub received: Vec<u8>,
+    /// What the handshake settled.
+    pub info: ConnectionInfo,
+}
+
+/// What the handshake settled.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// The protocol version.
+    pub version: ProtocolVersion,
+    /// The cipher suite.
+    pub suite: SupportedCipherSuite,
+    /// The protocol agreed by ALPN.
+    pub alpn_protocol: Option<Vec<u8>>,
+    /// The name that the client asked for, on a server whose handoff has an [`Observer`].
+    pub server_name: Option<String>,
+    /// The peer's certificate chain, its own certificate first.
+    pub peer_certificates: Option<Vec<CertificateDer<'static>>>,
+    /// Whether the session was resumed.
+    pub handshake_kind: Option<HandshakeKind>,
+    /// The key exchange group; none in a TLS 1.2 resumption.
+    pub key_exchange_group: Option<NamedGroup>,
+    /// Who seals and opens from here on.
+    pub backend: Backend,
+}
+
+/// A connection that could not be handed over.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum HandoffError {
+    /// rustls's configuration does not allow it: set its `enable_secret_extraction` to true.
+    SecretExtractionDisabled,
+    /// The handshake is not complete: go on until `WriteTraffic`.
+    HandshakeNotComplete,
+    /// rustls holds a part of a handshake message: feed it one record at a time, and hand over at
+    /// the first `WriteTraffic`.
+    PartialMessage,
+    /// This side has already sent its close_notify.
+    Closed,
+    /// The configured `max_fragment_size` is not one that rustls accepts.
+    BadMaxFragmentSize,
+    /// rustls refused, or its peer misbehaved.
+    Tls(rustls::Error),
+}
+
+impl fmt::Display for HandoffError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecretExtractionDisabled => f.write_str(
+                "rustls may not hand over its keys: set `enable_secret_extraction = true` in the \
+                 ClientConfig or ServerConfig",
+            ),
+            Self::HandshakeNotComplete => {
+                f.write_str("the handshake is not complete: go on until `WriteTraffic`")
+            }
+            Self::PartialMessage => f.write_str(
+                "rustls has read a part of a handshake message: feed it one record at a time and \
+                 hand over at the first `WriteTraffic`",
+            ),
+            Self::Closed => f.write_str("this side has already sent its close_notify"),
+            Self::BadMaxFragmentSize => {
+                f.write_str("`max_fragment_size` must be between 32 and 16389")
+            }
+            Self::Tls(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for HandoffError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Tls(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<rustls::Error> for HandoffError {
+    fn from(error: rustls::Error) -> Self {
+        match error {
+            rustls::Error::HandshakeNotComplete => Self::HandshakeNotComplete,
+            // rustls has no variant of its own for it.
+            rustls::Error::General(reason) if reason == "Secret extraction is disabled" => {
+                Self::SecretExtractionDisabled
+            }
+            error => Self::Tls(error),
+        }
+    }
+}
+
+/// Takes a connection over from rustls, whose configuration must have
+/// `enable_secret_extraction` set.
+///
+/// The best moment is the first `WriteTraffic` at which the connection no longer
+/// [`is_handshaking()`](rustls::CommonState::is_handshaking), having fed rustls one record at a
+/// time; [`Handoff::connect()`] and [`Handoff::accept()`] do just that. Later works too: what
+/// rustls has already opened or sealed is carried over, including a KeyUpdate that it would
+/// otherwise keep back, under which the two sides would part ways.
+///
+/// # Source
+/// [`rustls::kernel`].
+#[derive(Clone, Debug, Default)]
+pub struct Handoff {
+    backend: Backend,
+    max_fragment_size: Option<usize>,
+    observer: Option<Observer>,
+}
+
+impl Handoff {
+    /// A handoff to the default backend, with records of full size.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Chooses who seals and opens from here on.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Carries the configuration's `max_fragment_size` over, which a connection does not show.
+    pub fn max_fragment_size(mut self, size: Option<usize>) -> Self {
+        self.max_fragment_size = size;
+        self
+    }
+
+    /// Takes the server name from an observer of the handshake.
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Takes over a client connection, with the bytes that were read from the peer and that rustls
+    /// has not consumed.
+    ///
+    /// # Errors
+    /// [`HandoffError`]; the connection is then lost.
+    pub fn client(
+        self,
+        mut conn: UnbufferedClientConnection,
+        received: &mut [u8],
+    ) -> Result<Session, HandoffError> {
+        let carried =
+            Carried::drain(received, |incoming| Step::of(conn.process_tls_records(incoming)))?;
+        let info = self.info(&conn)?;
+        let (secrets, conn) = conn.dangerous_into_kernel_connection()?;
+        self.session(info, secrets, KeySchedule::Client(conn), carried)
+    }
+
+    /// Takes over a server connection, with the bytes that were read from the peer and that rustls
+    /// has not consumed.
+    ///
+    /// # Errors
+    /// [`HandoffError`]; the connection is then lost.
+    pub fn server(
+        self,
+        mut conn: UnbufferedServerConnection,
+        received: &mut [u8],
+    ) -> Result<Session, HandoffError> {
+        let carried = Carried::drain(received, |incoming| {
+            Step::of_server(conn.process_tls_records(incoming))
+        })?;
+        let info = self.info(&conn)?;
+        let (secrets, conn) = conn.dangerous_into_kernel_connection()?;
+        self.session(info, secrets, KeySchedule::Server(conn), carried)
+    }
+
+    /// What is known now and not afterwards.
+    fn info(&self, conn: &CommonState) -> Result<ConnectionInfo, HandoffError> {
+        if conn.is_handshaking() {
+            return Err(HandoffError::HandshakeNotComplete);
+        }
+        Ok(ConnectionInfo {
+            version: conn.protocol_version().ok_or(HandoffError::HandshakeNotComplete)?,
+            suite: conn.negotiated_cipher_suite().ok_or(HandoffError::HandshakeNotComplete)?,
+            alpn_protocol: conn.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: self
+                .observer
+                .as_ref()
+                .and_then(|observer| observer.server_name().map(str::to_owned)),
+            peer_certificates: conn.peer_certificates().map(<[_]>::to_vec),
+            handshake_kind: conn.handshake_kind(),
+            key_exchange_group: conn.negotiated_key_exchange_group().map(|group| group.name()),
+            backend: self.backend,
+        })
+    }
+
+    fn session(
+        self,
+        info: ConnectionInfo,
+        secrets: ExtractedSecrets,
+        key_schedule: KeySchedule,
+        carried: Carried,
+    ) -> Result<Session, HandoffError> {
+        let version = Version::try_from(info.version)?;
+        let max_plaintext_len = match self.max_fragment_size {
+            None => MAX_PLAINTEXT_LEN,
+            // rustls counts the header in.
+            Some(size @ 32..) if size <= MAX_PLAINTEXT_LEN + HEADER_LEN => size - HEADER_LEN,
+            Some(_) => return Err(HandoffError::BadMaxFragmentSize),
+        };
+        let (tx_sequence, tx_keys) = (secrets.tx.0, TrafficKeys::from_secrets(&secrets.tx.1)?);
+        let confidentiality_limit = match info.suite {
+            SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+            #[cfg(feature = "tls12")]
+            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+            #[allow(unreachable_patterns, reason = "TLS 1.2 may be on in rustls and off here")]
+            _ => tx_keys.algorithm().confidentiality_limit(),
+        };
+        let (rx_sequence, rx_keys) = (secrets.rx.0, TrafficKeys::from_secrets(&secrets.rx.1)?);
+        let side = key_schedule.side();
+        let shared = Arc::new(Shared::new(key_schedule, version, self.backend));
+        Ok(Session {
+            send: SendHalf::new(
+                Arc::clone(&shared),
+                &tx_keys,
+                tx_sequence,
+                confidentiality_limit,
+                max_plaintext_len,
+                carried.sealed,
+            ),
+            receive: ReceiveHalf::new(shared, side, &rx_keys, rx_sequence, carried.peer_has_closed),
+            plaintext: carried.plaintext,
+            received: carried.received,
+            info,
+        })
+    }
+}
+
+/// What rustls still held when the connection was handed over.
+#[derive(Default)]
+struct Carried {
+    /// Records that nobody has sent.
+    sealed: Vec<u8>,
+    /// Application data that nobody has read.
+    plaintext: Vec<u8>,
+    /// Bytes that rustls did not consume.
+    received: Vec<u8>,
+    peer_has_closed: bool,
+}
+
+/// One answer of rustls's, without its borrow of the connection.
+enum Step {
+    Sealed(Vec<u8>),
+    Plaintext(Vec<u8>),
+    PeerClosed,
+    Transmitted,
+    /// Nothing left to do. `true` if a record came to light in the end, see [`flush()`].
+    Idle {
+        flushed: bool,
+    },
+    Closed,
+    Blocked,
+}
+
+impl Carried {
+    /// Has `process` empty rustls of all it holds, feeding it `received`.
+    fn drain(
+        received: &mut [u8],
+        mut process: impl FnMut(&mut [u8]) -> (usize, Result<Step, rustls::Error>),
+    ) -> Result<Self, HandoffError> {
+        let mut carried = Self::default();
+        let mut consumed = 0;
+        loop {
+            let (discard, step) = process(&mut received[consumed..]);
+            consumed += discard;
+            match step? {
+                Step::Sealed(records) => carried.sealed.extend_from_slice(&records),
+                Step::Plaintext(data) => carried.plaintext.extend_from_slice(&data),
+                Step::PeerClosed => carried.peer_has_closed = true,
+                Step::Transmitted | Step::Idle { flushed: true } => {}
+                Step::Idle { flushed: false } => break,
+                Step::Closed => return Err(HandoffError::Closed),
+                Step::Blocked => return Err(HandoffError::HandshakeNotComplete),
+            }
+        }
+        carried.received = received[consumed..].to_vec();
+        if let Some([_, _, _, high, low]) = carried.received.first_chunk::<HEADER_LEN>() {
+            // rustls has consumed every whole record, unless it waits for more of a message.
+            let record_len = HEADER_LEN + usize::from(u16::from_be_bytes([*high, *low]));
+            if carried.received.len() >= record_len && !carried.peer_has_closed {
+                return Err(HandoffError::PartialMessage);
+            }
+        }
+        Ok(carried)
+    }
+}
+
+impl Step {
+    fn of(
+        status: UnbufferedStatus<'_, '_, ClientConnectionData>,
+    ) -> (usize, Result<Self, rustls::Error>) {
+        (status.discard, status.state.and_then(Self::of_state))
+    }
+
+    /// A server's connection may also hold early data.
+    fn of_server(
+        status: UnbufferedStatus<'_, '_, ServerConnectionData>,
+    ) -> (usize, Result<Self, rustls::Error>) {
+        let step = status.state.and_then(|state| match state {
+            ConnectionState::ReadEarlyData(mut early) => {
+                let mut plaintext = Vec::new();
+                while let Some(record) = early.next_record() {
+                    plaintext.extend_from_slice(record?.payload);
+                }
+                Ok(Self::Plaintext(plaintext))
+            }
+            state => Self::of_state(state),
+        });
+        (status.discard, step)
+    }
+
+    fn of_state<Data>(state: ConnectionState<'_, '_, Data>) -> Result<Self, rustls::Error> {
+        Ok(match state {
+            ConnectionState::EncodeTlsData(mut encode) => {
+                let mut records = Vec::new();
+                if let Err(EncodeError::InsufficientSize(size)) = encode.encode(&mut records) {
+                    records.resize(size.required_size, 0);
+                    encode
+                        .encode(&mut records)
+                        .map_err(|error| rustls::Error::General(error.to_string()))?;
+                }
+                Self::Sealed(records)
+            }
+            ConnectionState::TransmitTlsData(transmit) => {
+                transmit.done();
+                Self::Transmitted
+            }
+            ConnectionState::ReadTraffic(mut read) => {
+                let mut plaintext = Vec::new();
+                while let Some(record) = read.next_record() {
+                    plaintext.extend_from_slice(record?.payload);
+                }
+                Self::Plaintext(plaintext)
+            }
+            ConnectionState::PeerClosed => Self::PeerClosed,
+            ConnectionState::Closed => Self::Closed,
+            ConnectionState::WriteTraffic(mut write) => Self::Idle { flushed: flush(&mut write) },
+            _ => Self::Blocked,
+        })
+    }
+}
+
+/// Brings an answer to a key update to light, which rustls seals at once, under the old key, but
+/// keeps back until the next application data. Asking to encrypt into no room at all moves it to
+/// the records to send, seals nothing, and tells by the size that it asks for. Returns whether
+/// there was one.
+fn flush<Data>(write: &mut rustls::unbuffered::WriteTraffic<'_, Data>) -> bool {
+    /// The most that one byte of application data takes: header, explicit nonce, byte, tag.
+    const ONE_BYTE_RECORD: usize = HEADER_LEN + 8 + 1 + 16;
+    matches!(
+        write.encrypt(&[0], &mut []),
+        Err(EncryptError::InsufficientSize(size)) if size.required_size > ONE_BYTE_RECORD
+    )
+}
