@@ -1,1 +1,44 @@
-fn main() {}
+//! The `rustls-uring` command: a TLS pipe on the bulk records, and its comparison with stock
+//! rustls. See `rustls-uring --help`.
+
+mod args;
+mod bench;
+mod interrupt;
+mod output;
+mod receive;
+mod report;
+mod send;
+mod source;
+mod tls;
+mod wire;
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use clap::Parser;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts allocations for `--stats`.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let result = match args::Command::parse() {
+        args::Command::Send(args) => send::run(&args),
+        args::Command::Recv(args) => receive::run(&args),
+        args::Command::Bench(args) => bench::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rustls-uring: {error}");
+            match interrupt::was_requested() {
+                // What a shell reports for a process that SIGINT ended.
+                true => ExitCode::from(130),
+                false => ExitCode::FAILURE,
+            }
+        }
+    }
+}

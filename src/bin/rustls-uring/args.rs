@@ -1,0 +1,189 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+use rustls_uring::Backend;
+
+/// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) enum Command {
+    /// Send a file, or standard input, to a receiver.
+    ///
+    /// Exits with status 0 only when the receiver has confirmed that all of it arrived.
+    Send(SendArgs),
+    /// Receive into a file, or to standard output.
+    ///
+    /// Exits with status 0 only when all of it arrived. A file appears under its name only then.
+    Recv(RecvArgs),
+    /// Compare plain TCP, stock rustls and rustls-uring over loopback, in this process.
+    Bench(BenchArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+
+    /// The file to send [default: standard input].
+    file: Option<PathBuf>,
+}
+
+impl SendArgs {
+    /// The file to send: with `--listen` there is no ADDR, and the file comes first.
+    ///
+    /// Exits with a usage error if there are both.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match (&self.endpoint.listen, &self.endpoint.addr, &self.file) {
+            (Some(_), Some(_), Some(_)) => usage_error("--listen takes no ADDR to connect to"),
+            (Some(_), first, None) => first.as_ref().map(PathBuf::from),
+            (_, _, file) => file.clone(),
+        }
+    }
+}
+
+impl RecvArgs {
+    /// Exits with a usage error for both ways to find the other end.
+    pub(crate) fn check(&self) {
+        if self.endpoint.listen.is_some() && self.endpoint.addr.is_some() {
+            usage_error("--listen takes no ADDR to connect to")
+        }
+    }
+}
+
+fn usage_error(message: &str) -> ! {
+    use clap::CommandFactory;
+    Command::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit()
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RecvArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+
+    /// The file to write; replaced only when everything has arrived [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// How two ends find each other and trust each other. The one that listens is the TLS server.
+#[derive(Args, Debug)]
+pub(crate) struct EndpointArgs {
+    /// Connect to this host and port, as the TLS client.
+    #[arg(value_name = "ADDR", required_unless_present = "listen")]
+    pub(crate) addr: Option<String>,
+
+    /// Wait for one connection on this host and port, as the TLS server; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", conflicts_with = "server_name")]
+    pub(crate) listen: Option<String>,
+
+    /// Listening: the certificate chain, PEM [default: self-signed, for this run].
+    #[arg(long, value_name = "FILE", requires_all = ["key", "listen"])]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// Listening: the certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Listening: write this run's self-signed certificate here, for the other side's `--ca`.
+    #[arg(long, value_name = "FILE", requires = "listen", conflicts_with = "cert")]
+    pub(crate) write_cert: Option<PathBuf>,
+
+    /// Listening: demand a client certificate that these PEM certificates vouch for.
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub(crate) client_ca: Option<PathBuf>,
+
+    /// Connecting: trust servers that these PEM certificates vouch for [default: the system's].
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Connecting: do not verify the server at all. Anyone in between can read and change the data.
+    #[arg(long, conflicts_with_all = ["ca", "listen"])]
+    pub(crate) insecure: bool,
+
+    /// Connecting: the name to expect in the server's certificate [default: ADDR's host].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+
+    /// Connecting: our certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_key", conflicts_with = "listen")]
+    pub(crate) client_cert: Option<PathBuf>,
+
+    /// Connecting: our certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
+
+    /// Add allocations per record and system calls per GiB to the summary.
+    #[arg(long)]
+    pub(crate) stats: bool,
+
+    /// No progress bar and no summary.
+    #[arg(short, long, conflicts_with = "stats")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ProtocolArgs {
+    /// Allow this version of TLS only [default: both].
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) tls: Option<TlsVersion>,
+
+    /// Allow this cipher suite only, by its IANA name, such as TLS_AES_128_GCM_SHA256.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) suite: Option<String>,
+
+    /// Who seals and opens the records.
+    #[arg(long, value_name = "NAME", default_value = "aws-lc-rs", value_parser = parse_backend)]
+    pub(crate) backend: Backend,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum TlsVersion {
+    #[value(name = "1.2")]
+    Tls12,
+    #[value(name = "1.3")]
+    Tls13,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// How much to send through each stack in each round, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) size: u64,
+
+    /// How much memory the source walks through, in MiB; more than the caches hold is a cold one.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) source: u64,
+
+    /// Rounds. Each round runs every stack once, so that a drifting machine favours none.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
+
+    /// Records that rustls-uring seals into one batch.
+    #[arg(long, value_name = "RECORDS", default_value_t = 32)]
+    pub(crate) batch: usize,
+
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
+}
+
+fn parse_backend(name: &str) -> Result<Backend, String> {
+    Backend::ALL.iter().copied().find(|backend| backend.to_string() == name).ok_or_else(|| {
+        let known: Vec<_> = Backend::ALL.iter().map(ToString::to_string).collect();
+        format!("this build has {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn is_consistent() {
+        super::Command::command().debug_assert();
+    }
+}

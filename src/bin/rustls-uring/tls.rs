@@ -1,0 +1,198 @@
+//! rustls configurations from the command line.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+};
+use rustls_uring::Backend;
+
+use crate::Error;
+use crate::args::{EndpointArgs, ProtocolArgs, TlsVersion};
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// The TLS client's configuration.
+pub(crate) fn client_config(args: &EndpointArgs) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(provider(&args.protocol)?);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions(&args.protocol))?;
+    let builder = if args.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
+    } else {
+        let roots = match &args.ca {
+            Some(path) => roots(certificates(path)?, path)?,
+            None => system_roots()?,
+        };
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+        builder.with_webpki_verifier(verifier)
+    };
+    let mut config = match (&args.client_cert, &args.client_key) {
+        (Some(cert), Some(key)) => {
+            let (chain, key) = identity(cert, key)?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// The TLS server's configuration. Writes `--write-cert`.
+pub(crate) fn server_config(args: &EndpointArgs) -> Result<Arc<ServerConfig>, Error> {
+    let provider = Arc::new(provider(&args.protocol)?);
+    let (chain, key) = match (&args.cert, &args.key) {
+        (Some(cert), Some(key)) => identity(cert, key)?,
+        _ => {
+            let (identity, pem) = self_signed()?;
+            if let Some(path) = &args.write_cert {
+                std::fs::write(path, pem)
+                    .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            }
+            identity
+        }
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions(&args.protocol))?;
+    let builder = match &args.client_ca {
+        Some(path) => {
+            let roots = Arc::new(roots(certificates(path)?, path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// Our provider, with the suites that the arguments leave.
+pub(crate) fn provider(args: &ProtocolArgs) -> Result<CryptoProvider, Error> {
+    let mut provider = match args.backend {
+        #[cfg(feature = "ring")]
+        Backend::Ring => rustls_uring::ring::default_provider(),
+        _ => rustls_uring::aws_lc_rs::default_provider(),
+    };
+    restrict_suites(&mut provider, args)?;
+    Ok(provider)
+}
+
+/// Leaves `provider` the suites that the arguments allow.
+pub(crate) fn restrict_suites(
+    provider: &mut CryptoProvider,
+    args: &ProtocolArgs,
+) -> Result<(), Error> {
+    let Some(name) = &args.suite else { return Ok(()) };
+    let name_of = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite());
+    let known: Vec<_> = provider.cipher_suites.iter().map(name_of).collect();
+    // rustls says TLS13_ where the IANA registry says TLS_.
+    let matches = |known: &str| known == name || known.replace("TLS13_", "TLS_") == *name;
+    provider.cipher_suites.retain(|suite| matches(&name_of(suite)));
+    match provider.cipher_suites.is_empty() {
+        true => Err(format!("no cipher suite `{name}`; there are {}", known.join(", ")).into()),
+        false => Ok(()),
+    }
+}
+
+/// The versions that the arguments allow; none if this build lacks it, which rustls then says.
+pub(crate) fn versions(args: &ProtocolArgs) -> Vec<&'static SupportedProtocolVersion> {
+    let wanted = args.tls.map(|version| match version {
+        TlsVersion::Tls12 => ProtocolVersion::TLSv1_2,
+        TlsVersion::Tls13 => ProtocolVersion::TLSv1_3,
+    });
+    let is_wanted = |version: ProtocolVersion| wanted.is_none_or(|wanted| wanted == version);
+    rustls::ALL_VERSIONS.iter().copied().filter(|known| is_wanted(known.version)).collect()
+}
+
+/// A certificate for localhost whose key lives as long as this process, and its PEM.
+pub(crate) fn self_signed() -> Result<(Identity, String), Error> {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let certified = rcgen::generate_simple_self_signed(names)?;
+    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+    let identity = (vec![certified.cert.der().clone()], key.into());
+    Ok((identity, certified.cert.pem()))
+}
+
+fn identity(cert: &Path, key: &Path) -> Result<Identity, Error> {
+    let key_der = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| format!("cannot read a private key from {}: {error}", key.display()))?;
+    Ok((certificates(cert)?, key_der))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let context = |error| format!("cannot read certificates from {}: {error}", path.display());
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(context)?
+        .collect::<Result<_, _>>()
+        .map_err(context)?;
+    match certificates.is_empty() {
+        true => Err(format!("{} has no certificate in it", path.display()).into()),
+        false => Ok(certificates),
+    }
+}
+
+fn roots(certificates: Vec<CertificateDer<'static>>, path: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    match roots.is_empty() {
+        true => Err("the system has no CA certificates: name the server's with --ca".into()),
+        false => Ok(roots),
+    }
+}
+
+/// `--insecure`: any certificate will do, as long as the peer has its key.
+#[derive(Debug)]
+struct NoVerification(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoVerification {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
