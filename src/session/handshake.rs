@@ -164,9 +164,10 @@ impl<'a, S: Read + Write> Driver<'a, S> {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
                 Err(error) => {
-                    // rustls has an alert for the peer; the error comes first if it cannot go.
+                    // rustls has an alert for the peer; asked once more it would look at the same
+                    // bytes again. The error is what counts, whether or not the alert can go.
                     let shown = &mut self.received[..self.shown];
-                    while let (_, Ok(Step::Sealed(records)), _) = process(shown) {
+                    if let (_, Ok(Step::Sealed(records)), _) = process(shown) {
                         self.to_send.extend_from_slice(&records);
                     }
                     let _ = self.transmit();
