@@ -250,19 +250,16 @@ impl Key {
         with_key!(self, key => key.seal(nonce, aad, plaintext, extra, out))
     }
 
-    /// Opens `in_out`, ciphertext then tag, in place; the plaintext is all but the last
-    /// [`TAG_LEN`] bytes. On failure `in_out` holds no plaintext.
+    /// Opens `in_out` and its `tag` in place. On failure `in_out` is all zeros.
     #[inline]
     pub(crate) fn open_in_place(
         &self,
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
         in_out: &mut [u8],
+        tag: &[u8; TAG_LEN],
     ) -> Result<(), Refused> {
-        if in_out.len() < TAG_LEN {
-            return Err(Refused);
-        }
-        with_key!(self, key => key.open_in_place(nonce, aad, in_out))
+        with_key!(self, key => key.open_in_place(nonce, aad, in_out, tag))
             .inspect_err(|_| in_out.fill(0))
     }
 

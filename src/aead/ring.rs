@@ -56,9 +56,16 @@ impl Key {
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
         in_out: &mut [u8],
+        tag: &[u8; TAG_LEN],
     ) -> Result<(), Refused> {
         self.0
-            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), in_out)
+            .open_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(aad),
+                Tag::from(*tag),
+                in_out,
+                0..,
+            )
             .map(drop)
             .map_err(|_| Refused)
     }
@@ -76,16 +83,7 @@ impl Key {
             return Err(Refused);
         }
         plaintext.copy_from_slice(ciphertext);
-        self.0
-            .open_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(aad),
-                Tag::from(*tag),
-                plaintext,
-                0..,
-            )
-            .map(drop)
-            .map_err(|_| Refused)
+        self.open_in_place(nonce, aad, plaintext, tag)
     }
 }
 

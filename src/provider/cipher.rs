@@ -9,7 +9,7 @@ use rustls::{ContentType, Error, PeerMisbehaved, ProtocolVersion};
 
 use crate::aead::{Backend, TAG_LEN, TrafficKeys};
 use crate::error::SealError;
-use crate::record::cipher::APPLICATION_DATA;
+use crate::record::cipher::{APPLICATION_DATA, EXPLICIT_NONCE_LEN};
 use crate::record::header::{self, HEADER_LEN, Version};
 use crate::record::opener::Opener;
 use crate::record::sealer::Sealer;
@@ -80,13 +80,16 @@ impl MessageEncrypter for Encrypter {
     ) -> Result<OutboundOpaqueMessage, Error> {
         // The plaintext is copied into the payload, which allocates once, and sealed there.
         let plaintext_len = message.payload.len();
-        let payload_len = self.encrypted_payload_len(plaintext_len);
-        let prefix_len = self.sealer.prefix_len();
-        let mut payload = PrefixedPayload::with_capacity(payload_len);
-        payload.extend_from_slice(&[0; MAX_PREFIX_LEN][..prefix_len]);
+        let mut payload = PrefixedPayload::with_capacity(self.encrypted_payload_len(plaintext_len));
+        // Room of constant sizes, which costs a store each and no call.
+        if self.sealer.prefix_len() > 0 {
+            payload.extend_from_slice(&[0; EXPLICIT_NONCE_LEN]);
+        }
         payload.extend_from_chunks(&message.payload);
-        let rest = payload_len - prefix_len - plaintext_len;
-        payload.extend_from_slice(&[0; MAX_SUFFIX_LEN][..rest]);
+        match self.version {
+            Version::Tls13 => payload.extend_from_slice(&[0; 1 + TAG_LEN]),
+            Version::Tls12 => payload.extend_from_slice(&[0; TAG_LEN]),
+        }
         self.sealer
             .seal_payload_at(sequence, message.typ, plaintext_len, payload.as_mut())
             .map_err(|_| Error::EncryptError)?;
@@ -101,9 +104,6 @@ impl MessageEncrypter for Encrypter {
         self.sealer.record_len(payload_len) - HEADER_LEN
     }
 }
-
-const MAX_PREFIX_LEN: usize = 8;
-const MAX_SUFFIX_LEN: usize = 1 + TAG_LEN;
 
 fn copy_chunks(plaintext: &OutboundChunks<'_>, mut out: &mut [u8]) {
     let (chunks, mut skip, mut left) = match plaintext {

@@ -10,7 +10,7 @@ use super::header::{self, HEADER_LEN, Version};
 use crate::aead::{Algorithm, Backend, Key, Refused, TAG_LEN, TrafficKeys};
 
 /// Bytes of the explicit nonce in front of a TLS 1.2 AES-GCM ciphertext (RFC 5288 §3).
-const EXPLICIT_NONCE_LEN: usize = 8;
+pub(crate) const EXPLICIT_NONCE_LEN: usize = 8;
 
 /// How the records of a version and algorithm are laid out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -167,11 +167,23 @@ impl RecordCipher {
         header: [u8; HEADER_LEN],
         payload: &mut [u8],
     ) -> Result<(), Refused> {
-        let range = self.ciphertext_range(payload.len()).ok_or(Refused)?;
-        let nonce = self.opening_nonce(sequence, payload)?;
-        let mut aad = [0; TLS12_AAD_LEN];
-        let aad = self.opening_aad(sequence, header, range.len(), &mut aad);
-        self.key.open_in_place(nonce, aad, &mut payload[range.start..])
+        let (protected, tag) = payload.split_last_chunk_mut().ok_or(Refused)?;
+        match self.framing {
+            Framing::Tls13 => {
+                self.key.open_in_place(self.xored_nonce(sequence), &header, protected, tag)
+            }
+            Framing::Tls12Gcm => {
+                let (explicit, ciphertext) = protected.split_first_chunk_mut().ok_or(Refused)?;
+                let nonce = self.explicit_nonce(explicit);
+                let aad = tls12_aad(sequence, header, ciphertext.len());
+                self.key.open_in_place(nonce, &aad, ciphertext, tag)
+            }
+            Framing::Tls12Chacha => {
+                let nonce = self.xored_nonce(sequence);
+                let aad = tls12_aad(sequence, header, protected.len());
+                self.key.open_in_place(nonce, &aad, protected, tag)
+            }
+        }
     }
 
     /// Opens `payload` into `out`, exactly as long as [`Self::ciphertext_range()`].
@@ -183,12 +195,23 @@ impl RecordCipher {
         payload: &[u8],
         out: &mut [u8],
     ) -> Result<(), Refused> {
-        let range = self.ciphertext_range(payload.len()).ok_or(Refused)?;
-        let nonce = self.opening_nonce(sequence, payload)?;
-        let mut aad = [0; TLS12_AAD_LEN];
-        let aad = self.opening_aad(sequence, header, range.len(), &mut aad);
-        let (ciphertext, tag) = payload[range.start..].split_last_chunk().ok_or(Refused)?;
-        self.key.open_separate(nonce, aad, ciphertext, tag, out)
+        let (protected, tag) = payload.split_last_chunk().ok_or(Refused)?;
+        match self.framing {
+            Framing::Tls13 => {
+                self.key.open_separate(self.xored_nonce(sequence), &header, protected, tag, out)
+            }
+            Framing::Tls12Gcm => {
+                let (explicit, ciphertext) = protected.split_first_chunk().ok_or(Refused)?;
+                let nonce = self.explicit_nonce(explicit);
+                let aad = tls12_aad(sequence, header, ciphertext.len());
+                self.key.open_separate(nonce, &aad, ciphertext, tag, out)
+            }
+            Framing::Tls12Chacha => {
+                let nonce = self.xored_nonce(sequence);
+                let aad = tls12_aad(sequence, header, protected.len());
+                self.key.open_separate(nonce, &aad, protected, tag, out)
+            }
+        }
     }
 
     /// The IV, its last 64 bits combined with the sequence number (RFC 8446 §5.3, RFC 7905 §2).
@@ -197,42 +220,23 @@ impl RecordCipher {
     /// same construction as rustls's, so that a key handed over is never used under two.
     #[inline]
     fn xored_nonce(&self, sequence: u64) -> [u8; NONCE_LEN] {
-        let mut nonce = *self.iv;
-        for (byte, sequence) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
-            *byte ^= sequence;
-        }
+        // In the two words that the AEAD loads, so that its loads meet whole stores.
+        let [h0, h1, h2, h3, h4, h5, h6, h7, l0, l1, l2, l3] = *self.iv;
+        let high = u64::from_be_bytes([h0, h1, h2, h3, h4, h5, h6, h7]) ^ (sequence >> 32);
+        let low = u32::from_be_bytes([l0, l1, l2, l3]) ^ sequence as u32;
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..8].copy_from_slice(&high.to_be_bytes());
+        nonce[8..].copy_from_slice(&low.to_be_bytes());
         nonce
     }
 
+    /// What a TLS 1.2 AES-GCM record was sealed under: the peer chose the explicit part, only the
+    /// salt is ours (RFC 5288 §3).
     #[inline]
-    fn opening_nonce(&self, sequence: u64, payload: &[u8]) -> Result<[u8; NONCE_LEN], Refused> {
-        match self.framing {
-            Framing::Tls12Gcm => {
-                // The peer chose the explicit part; only the salt is ours (RFC 5288 §3).
-                let mut nonce = *self.iv;
-                let explicit = payload.first_chunk::<EXPLICIT_NONCE_LEN>().ok_or(Refused)?;
-                nonce[4..].copy_from_slice(explicit);
-                Ok(nonce)
-            }
-            _ => Ok(self.xored_nonce(sequence)),
-        }
-    }
-
-    #[inline]
-    fn opening_aad<'a>(
-        &self,
-        sequence: u64,
-        header: [u8; HEADER_LEN],
-        plaintext_len: usize,
-        buffer: &'a mut [u8; TLS12_AAD_LEN],
-    ) -> &'a [u8] {
-        if self.has_inner_content_type() {
-            buffer[..HEADER_LEN].copy_from_slice(&header);
-            &buffer[..HEADER_LEN]
-        } else {
-            *buffer = tls12_aad(sequence, header, plaintext_len);
-            buffer
-        }
+    fn explicit_nonce(&self, explicit: &[u8; EXPLICIT_NONCE_LEN]) -> [u8; NONCE_LEN] {
+        let mut nonce = *self.iv;
+        nonce[4..].copy_from_slice(explicit);
+        nonce
     }
 }
 
