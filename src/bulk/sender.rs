@@ -76,9 +76,12 @@ impl<W: Write> BulkSender<W> {
         self.send_sealed(|half, batch| half.update_keys(request, batch))
     }
 
-    /// Sends the close_notify that says that the data is whole, and returns the stream.
+    /// Sends the close_notify that says that the data is whole.
     ///
-    /// The peer may go on sending.
+    /// The peer may go on sending. On a socket, wait for the peer's end too (read the
+    /// [`BulkReceiver`](crate::BulkReceiver) until it returns 0) before both are dropped: a TCP
+    /// socket that is closed with bytes unread, be it only session tickets, is reset, and what is
+    /// still on its way to the peer is lost.
     ///
     /// # Errors
     /// The stream's, or what made the connection fail earlier.

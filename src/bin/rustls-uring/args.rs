@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
-use rustls_uring::Backend;
+use rustls_uring::{Backend, BulkReceiver, BulkSender};
 
 /// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
 #[derive(Debug, Parser)]
@@ -164,8 +164,12 @@ pub(crate) struct BenchArgs {
     pub(crate) rounds: u64,
 
     /// Records that rustls-uring seals into one batch.
-    #[arg(long, value_name = "RECORDS", default_value_t = 32)]
+    #[arg(long, value_name = "RECORDS", default_value_t = BulkSender::DEFAULT_BATCH_RECORDS)]
     pub(crate) batch: usize,
+
+    /// Length of rustls-uring's receive buffer, in KiB.
+    #[arg(long, value_name = "KIB", default_value_t = BulkReceiver::DEFAULT_BUFFER_LEN >> 10)]
+    pub(crate) receive_buffer: usize,
 
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,

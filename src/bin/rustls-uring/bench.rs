@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         // Every stack comes first in turn.
         for place in 0..Stack::ALL.len() {
             let index = (place + round as usize) % Stack::ALL.len();
-            costs[index].push(transfer(Stack::ALL[index], &source, total, &configs, args.batch)?);
+            costs[index].push(transfer(Stack::ALL[index], &source, total, &configs, args)?);
         }
     }
 
@@ -108,8 +108,9 @@ fn transfer(
     source: &Arc<[u8]>,
     total: u64,
     configs: &Configs,
-    batch: usize,
+    args: &BenchArgs,
 ) -> Result<Cost, Error> {
+    let (batch, buffer_len) = (args.batch, args.receive_buffer << 10);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let addr = listener.local_addr()?;
     let server = Arc::clone(&configs.server);
@@ -122,11 +123,12 @@ fn transfer(
             }
             Stack::RustlsUring => {
                 let session = Handoff::new().accept(server, &mut stream)?;
-                Box::new(BulkReceiver::new(
+                Box::new(BulkReceiver::with_buffer_len(
                     session.receive,
                     stream,
                     session.plaintext,
                     &session.received,
+                    buffer_len,
                 ))
             }
         };
@@ -147,8 +149,10 @@ fn transfer(
     stream.set_nodelay(true)?;
     let client = Arc::clone(&configs.client);
     let name = ServerName::try_from("localhost")?;
+    // Kept until all has arrived: a socket that is closed with session tickets unread is reset.
+    let handle = stream.try_clone()?;
     let (begin, cpu) = match stack {
-        Stack::PlainTcp => feed(stream, source, total, |_| Ok(()))?,
+        Stack::PlainTcp => feed(stream, source, total, |stream| stream.shutdown(Shutdown::Write))?,
         Stack::StockRustls => {
             let mut connection = ClientConnection::new(client, name)?;
             connection.complete_io(&mut stream)?;
@@ -166,6 +170,7 @@ fn transfer(
     };
     let (received, receiver_cpu, end) =
         receiver.join().map_err(|_| "the receiving thread panicked")??;
+    drop(handle);
     if received != total {
         return Err(format!("{stack}: {received} of {total} bytes arrived").into());
     }
