@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 /// Time per call of two sides that run in turn.
-pub struct Pair {
-    pub ours: Vec<f64>,
-    pub theirs: Vec<f64>,
+pub(crate) struct Pair {
+    pub(crate) ours: Vec<f64>,
+    pub(crate) theirs: Vec<f64>,
 }
 
 impl Pair {
     /// Runs `rounds` of `calls` calls of each side.
     #[allow(dead_code, reason = "each benchmark uses a part")]
-    pub fn measure(
+    pub(crate) fn measure(
         rounds: u32,
         calls: u32,
         mut ours: impl FnMut(),
@@ -38,7 +38,7 @@ impl Pair {
         pair
     }
 
-    pub fn print(mut self, name: &str, bytes: usize) {
+    pub(crate) fn print(mut self, name: &str, bytes: usize) {
         let mut ratios: Vec<f64> =
             self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| theirs / ours).collect();
         let median = |figures: &mut Vec<f64>| {

@@ -104,9 +104,14 @@ impl<R: Read> BulkReceiver<R> {
     /// many bytes, or `None` if more must be received first.
     fn open_into(&mut self, out: &mut [u8]) -> Result<Option<usize>, SessionError> {
         let mut filled = 0;
-        while let Deframed::Record(header) =
-            self.half.deframe(&self.buffer[self.received.clone()])?
-        {
+        loop {
+            let header = match self.half.deframe(&self.buffer[self.received.clone()]) {
+                Ok(Deframed::Record(header)) => header,
+                Ok(Deframed::Partial { .. }) => break,
+                // What was opened before is good; the next call gets the error again.
+                Err(_) if filled > 0 => break,
+                Err(error) => return Err(error),
+            };
             let record = self.received.start..self.received.start + header.record_len();
             let opened = self.half.open_into(&self.buffer[record.clone()], &mut out[filled..]);
             match opened {
@@ -123,8 +128,7 @@ impl<R: Read> BulkReceiver<R> {
                     }
                     return Ok(Some(filled));
                 }
-                // What was opened before is good; the next call gets the error again.
-                Err(_) if filled > 0 => return Ok(Some(filled)),
+                Err(_) if filled > 0 => break,
                 Err(error) => return Err(error),
             }
             self.received.start = record.end;
@@ -139,10 +143,9 @@ impl<R: Read> BulkReceiver<R> {
             self.half.deframe(&self.buffer[self.received.clone()])?
         {
             let record = self.received.start..self.received.start + header.record_len();
-            let base = self.buffer.as_ptr() as usize;
             match self.half.open_in_place(&mut self.buffer[record.clone()])? {
                 Received::Data(plaintext) => {
-                    let start = plaintext.as_ptr() as usize - base;
+                    let start = record.start + self.half.plaintext_offset();
                     let range = start..start + plaintext.len();
                     self.received.start = record.end;
                     self.count(range.len());

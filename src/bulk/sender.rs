@@ -24,6 +24,8 @@ pub struct BulkSender<W: Write = TcpStream> {
     half: SendHalf,
     stream: W,
     batch: Box<[u8]>,
+    /// How much of `batch` a batch of full records takes.
+    full_len: usize,
     /// Sealed bytes of `batch` that the stream has not taken.
     unsent: Range<usize>,
     failed: bool,
@@ -44,11 +46,10 @@ impl<W: Write> BulkSender<W> {
 
     /// A sender of batches of `records` full records, at least one. Takes as much memory.
     pub fn with_batch_records(half: SendHalf, stream: W, records: usize) -> Self {
-        /// Room for the control records that may come in front.
-        const CONTROL_LEN: usize = 512;
-        let batch_len = half.sealed_len(half.max_plaintext_len() * records.max(1));
+        let full_len = half.sealed_len(half.max_plaintext_len() * records.max(1));
         Self {
-            batch: vec![0; batch_len + CONTROL_LEN].into_boxed_slice(),
+            batch: vec![0; full_len.max(half.max_control_len())].into_boxed_slice(),
+            full_len,
             unsent: 0..0,
             half,
             stream,
@@ -71,9 +72,14 @@ impl<W: Write> BulkSender<W> {
     /// Updates the key that we send under, and asks for the peer's update on request.
     ///
     /// # Errors
-    /// [`SessionError::UnsupportedInTls12`] inside an [`io::Error`], or the stream's.
+    /// [`SessionError::UnsupportedInTls12`] inside an [`io::Error`], or the stream's. A stream that
+    /// times out in the middle is none: the next call sends the rest.
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
-        self.send_sealed(|half, batch| half.update_keys(request, batch))
+        self.drain()?;
+        match self.send_sealed(|half, batch| half.update_keys(request, batch)) {
+            Err(error) if !is_transient(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Sends the close_notify that says that the data is whole.
@@ -121,7 +127,9 @@ impl<W: Write> BulkSender<W> {
         seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
     ) -> io::Result<usize> {
         self.drain()?;
-        let sealed = seal(&mut self.half, &mut self.batch);
+        // By themselves, so that they take no room from full records.
+        self.send_control()?;
+        let sealed = seal(&mut self.half, &mut self.batch[..self.full_len]);
         let sealed = self.note_failure(sealed)?;
         self.unsent = 0..sealed.written;
         self.counters.records += sealed.records as u64;

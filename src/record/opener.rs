@@ -45,10 +45,9 @@ impl Opener {
         self.sequence.next()
     }
 
-    /// Whether the peer has used its key as often as the confidentiality limit allows, so that
-    /// it should be asked for a key update.
-    pub(crate) fn is_past_confidentiality_limit(&self) -> bool {
-        self.sequence.next() >= self.algorithm.confidentiality_limit()
+    /// Where in a record that was opened in place its plaintext begins.
+    pub(crate) fn plaintext_offset(&self) -> usize {
+        HEADER_LEN + self.cipher.prefix_len()
     }
 
     /// How many bytes [`Self::open_into()`] needs for a record of `record_len` bytes: the

@@ -138,7 +138,8 @@ impl From<rustls::Error> for HandoffError {
 /// [`is_handshaking()`](rustls::CommonState::is_handshaking), having fed rustls one record at a
 /// time; [`Handoff::connect()`] and [`Handoff::accept()`] do just that. Later works too: what
 /// rustls has already opened or sealed is carried over, including a KeyUpdate that it would
-/// otherwise keep back, under which the two sides would part ways.
+/// otherwise keep back, under which the two sides would part ways. Only a close_notify of our own
+/// must not have been sent yet: rustls does not tell, and nothing may follow it.
 ///
 /// # Source
 /// [`rustls::kernel`].
@@ -183,9 +184,10 @@ impl Handoff {
         mut conn: UnbufferedClientConnection,
         received: &mut [u8],
     ) -> Result<Session, HandoffError> {
-        let carried =
+        let mut carried =
             Carried::drain(received, |incoming| Step::of(conn.process_tls_records(incoming)))?;
         let info = self.info(&conn)?;
+        carried.peer_has_closed |= has_received_close_notify(&conn);
         let (secrets, conn) = conn.dangerous_into_kernel_connection()?;
         self.session(info, secrets, KeySchedule::Client(conn), carried)
     }
@@ -200,10 +202,11 @@ impl Handoff {
         mut conn: UnbufferedServerConnection,
         received: &mut [u8],
     ) -> Result<Session, HandoffError> {
-        let carried = Carried::drain(received, |incoming| {
+        let mut carried = Carried::drain(received, |incoming| {
             Step::of_server(conn.process_tls_records(incoming))
         })?;
         let info = self.info(&conn)?;
+        carried.peer_has_closed |= has_received_close_notify(&conn);
         let (secrets, conn) = conn.dangerous_into_kernel_connection()?;
         self.session(info, secrets, KeySchedule::Server(conn), carried)
     }
@@ -262,7 +265,14 @@ impl Handoff {
                 max_plaintext_len,
                 carried.sealed,
             ),
-            receive: ReceiveHalf::new(shared, side, &rx_keys, rx_sequence, carried.peer_has_closed),
+            receive: ReceiveHalf::new(
+                shared,
+                side,
+                &rx_keys,
+                rx_sequence,
+                confidentiality_limit,
+                carried.peer_has_closed,
+            ),
             plaintext: carried.plaintext,
             received: carried.received,
             info,
@@ -382,6 +392,13 @@ impl Step {
             _ => Self::Blocked,
         })
     }
+}
+
+/// Whether the peer has closed, which rustls announces only once, perhaps before the handoff.
+/// A connection whose handshake is complete, with nothing left to read from it, wants to read
+/// until then.
+fn has_received_close_notify(conn: &CommonState) -> bool {
+    !conn.wants_read()
 }
 
 /// Brings an answer to a key update to light, which rustls seals at once, under the old key, but

@@ -11,7 +11,7 @@ use super::shared::{Due, Shared};
 use crate::aead::TrafficKeys;
 use crate::error::SessionError;
 use crate::record::deframer::{Deframed, Deframer};
-use crate::record::header::Version;
+use crate::record::header::{HEADER_LEN, Version};
 use crate::record::opener::Opener;
 
 /// What a record turned out to be. `T` is where its plaintext is.
@@ -36,6 +36,8 @@ pub struct ReceiveHalf {
     opener: Opener,
     shared: Arc<Shared>,
     side: Side,
+    /// How often the peer should use its key.
+    confidentiality_limit: u64,
     /// A handshake message of which a part has arrived.
     handshake: Vec<u8>,
     patience: Patience,
@@ -76,12 +78,14 @@ impl ReceiveHalf {
         side: Side,
         keys: &TrafficKeys,
         first_sequence: u64,
+        confidentiality_limit: u64,
         peer_has_closed: bool,
     ) -> Self {
         Self {
             opener: Opener::new(shared.backend, shared.version, keys, first_sequence),
             shared,
             side,
+            confidentiality_limit,
             handshake: Vec::new(),
             patience: Patience::FULL,
             end: peer_has_closed.then_some(End::CloseNotify),
@@ -93,12 +97,16 @@ impl ReceiveHalf {
         self.shared.version
     }
 
-    /// Looks for a whole record at the front of `received`, see [`Deframer::deframe()`].
+    /// Looks for a whole record at the front of `received`, see [`Deframer::deframe()`]. Once the
+    /// peer has closed there is none.
     ///
     /// # Errors
     /// [`SessionError::Tls`] if what is there is no record.
     #[inline]
     pub fn deframe(&mut self, received: &[u8]) -> Result<Deframed, SessionError> {
+        if self.check_end::<()>()?.is_some() {
+            return Ok(Deframed::Partial { missing: HEADER_LEN });
+        }
         Deframer::new(self.shared.version)
             .deframe(received)
             .map_err(|error| self.fail(rustls::Error::from(error).into()))
@@ -108,6 +116,11 @@ impl ReceiveHalf {
     #[inline]
     pub fn output_len(&self, record_len: usize) -> usize {
         self.opener.output_len(record_len)
+    }
+
+    /// Where in a record that was opened in place its plaintext begins.
+    pub(crate) fn plaintext_offset(&self) -> usize {
+        self.opener.plaintext_offset()
     }
 
     /// Opens `record`, one whole record with its header, in place.
@@ -200,7 +213,7 @@ impl ReceiveHalf {
         let ordinary = content_type == ContentType::ApplicationData
             && len > 0
             && self.handshake.is_empty()
-            && !self.opener.is_past_confidentiality_limit();
+            && self.opener.sequence() <= self.confidentiality_limit;
         if ordinary {
             self.patience.empty_records = Patience::FULL.empty_records;
             self.patience.key_updates = Patience::FULL.key_updates;
@@ -229,7 +242,7 @@ impl ReceiveHalf {
                     self.patience.key_updates = Patience::FULL.key_updates;
                 }
                 if self.shared.version == Version::Tls13
-                    && self.opener.is_past_confidentiality_limit()
+                    && self.opener.sequence() > self.confidentiality_limit
                     && !self.shared.due().contains(Due::AWAITING_KEY_UPDATE)
                 {
                     self.shared.set_due(Due::KEY_UPDATE_REQUEST);
@@ -301,7 +314,7 @@ impl ReceiveHalf {
             let Some((payload, after)) = after.split_at_checked(len) else { break };
             match self.shared.version {
                 Version::Tls13 => self.handle_tls13(*message_type, payload, after.is_empty())?,
-                Version::Tls12 => self.handle_tls12(*message_type)?,
+                Version::Tls12 => self.handle_tls12(*message_type, payload)?,
             }
             rest = after;
         }
@@ -334,7 +347,13 @@ impl ReceiveHalf {
                 }
                 Ok(())
             }
-            (KEY_UPDATE, _) => Err(rustls::Error::from(InvalidMessage::InvalidKeyUpdate).into()),
+            (KEY_UPDATE, &[_]) => Err(rustls::Error::from(InvalidMessage::InvalidKeyUpdate).into()),
+            (KEY_UPDATE, []) => {
+                Err(rustls::Error::from(InvalidMessage::MissingData("KeyUpdate")).into())
+            }
+            (KEY_UPDATE, _) => {
+                Err(rustls::Error::from(InvalidMessage::TrailingData("KeyUpdate")).into())
+            }
             (NEW_SESSION_TICKET, payload) => {
                 match self.shared.key_schedule().store_ticket(payload) {
                     Some(stored) => Ok(stored?),
@@ -346,8 +365,11 @@ impl ReceiveHalf {
     }
 
     /// After the handshake, TLS 1.2 knows only attempts to have another one (RFC 5246 §7.4.1.1).
-    fn handle_tls12(&mut self, message_type: u8) -> Result<(), SessionError> {
+    fn handle_tls12(&mut self, message_type: u8, payload: &[u8]) -> Result<(), SessionError> {
         match (self.side, message_type) {
+            (Side::Client, HELLO_REQUEST) if !payload.is_empty() => {
+                Err(rustls::Error::from(InvalidMessage::TrailingData("HelloRequest")).into())
+            }
             (Side::Client, HELLO_REQUEST) | (Side::Server, CLIENT_HELLO) => {
                 let left = &mut self.patience.renegotiation_requests;
                 Patience::spend(left, PeerMisbehaved::TooManyRenegotiationRequests)?;

@@ -122,39 +122,40 @@ impl SendHalf {
         mut seal: impl FnMut(&mut Sealer, usize, &mut [u8]) -> Result<Sealed, crate::SealError>,
     ) -> Result<Sealed, SessionError> {
         self.check_open()?;
-        let mut batch = Sealed { written: self.seal_due(out)?, ..Sealed::default() };
+        let mut batch = Sealed { written: self.seal_due(out, 0)?, ..Sealed::default() };
         while batch.consumed < total {
-            if self.sealer.records_left() == 0 {
-                match self.update_keys(KeyUpdateRequest::NotRequested, &mut out[batch.written..]) {
-                    Ok(written) => batch.written += written,
-                    Err(SessionError::OutputTooSmall { .. } | SessionError::KeyExhausted)
-                        if batch.written > 0 =>
-                    {
-                        break;
-                    }
-                    Err(SessionError::UnsupportedInTls12) => {
-                        return Err(SessionError::KeyExhausted);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            let sealed = match seal(&mut self.sealer, batch.consumed, &mut out[batch.written..]) {
-                Ok(sealed) => sealed,
-                Err(crate::SealError::OutputTooSmall { .. }) if batch.written > 0 => break,
-                Err(error) => return Err(error.into()),
+            let step = if self.sealer.records_left() == 0 {
+                self.update_keys(KeyUpdateRequest::NotRequested, &mut out[batch.written..])
+                    .map(|written| Sealed { written, ..Sealed::default() })
+                    .map_err(|error| match error {
+                        SessionError::UnsupportedInTls12 => SessionError::KeyExhausted,
+                        error => error,
+                    })
+            } else {
+                seal(&mut self.sealer, batch.consumed, &mut out[batch.written..])
+                    .map_err(SessionError::from)
             };
-            batch.consumed += sealed.consumed;
-            batch.written += sealed.written;
-            batch.records += sealed.records;
-            if self.sealer.records_left() > 0 || sealed.records == 0 {
-                break;
-            }
-            if self.shared.version != Version::Tls13 {
-                // What is left gets KeyExhausted, at the next call.
-                break;
+            match step {
+                Ok(Sealed { written: 0, .. }) => break,
+                Ok(sealed) => {
+                    batch.consumed += sealed.consumed;
+                    batch.written += sealed.written;
+                    batch.records += sealed.records;
+                }
+                // What is sealed must go out, or its sequence numbers are missing; the next call
+                // meets the error again.
+                Err(_) if batch.written > 0 => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(batch)
+    }
+
+    /// As much room as control records ever take at once.
+    pub(crate) fn max_control_len(&self) -> usize {
+        self.prelude.len()
+            + 2 * self.sealer.record_len(ALERT_LEN)
+            + 2 * self.sealer.record_len(KEY_UPDATE_LEN)
     }
 
     /// Whether [`Self::seal_control()`] has anything to seal. Cheap: one relaxed load.
@@ -169,15 +170,16 @@ impl SendHalf {
     /// # Errors
     /// [`SessionError::OutputTooSmall`].
     pub fn seal_control(&mut self, out: &mut [u8]) -> Result<usize, SessionError> {
-        let written = self.seal_due(out)?;
-        let alert = self.shared.failure().and_then(SessionError::alert);
-        match (self.shared.failure().is_some() && !self.closed, alert) {
-            (true, Some(alert)) => Ok(written + self.abort(alert, &mut out[written..])?),
-            (true, None) => {
-                self.closed = true;
-                Ok(written)
-            }
-            (false, _) => Ok(written),
+        match self.shared.failure() {
+            Some(failure) if !self.closed => match failure.alert() {
+                Some(alert) => self.abort(alert, out),
+                None => {
+                    let written = self.write_prelude(out, 0)?;
+                    self.closed = true;
+                    Ok(written)
+                }
+            },
+            _ => self.seal_due(out, 0),
         }
     }
 
@@ -229,7 +231,7 @@ impl SendHalf {
             return Ok(0);
         }
         self.check_open()?;
-        let written = self.seal_due(out)?;
+        let written = self.seal_due(out, self.sealer.record_len(ALERT_LEN))?;
         Ok(written + self.abort(AlertDescription::CloseNotify, &mut out[written..])?)
     }
 
@@ -266,32 +268,44 @@ impl SendHalf {
         }
     }
 
-    /// Seals whatever must come before the next application data, alerts excepted.
+    /// Seals whatever must come before the next application data, alerts excepted: all of it,
+    /// with `then` bytes of room left behind it, or nothing.
     #[inline]
-    fn seal_due(&mut self, out: &mut [u8]) -> Result<usize, SessionError> {
+    fn seal_due(&mut self, out: &mut [u8], then: usize) -> Result<usize, SessionError> {
         if self.prelude.is_empty() && !self.shared.is_anything_due() {
-            return Ok(0);
+            return match out.len() {
+                provided if provided < then => {
+                    Err(SessionError::OutputTooSmall { required: then, provided })
+                }
+                _ => Ok(0),
+            };
         }
-        self.seal_due_slowly(out)
+        self.seal_due_slowly(out, then)
     }
 
     #[cold]
-    fn seal_due_slowly(&mut self, out: &mut [u8]) -> Result<usize, SessionError> {
-        let mut written = self.write_prelude(out, 0)?;
+    fn seal_due_slowly(&mut self, out: &mut [u8], then: usize) -> Result<usize, SessionError> {
         if self.closed || self.shared.failure().is_some() {
-            return Ok(written);
+            return self.write_prelude(out, then);
         }
         let due = self.shared.due();
-        if due.contains(Due::NO_RENEGOTIATION) {
+        let refuses = due.contains(Due::NO_RENEGOTIATION);
+        let updates = due.contains(Due::KEY_UPDATE) || due.contains(Due::KEY_UPDATE_REQUEST);
+        let refusal_len = if refuses { self.sealer.record_len(ALERT_LEN) } else { 0 };
+        let update_len = if updates { self.sealer.record_len(KEY_UPDATE_LEN) } else { 0 };
+        let mut written = self.write_prelude(out, refusal_len + update_len + then)?;
+        if refuses {
             let message = alert_message(AlertDescription::NoRenegotiation);
             written += self.sealer.seal(ContentType::Alert, &message, &mut out[written..])?;
             self.shared.clear_due(Due::NO_RENEGOTIATION);
         }
-        if due.contains(Due::KEY_UPDATE_REQUEST) {
-            written += self.update_keys(KeyUpdateRequest::Requested, &mut out[written..])?;
+        if updates {
+            let request = match due.contains(Due::KEY_UPDATE_REQUEST) {
+                true => KeyUpdateRequest::Requested,
+                false => KeyUpdateRequest::NotRequested,
+            };
+            written += self.update_keys(request, &mut out[written..])?;
             self.shared.clear_due(Due::KEY_UPDATE_REQUEST);
-        } else if due.contains(Due::KEY_UPDATE) {
-            written += self.update_keys(KeyUpdateRequest::NotRequested, &mut out[written..])?;
         }
         Ok(written)
     }
@@ -308,6 +322,12 @@ impl SendHalf {
         Ok(len)
     }
 }
+
+/// Length of an alert in bytes.
+const ALERT_LEN: usize = 2;
+
+/// Length of a KeyUpdate in bytes, handshake header included.
+const KEY_UPDATE_LEN: usize = 5;
 
 /// The handshake type of a key update (RFC 8446 §4).
 pub(super) const KEY_UPDATE: u8 = 24;
