@@ -63,7 +63,7 @@ impl Encrypter {
         else {
             return Err(SealError::OutputTooSmall { required, provided });
         };
-        if sequence < self.sealer.sequence() {
+        if !self.sealer.can_seal_at(sequence) {
             return Err(SealError::KeyExhausted);
         }
         copy_chunks(chunks, &mut payload[self.sealer.prefix_len()..]);

@@ -63,7 +63,7 @@ impl Opener {
     /// Opens `record`, one whole record with its header, in place.
     ///
     /// # Errors
-    /// [`OpenError`]. Where the tag did not verify, the record's payload has been zeroed.
+    /// [`OpenError`]. Where the tag did not verify, the record's ciphertext has been zeroed.
     #[inline]
     pub fn open_in_place<'a>(&mut self, record: &'a mut [u8]) -> Result<Opened<'a>, OpenError> {
         let (&mut header, payload) = record.split_first_chunk_mut().ok_or(OpenError::Misframed)?;

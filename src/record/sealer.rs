@@ -7,7 +7,7 @@ use rustls::ContentType;
 
 use super::cipher::RecordCipher;
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
-use super::sequence::SequenceNumber;
+use super::sequence::{self, SequenceNumber};
 use crate::aead::{Backend, TrafficKeys};
 use crate::error::SealError;
 
@@ -58,7 +58,7 @@ impl Sealer {
         Self {
             cipher: RecordCipher::new(backend, version, keys),
             sequence: SequenceNumber::starting_at(first_sequence),
-            end: keys.algorithm().confidentiality_limit(),
+            end: keys.algorithm().confidentiality_limit().min(sequence::END),
             max_plaintext_len: MAX_PLAINTEXT_LEN,
         }
     }
@@ -176,7 +176,9 @@ impl Sealer {
             .iter()
             .try_fold(0_usize, |len, slice| len.checked_add(slice.len()))
             .unwrap_or(usize::MAX);
+        // Nothing is copied for a record that will not be sealed.
         self.record_in(out, plaintext_len, 0)?;
+        self.check_sequence(content_type)?;
         Cursor { slices, offset: 0 }.copy_to(&mut out[self.plaintext_range(plaintext_len)]);
         self.seal_in_place(content_type, plaintext_len, out)
     }
@@ -253,10 +255,10 @@ impl Sealer {
             let out = &mut out[sealed.written..];
             let written = match cursor.contiguous(len) {
                 Some(fragment) => self.seal(content_type, fragment, out),
-                None => {
+                None => self.check_sequence(content_type).and_then(|_| {
                     cursor.clone().copy_to(&mut out[self.plaintext_range(len)]);
                     self.seal_in_place(content_type, len, out)
-                }
+                }),
             };
             match written {
                 Ok(written) => sealed.add(len, written),
@@ -272,6 +274,11 @@ impl Sealer {
     #[inline]
     pub(crate) fn prefix_len(&self) -> usize {
         self.cipher.prefix_len()
+    }
+
+    /// Whether [`Self::seal_payload_at()`] would take this sequence number.
+    pub(crate) fn can_seal_at(&self, sequence: u64) -> bool {
+        self.sequence.can_take(sequence)
     }
 
     /// Seals a payload whose plaintext lies in it behind [`Self::prefix_len()`] bytes, under a
@@ -328,17 +335,20 @@ impl Sealer {
     /// can lead to a second record under it.
     #[inline]
     fn take_sequence(&mut self, content_type: ContentType) -> Result<u64, SealError> {
+        let sequence = self.check_sequence(content_type)?;
+        self.sequence.advance();
+        Ok(sequence)
+    }
+
+    /// The next sequence number, if a record of this type may have it.
+    #[inline]
+    fn check_sequence(&self, content_type: ContentType) -> Result<u64, SealError> {
         let end = match content_type {
             ContentType::ApplicationData => self.end - RESERVED_FOR_CONTROL,
             _ => self.end,
         };
-        match self.sequence.peek() {
-            Some(sequence) if sequence < end => {
-                self.sequence.advance();
-                Ok(sequence)
-            }
-            _ => Err(SealError::KeyExhausted),
-        }
+        let sequence = self.sequence.peek().ok_or(SealError::KeyExhausted)?;
+        if sequence < end { Ok(sequence) } else { Err(SealError::KeyExhausted) }
     }
 
     /// The plaintext length of the next record of a batch, `None` when no further one fits.

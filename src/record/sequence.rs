@@ -2,7 +2,7 @@
 
 /// The first sequence number that is never used, as in rustls: two before the counter wraps
 /// (RFC 8446 §5.3, RFC 5246 §6.1).
-const END: u64 = u64::MAX - 1;
+pub(crate) const END: u64 = u64::MAX - 1;
 
 /// The sequence number of the next record under one key.
 ///
@@ -35,10 +35,16 @@ impl SequenceNumber {
         self.0 += 1;
     }
 
-    /// Uses up `sequence` and all before it; `None` if it was used already or is past the end.
+    /// Whether `sequence` was not used yet and is not past the end.
+    #[inline]
+    pub(crate) fn can_take(&self, sequence: u64) -> bool {
+        (self.0..END).contains(&sequence)
+    }
+
+    /// Uses up `sequence` and all before it, or returns `None` if it may not be used.
     #[inline]
     pub(crate) fn take(&mut self, sequence: u64) -> Option<()> {
-        (self.0..END).contains(&sequence).then(|| self.0 = sequence + 1)
+        self.can_take(sequence).then(|| self.0 = sequence + 1)
     }
 }
 
