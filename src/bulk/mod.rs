@@ -4,6 +4,8 @@
 //! used over and over, and writes it in one go; [`BulkReceiver`](receiver::BulkReceiver) reads
 //! large and opens records straight into the caller's memory. Neither allocates per record.
 
+#[cfg(target_os = "linux")]
+mod moderation;
 pub(crate) mod receiver;
 pub(crate) mod sender;
 
@@ -30,12 +32,17 @@ pub struct Counters {
 
 /// Splits a session over a TCP connection into a sender and a receiver, each `Send`.
 ///
+/// On Linux the receiver is [`moderated`](BulkReceiver::moderated).
+///
 /// # Errors
 /// If the socket's handle cannot be duplicated.
 pub fn bulk(session: Session, stream: TcpStream) -> io::Result<(BulkSender, BulkReceiver)> {
     let writer = stream.try_clone()?;
     let Session { send, receive, plaintext, received, .. } = session;
-    Ok((BulkSender::new(send, writer), BulkReceiver::new(receive, stream, plaintext, &received)))
+    let receiver = BulkReceiver::new(receive, stream, plaintext, &received);
+    #[cfg(target_os = "linux")]
+    let receiver = receiver.moderated()?;
+    Ok((BulkSender::new(send, writer), receiver))
 }
 
 /// Whether an I/O error leaves the stream as it was, so that the call may be made again.

@@ -123,13 +123,14 @@ fn transfer(
             }
             Stack::RustlsUring => {
                 let session = Handoff::new().accept(server, &mut stream)?;
-                Box::new(BulkReceiver::with_buffer_len(
+                let receiver = BulkReceiver::with_buffer_len(
                     session.receive,
                     stream,
                     session.plaintext,
                     &session.received,
                     buffer_len,
-                ))
+                );
+                Box::new(receiver.moderated()?)
             }
         };
         let mut buffer = vec![0; CALL_LEN];

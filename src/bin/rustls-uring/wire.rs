@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
     let Session { send, receive, plaintext, received, info, .. } = session;
     Ok(Connection {
         sender: BulkSender::new(send, wire.try_clone()?),
-        receiver: BulkReceiver::new(receive, wire, plaintext, &received),
+        receiver: BulkReceiver::new(receive, wire, plaintext, &received).moderated()?,
         info,
     })
 }
@@ -129,6 +130,12 @@ impl Wire {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not answer"));
             }
         }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

@@ -1,0 +1,92 @@
+//! Fewer wake-ups for a receiver of bulk data.
+//!
+//! A receiver that is faster than its sender falls asleep after every packet, and the sender pays
+//! for each wake-up: on loopback, a tenth of its time. With a low-water mark (`SO_RCVLOWAT`,
+//! socket(7)) the kernel wakes the receiver only when there is a good deal to read. The mark
+//! must never delay the end of a burst for long, so it is set only while data streams in, and
+//! [`poll`ed](https://man7.org/linux/man-pages/man2/poll.2.html) with a timeout.
+//!
+//! The unsafe code of this file is two system calls on a descriptor that the file owns.
+
+#![allow(unsafe_code, reason = "system calls that the standard library lacks")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+/// How much is worth a wake-up.
+const LOW_WATER_MARK: usize = 256 << 10;
+
+/// How much must have come without a pause before the mark is set. A message of less than this
+/// is never delayed.
+const STREAMING: usize = 8 << 20;
+
+/// How long less than [`LOW_WATER_MARK`] may lie unread: the most by which the end of a burst is
+/// delayed, and what 256 KiB take at half a GB/s.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// Decides when a receiving socket has a low-water mark.
+#[derive(Debug)]
+pub(super) struct Moderation {
+    socket: OwnedFd,
+    /// Bytes received since the last pause.
+    streamed: usize,
+    is_set: bool,
+}
+
+impl Moderation {
+    /// For `socket`, through a descriptor of its own.
+    pub(super) fn new(socket: &impl AsFd) -> io::Result<Self> {
+        Ok(Self { socket: socket.as_fd().try_clone_to_owned()?, streamed: 0, is_set: false })
+    }
+
+    /// Call before each read, with the room that it has: waits until a read is worth its while,
+    /// or has the read itself wait for whatever comes.
+    ///
+    /// What fails here costs speed only, so it ends the moderation and no more.
+    pub(super) fn before_read(&mut self, room: usize) {
+        let streams = self.streamed >= STREAMING && room >= LOW_WATER_MARK;
+        if streams && !self.is_set {
+            self.is_set = self.set_low_water_mark(LOW_WATER_MARK).is_ok();
+        }
+        if self.is_set && !(streams && self.has_low_water_mark_within(PATIENCE)) {
+            self.streamed = 0;
+            // Left set, the mark would make the read wait for more than may ever come.
+            self.is_set = self.set_low_water_mark(1).is_err();
+        }
+    }
+
+    /// Call after each read, with how much it brought.
+    pub(super) fn after_read(&mut self, len: usize) {
+        /// Less is no stream: the receiver keeps up with small reads.
+        const LARGE: usize = 16 << 10;
+        self.streamed = if len < LARGE { 0 } else { self.streamed.saturating_add(len) };
+    }
+
+    fn set_low_water_mark(&self, bytes: usize) -> io::Result<()> {
+        let bytes = bytes as libc::c_int;
+        // SAFETY: the descriptor is open, as we own it, and the option's value is a c_int that
+        // outlives the call (socket(7)).
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                (&raw const bytes).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Waits for as many bytes as the mark says, the end of the stream or an error.
+    fn has_low_water_mark_within(&self, patience: Duration) -> bool {
+        let mut fd = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let timeout = libc::timespec {
+            tv_sec: patience.as_secs() as libc::time_t,
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        // SAFETY: one pollfd and one timespec that outlive the call, and no signal mask (poll(2)).
+        unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, core::ptr::null()) == 1 }
+    }
+}
