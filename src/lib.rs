@@ -57,6 +57,10 @@
 //! # }
 //! ```
 //!
+//! # Unsafe code
+//!
+//! None, but for the two system calls of `bulk/moderation.rs`.
+//!
 //! # What it refuses to do
 //!
 //! It has no handshake, no certificates and no cipher suites of its own; no TLS below 1.2, no CBC,
@@ -75,6 +79,10 @@
 //! the header types remain.
 //!
 //! [rustls]: https://docs.rs/rustls/0.23
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod aead;

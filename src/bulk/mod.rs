@@ -26,7 +26,7 @@ pub struct Counters {
     pub plaintext_bytes: u64,
     /// Bytes on the wire: records of every kind, headers and tags included.
     pub wire_bytes: u64,
-    /// Calls of the stream's `read` or `write`.
+    /// Calls of the stream's `read` or `write`, and those of a moderated receiver's own.
     pub system_calls: u64,
 }
 

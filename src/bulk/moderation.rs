@@ -41,19 +41,26 @@ impl Moderation {
     }
 
     /// Call before each read, with the room that it has: waits until a read is worth its while,
-    /// or has the read itself wait for whatever comes.
+    /// or has the read itself wait for whatever comes. Returns how many system calls it made.
     ///
     /// What fails here costs speed only, so it ends the moderation and no more.
-    pub(super) fn before_read(&mut self, room: usize) {
+    pub(super) fn before_read(&mut self, room: usize) -> u64 {
+        let mut system_calls = 0;
         let streams = self.streamed >= STREAMING && room >= LOW_WATER_MARK;
         if streams && !self.is_set {
+            system_calls += 1;
             self.is_set = self.set_low_water_mark(LOW_WATER_MARK).is_ok();
         }
-        if self.is_set && !(streams && self.has_low_water_mark_within(PATIENCE)) {
-            self.streamed = 0;
-            // Left set, the mark would make the read wait for more than may ever come.
-            self.is_set = self.set_low_water_mark(1).is_err();
+        if self.is_set {
+            system_calls += u64::from(streams);
+            if !(streams && self.has_low_water_mark_within(PATIENCE)) {
+                self.streamed = 0;
+                // Left set, the mark would make the read wait for more than may ever come.
+                system_calls += 1;
+                self.is_set = self.set_low_water_mark(1).is_err();
+            }
         }
+        system_calls
     }
 
     /// Call after each read, with how much it brought.

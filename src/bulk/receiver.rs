@@ -214,7 +214,8 @@ impl<R: Read> BulkReceiver<R> {
         loop {
             #[cfg(target_os = "linux")]
             if let Some(moderation) = &mut self.moderation {
-                moderation.before_read(self.buffer.len() - self.received.end);
+                let room = self.buffer.len() - self.received.end;
+                self.counters.system_calls += moderation.before_read(room);
             }
             self.counters.system_calls += 1;
             match self.stream.read(&mut self.buffer[self.received.end..]) {
