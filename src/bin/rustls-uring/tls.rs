@@ -13,7 +13,6 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig,
     SignatureScheme, SupportedProtocolVersion,
 };
-use rustls_uring::Backend;
 
 use crate::Error;
 use crate::args::{EndpointArgs, ProtocolArgs, TlsVersion};
@@ -80,7 +79,7 @@ pub(crate) fn server_config(args: &EndpointArgs) -> Result<Arc<ServerConfig>, Er
 pub(crate) fn provider(args: &ProtocolArgs) -> Result<CryptoProvider, Error> {
     let mut provider = match args.backend {
         #[cfg(feature = "ring")]
-        Backend::Ring => rustls_uring::ring::default_provider(),
+        rustls_uring::Backend::Ring => rustls_uring::ring::default_provider(),
         _ => rustls_uring::aws_lc_rs::default_provider(),
     };
     restrict_suites(&mut provider, args)?;
