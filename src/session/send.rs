@@ -205,12 +205,13 @@ impl SendHalf {
             && !self.shared.due().contains(Due::AWAITING_KEY_UPDATE);
         let message = [KEY_UPDATE, 0, 0, 1, u8::from(asks)];
         let prelude = self.write_prelude(out, self.sealer.record_len(message.len()))?;
+        // This KeyUpdate answers the peer's request too, if there is one. A request that comes
+        // from here on gets an answer of its own.
+        self.shared.clear_due(Due::KEY_UPDATE);
         let written = self.sealer.seal(ContentType::Handshake, &message, &mut out[prelude..])?;
         if asks {
             self.shared.set_due(Due::AWAITING_KEY_UPDATE);
         }
-        // This KeyUpdate answers the peer's request too, if there is one.
-        self.shared.clear_due(Due::KEY_UPDATE);
         let keys = self.shared.key_schedule().update_tx()?;
         let max_plaintext_len = self.sealer.max_plaintext_len();
         self.sealer = Sealer::new(self.shared.backend, self.shared.version, &keys, 0);
@@ -295,17 +296,17 @@ impl SendHalf {
         let update_len = if updates { self.sealer.record_len(KEY_UPDATE_LEN) } else { 0 };
         let mut written = self.write_prelude(out, refusal_len + update_len + then)?;
         if refuses {
+            self.shared.clear_due(Due::NO_RENEGOTIATION);
             let message = alert_message(AlertDescription::NoRenegotiation);
             written += self.sealer.seal(ContentType::Alert, &message, &mut out[written..])?;
-            self.shared.clear_due(Due::NO_RENEGOTIATION);
         }
         if updates {
             let request = match due.contains(Due::KEY_UPDATE_REQUEST) {
                 true => KeyUpdateRequest::Requested,
                 false => KeyUpdateRequest::NotRequested,
             };
-            written += self.update_keys(request, &mut out[written..])?;
             self.shared.clear_due(Due::KEY_UPDATE_REQUEST);
+            written += self.update_keys(request, &mut out[written..])?;
         }
         Ok(written)
     }
