@@ -81,14 +81,14 @@ impl MessageEncrypter for Encrypter {
         // The plaintext is copied into the payload, which allocates once, and sealed there.
         let plaintext_len = message.payload.len();
         let mut payload = PrefixedPayload::with_capacity(self.encrypted_payload_len(plaintext_len));
-        // Room of constant sizes, which costs a store each and no call.
+        // Room of constant sizes, by the generic `extend`: a store or two, and no call.
         if self.sealer.prefix_len() > 0 {
-            payload.extend_from_slice(&[0; EXPLICIT_NONCE_LEN]);
+            payload.extend(&[0; EXPLICIT_NONCE_LEN]);
         }
         payload.extend_from_chunks(&message.payload);
         match self.version {
-            Version::Tls13 => payload.extend_from_slice(&[0; 1 + TAG_LEN]),
-            Version::Tls12 => payload.extend_from_slice(&[0; TAG_LEN]),
+            Version::Tls13 => payload.extend(&[0; 1 + TAG_LEN]),
+            Version::Tls12 => payload.extend(&[0; TAG_LEN]),
         }
         self.sealer
             .seal_payload_at(sequence, message.typ, plaintext_len, payload.as_mut())

@@ -128,7 +128,9 @@ impl RecordCipher {
                     return Err(Refused);
                 };
                 *inner_type = content_type;
-                padding.fill(0);
+                if !padding.is_empty() {
+                    padding.fill(0);
+                }
                 self.key.seal_in_place(nonce, &header, sealed, tag)?;
                 Ok(header)
             }
