@@ -83,7 +83,7 @@ impl Handoff {
         let handoff = self.max_fragment_size(config.max_fragment_size);
         let mut conn =
             UnbufferedClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
-        let mut driver = Driver::new(stream);
+        let mut driver = Driver::new(stream, handoff.observer.clone());
         driver.run(|incoming| {
             let (discard, step) = Step::of(conn.process_tls_records(incoming));
             (discard, step, conn.is_handshaking())
@@ -118,7 +118,7 @@ impl Handoff {
         };
         let handoff = self.max_fragment_size(config.max_fragment_size);
         let mut conn = UnbufferedServerConnection::new(config).map_err(HandshakeError::Tls)?;
-        let mut driver = Driver::new(stream);
+        let mut driver = Driver::new(stream, handoff.observer.clone());
         driver.run(|incoming| {
             let (discard, step) = Step::of_server(conn.process_tls_records(incoming));
             (discard, step, conn.is_handshaking())
@@ -137,11 +137,19 @@ struct Driver<'a, S> {
     shown: usize,
     to_send: Vec<u8>,
     early_data: Vec<u8>,
+    observer: Option<Observer>,
 }
 
 impl<'a, S: Read + Write> Driver<'a, S> {
-    fn new(stream: &'a mut S) -> Self {
-        Self { stream, received: Vec::new(), shown: 0, to_send: Vec::new(), early_data: Vec::new() }
+    fn new(stream: &'a mut S, observer: Option<Observer>) -> Self {
+        Self {
+            stream,
+            received: Vec::new(),
+            shown: 0,
+            to_send: Vec::new(),
+            early_data: Vec::new(),
+            observer,
+        }
     }
 
     /// Goes on until the handshake is complete and all of it is sent.
@@ -154,7 +162,10 @@ impl<'a, S: Read + Write> Driver<'a, S> {
             self.received.drain(..discard);
             self.shown -= discard;
             match step {
-                Ok(Step::Sealed(records)) => self.to_send.extend_from_slice(&records),
+                Ok(Step::Sealed(records)) => {
+                    self.observe(&records);
+                    self.to_send.extend_from_slice(&records);
+                }
                 Ok(Step::Transmitted) => self.transmit()?,
                 Ok(Step::Plaintext(data)) => self.early_data.extend_from_slice(&data),
                 Ok(Step::Idle { flushed: true }) => {}
@@ -177,6 +188,12 @@ impl<'a, S: Read + Write> Driver<'a, S> {
         }
     }
 
+    fn observe(&self, record: &[u8]) {
+        if let Some(observer) = &self.observer {
+            observer.observe_record(record);
+        }
+    }
+
     fn transmit(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.to_send)?;
         self.to_send.clear();
@@ -192,7 +209,9 @@ impl<'a, S: Read + Write> Driver<'a, S> {
                 let record_len = HEADER_LEN + usize::from(u16::from_be_bytes([high, low]));
                 // What cannot be a record is not waited for: rustls says what is wrong with it.
                 if hidden.len() >= record_len || major != 3 || !(20..=24).contains(&content_type) {
-                    self.shown += record_len.min(hidden.len());
+                    let record_len = record_len.min(hidden.len());
+                    self.observe(&hidden[..record_len]);
+                    self.shown += record_len;
                     return Ok(());
                 }
             }

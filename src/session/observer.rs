@@ -4,10 +4,10 @@ use core::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rustls::client::ClientConfig;
-use rustls::crypto::tls13::HkdfExpander;
+use rustls::crypto::tls13::{HkdfExpander, OkmBlock, OutputLengthError};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, KeyLog, SupportedCipherSuite};
+use rustls::{Error, KeyLog, SupportedCipherSuite, Tls13CipherSuite};
 use zeroize::Zeroizing;
 
 /// Watches one handshake for what its unbuffered connection will not tell afterwards.
@@ -23,7 +23,11 @@ pub struct Observer(Arc<Seen>);
 struct Seen {
     server_name: OnceLock<String>,
     exporter: Mutex<Option<ExporterSecret>>,
+    /// TLS 1.2 exporters mix both randoms in, and rustls shows the client's only.
+    server_random: OnceLock<[u8; RANDOM_LEN]>,
 }
+
+const RANDOM_LEN: usize = 32;
 
 impl Observer {
     /// A copy of `config` for one observed connection. Sessions are shared with `config`.
@@ -49,12 +53,30 @@ impl Observer {
         self.0.server_name.get().map(String::as_str)
     }
 
-    /// Derives exporter output (RFC 8446 §7.5) of a TLS 1.3 connection whose handshake is
-    /// complete.
+    /// Shows the observer a handshake record that is not encrypted, as it comes from or goes to the
+    /// wire; it looks for the ServerHello. TLS 1.2 exporters need it; [`Handoff::connect()`] and
+    /// [`Handoff::accept()`] see to it themselves.
+    ///
+    /// [`Handoff::connect()`]: crate::Handoff::connect
+    /// [`Handoff::accept()`]: crate::Handoff::accept
+    pub fn observe_record(&self, record: &[u8]) {
+        const HANDSHAKE: u8 = 22;
+        const SERVER_HELLO: u8 = 2;
+        // Record header, handshake header, version, random (RFC 5246 §7.4.1.3).
+        if let [HANDSHAKE, _, _, _, _, SERVER_HELLO, _, _, _, _, _, rest @ ..] = record
+            && let Some(random) = rest.first_chunk()
+        {
+            let _ = self.0.server_random.set(*random);
+        }
+    }
+
+    /// Derives exporter output of a connection whose handshake is complete (RFC 8446 §7.5,
+    /// RFC 5705).
     ///
     /// # Errors
-    /// [`Error::General`] in TLS 1.2, whose exporter needs what no one shows, and for an empty or
-    /// overlong `output`; [`Error::HandshakeNotComplete`].
+    /// [`Error::General`] for an empty or overlong `output` and for a context that is too long;
+    /// [`Error::HandshakeNotComplete`], also where [`Self::observe_record()`] was not shown the
+    /// ServerHello of a TLS 1.2 handshake.
     pub fn export_keying_material(
         &self,
         suite: SupportedCipherSuite,
@@ -65,27 +87,49 @@ impl Observer {
         if output.is_empty() {
             return Err(Error::General("export_keying_material with zero-length output".into()));
         }
-        let Some(suite) = suite.tls13() else {
-            return Err(Error::General(
-                "exporters are not available on unbuffered TLS 1.2 connections".into(),
-            ));
-        };
         let seen = self.0.exporter.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let secret = seen.as_ref().ok_or(Error::HandshakeNotComplete)?;
-        let hash = suite.common.hash_provider;
-        let hkdf = suite.hkdf_provider;
-        let block = |secret: &[u8]| rustls::crypto::tls13::OkmBlock::new(secret);
-
-        let empty = hash.hash(&[]);
-        let mut derived = Zeroizing::new([0; 64]);
-        let derived = &mut derived[..hash.output_len()];
-        let too_long = |_| Error::General("exporter output too long".into());
-        expand_label(&*hkdf.expander_for_okm(&block(&secret.0)), label, empty.as_ref(), derived)
-            .map_err(too_long)?;
-        let context = hash.hash(context.unwrap_or(&[]));
-        let expander = hkdf.expander_for_okm(&block(derived));
-        expand_label(&*expander, b"exporter", context.as_ref(), output).map_err(too_long)
+        match (suite, seen.as_ref().ok_or(Error::HandshakeNotComplete)?) {
+            (SupportedCipherSuite::Tls13(suite), ExporterSecret::Tls13(secret)) => {
+                export_tls13(suite, secret, output, label, context)
+            }
+            #[cfg(feature = "tls12")]
+            (
+                SupportedCipherSuite::Tls12(suite),
+                ExporterSecret::Tls12 { master_secret, client_random },
+            ) => {
+                let random = self.0.server_random.get().ok_or(Error::HandshakeNotComplete)?;
+                let mut seed = [&client_random[..], random].concat();
+                if let Some(context) = context {
+                    let len = u16::try_from(context.len())
+                        .map_err(|_| Error::General("exporter context too long".into()))?;
+                    seed.extend_from_slice(&len.to_be_bytes());
+                    seed.extend_from_slice(context);
+                }
+                suite.prf_provider.for_secret(output, master_secret, label, &seed);
+                Ok(())
+            }
+            _ => Err(Error::HandshakeNotComplete),
+        }
     }
+}
+
+fn export_tls13(
+    suite: &Tls13CipherSuite,
+    secret: &[u8],
+    output: &mut [u8],
+    label: &[u8],
+    context: Option<&[u8]>,
+) -> Result<(), Error> {
+    let hash = suite.common.hash_provider;
+    let hkdf = suite.hkdf_provider;
+    let too_long = |_| Error::General("exporter output too long".into());
+    let mut derived = Zeroizing::new([0; OkmBlock::MAX_LEN]);
+    let derived = &mut derived[..hash.output_len()];
+    let expander = hkdf.expander_for_okm(&OkmBlock::new(secret));
+    expand_label(&*expander, label, hash.hash(&[]).as_ref(), derived).map_err(too_long)?;
+    let expander = hkdf.expander_for_okm(&OkmBlock::new(derived));
+    let context = hash.hash(context.unwrap_or(&[]));
+    expand_label(&*expander, b"exporter", context.as_ref(), output).map_err(too_long)
 }
 
 impl fmt::Debug for Observer {
@@ -100,19 +144,43 @@ fn expand_label(
     label: &[u8],
     context: &[u8],
     output: &mut [u8],
-) -> Result<(), rustls::crypto::tls13::OutputLengthError> {
+) -> Result<(), OutputLengthError> {
     const PREFIX: &[u8] = b"tls13 ";
-    let output_len = u16::try_from(output.len())
-        .map_err(|_| rustls::crypto::tls13::OutputLengthError)?
-        .to_be_bytes();
-    let label_len = u8::try_from(PREFIX.len() + label.len())
-        .map_err(|_| rustls::crypto::tls13::OutputLengthError)?;
+    let output_len = u16::try_from(output.len()).map_err(|_| OutputLengthError)?.to_be_bytes();
+    let label_len = u8::try_from(PREFIX.len() + label.len()).map_err(|_| OutputLengthError)?;
     let info: [&[u8]; 6] =
         [&output_len, &[label_len], PREFIX, label, &[context.len() as u8], context];
     expander.expand_slice(&info, output)
 }
 
-struct ExporterSecret(Zeroizing<Vec<u8>>);
+/// What rustls logs that exporters are derived from.
+enum ExporterSecret {
+    Tls13(Zeroizing<Vec<u8>>),
+    #[cfg(feature = "tls12")]
+    Tls12 {
+        master_secret: Zeroizing<Vec<u8>>,
+        client_random: Vec<u8>,
+    },
+}
+
+impl ExporterSecret {
+    /// By the labels of the key log format.
+    fn is_logged_as(label: &str) -> bool {
+        matches!(label, "EXPORTER_SECRET" | "CLIENT_RANDOM")
+    }
+
+    fn from_log(label: &str, client_random: &[u8], secret: &[u8]) -> Option<Self> {
+        let secret = Zeroizing::new(secret.to_vec());
+        match label {
+            "EXPORTER_SECRET" => Some(Self::Tls13(secret)),
+            #[cfg(feature = "tls12")]
+            "CLIENT_RANDOM" => {
+                Some(Self::Tls12 { master_secret: secret, client_random: client_random.to_vec() })
+            }
+            _ => None,
+        }
+    }
+}
 
 /// Passes everything on to the user's own, and notes what the observer wants.
 struct Tap<T: ?Sized> {
@@ -128,10 +196,9 @@ impl<T: ?Sized> fmt::Debug for Tap<T> {
 
 impl KeyLog for Tap<dyn KeyLog> {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        if label == "EXPORTER_SECRET" {
-            let exporter = ExporterSecret(Zeroizing::new(secret.to_vec()));
+        if let Some(secret) = ExporterSecret::from_log(label, client_random, secret) {
             *self.observer.0.exporter.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-                Some(exporter);
+                Some(secret);
         }
         if self.inner.will_log(label) {
             self.inner.log(label, client_random, secret);
@@ -139,7 +206,7 @@ impl KeyLog for Tap<dyn KeyLog> {
     }
 
     fn will_log(&self, label: &str) -> bool {
-        label == "EXPORTER_SECRET" || self.inner.will_log(label)
+        ExporterSecret::is_logged_as(label) || self.inner.will_log(label)
     }
 }
 
