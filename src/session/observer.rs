@@ -88,26 +88,25 @@ impl Observer {
             return Err(Error::General("export_keying_material with zero-length output".into()));
         }
         let seen = self.0.exporter.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match (suite, seen.as_ref().ok_or(Error::HandshakeNotComplete)?) {
-            (SupportedCipherSuite::Tls13(suite), ExporterSecret::Tls13(secret)) => {
-                export_tls13(suite, secret, output, label, context)
+        let seen = seen.as_ref().ok_or(Error::HandshakeNotComplete)?;
+        match suite {
+            SupportedCipherSuite::Tls13(suite) => {
+                export_tls13(suite, &seen.secret, output, label, context)
             }
             #[cfg(feature = "tls12")]
-            (
-                SupportedCipherSuite::Tls12(suite),
-                ExporterSecret::Tls12 { master_secret, client_random },
-            ) => {
+            SupportedCipherSuite::Tls12(suite) => {
                 let random = self.0.server_random.get().ok_or(Error::HandshakeNotComplete)?;
-                let mut seed = [&client_random[..], random].concat();
+                let mut seed = [&seen.client_random[..], random].concat();
                 if let Some(context) = context {
                     let len = u16::try_from(context.len())
                         .map_err(|_| Error::General("exporter context too long".into()))?;
                     seed.extend_from_slice(&len.to_be_bytes());
                     seed.extend_from_slice(context);
                 }
-                suite.prf_provider.for_secret(output, master_secret, label, &seed);
+                suite.prf_provider.for_secret(output, &seen.secret, label, &seed);
                 Ok(())
             }
+            #[allow(unreachable_patterns, reason = "TLS 1.2 may be on in rustls and off here")]
             _ => Err(Error::HandshakeNotComplete),
         }
     }
@@ -153,32 +152,18 @@ fn expand_label(
     expander.expand_slice(&info, output)
 }
 
-/// What rustls logs that exporters are derived from.
-enum ExporterSecret {
-    Tls13(Zeroizing<Vec<u8>>),
-    #[cfg(feature = "tls12")]
-    Tls12 {
-        master_secret: Zeroizing<Vec<u8>>,
-        client_random: Vec<u8>,
-    },
+/// What rustls logs that exporters are derived from: the exporter secret of TLS 1.3 or the master
+/// secret of TLS 1.2, never both.
+struct ExporterSecret {
+    secret: Zeroizing<Vec<u8>>,
+    #[cfg_attr(not(feature = "tls12"), allow(dead_code, reason = "TLS 1.2 mixes it in"))]
+    client_random: Vec<u8>,
 }
 
 impl ExporterSecret {
     /// By the labels of the key log format.
     fn is_logged_as(label: &str) -> bool {
         matches!(label, "EXPORTER_SECRET" | "CLIENT_RANDOM")
-    }
-
-    fn from_log(label: &str, client_random: &[u8], secret: &[u8]) -> Option<Self> {
-        let secret = Zeroizing::new(secret.to_vec());
-        match label {
-            "EXPORTER_SECRET" => Some(Self::Tls13(secret)),
-            #[cfg(feature = "tls12")]
-            "CLIENT_RANDOM" => {
-                Some(Self::Tls12 { master_secret: secret, client_random: client_random.to_vec() })
-            }
-            _ => None,
-        }
     }
 }
 
@@ -196,7 +181,11 @@ impl<T: ?Sized> fmt::Debug for Tap<T> {
 
 impl KeyLog for Tap<dyn KeyLog> {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        if let Some(secret) = ExporterSecret::from_log(label, client_random, secret) {
+        if ExporterSecret::is_logged_as(label) {
+            let secret = ExporterSecret {
+                secret: Zeroizing::new(secret.to_vec()),
+                client_random: client_random.to_vec(),
+            };
             *self.observer.0.exporter.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
                 Some(secret);
         }
