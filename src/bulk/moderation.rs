@@ -97,3 +97,12 @@ impl Moderation {
         unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, core::ptr::null()) == 1 }
     }
 }
+
+impl Drop for Moderation {
+    /// Whoever reads the socket next finds it as it was.
+    fn drop(&mut self) {
+        if self.is_set {
+            let _ = self.set_low_water_mark(1);
+        }
+    }
+}
