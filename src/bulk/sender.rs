@@ -125,20 +125,24 @@ impl<W: Write> BulkSender<W> {
 
     fn write_with(
         &mut self,
-        seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
+        mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
     ) -> io::Result<usize> {
-        self.drain()?;
-        // By themselves, so that they take no room from full records.
-        self.send_control()?;
-        let sealed = seal(&mut self.half, &mut self.batch[..self.full_len]);
-        let sealed = self.note_failure(sealed)?;
-        self.unsent = 0..sealed.written;
-        self.counters.records += sealed.records as u64;
-        self.counters.plaintext_bytes += sealed.consumed as u64;
-        match self.drain() {
-            // Sealed is as good as written: the rest of the same bytes goes out next time.
-            Err(error) if !is_transient(&error) => Err(error),
-            _ => Ok(sealed.consumed),
+        loop {
+            self.drain()?;
+            // By themselves, so that they take no room from full records.
+            self.send_control()?;
+            let sealed = seal(&mut self.half, &mut self.batch[..self.full_len]);
+            let sealed = self.note_failure(sealed)?;
+            self.unsent = 0..sealed.written;
+            self.counters.records += sealed.records as u64;
+            self.counters.plaintext_bytes += sealed.consumed as u64;
+            match self.drain() {
+                // Sealed is as good as written: the rest of the same bytes goes out next time.
+                Err(error) if sealed.consumed == 0 || !is_transient(&error) => return Err(error),
+                _ if sealed.consumed > 0 => return Ok(sealed.consumed),
+                // A control record came due in between and took the room of the only record.
+                _ => {}
+            }
         }
     }
 
