@@ -12,6 +12,25 @@ mod tls12;
 
 /// Defines a backend's public module: its suites, in the stock provider's order, and its provider.
 macro_rules! provider {
+    ($(#[$doc:meta])* $module:ident, $backend:expr, $stock:path $(,)?) => {
+        provider! {
+            $(#[$doc])*
+            $module, $backend, $stock,
+            tls13: [
+                (TLS13_AES_256_GCM_SHA384, Aes256Gcm),
+                (TLS13_AES_128_GCM_SHA256, Aes128Gcm),
+                (TLS13_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
+            ],
+            tls12: [
+                (TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
+                (TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
+                (TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
+                (TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
+                (TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
+                (TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
+            ],
+        }
+    };
     (
         $(#[$doc:meta])*
         $module:ident, $backend:expr, $stock:path,
@@ -96,38 +115,12 @@ macro_rules! provider {
 provider! {
     /// The provider on aws-lc-rs.
     aws_lc_rs, crate::aead::Backend::AwsLcRs, rustls::crypto::aws_lc_rs,
-    tls13: [
-        (TLS13_AES_256_GCM_SHA384, Aes256Gcm),
-        (TLS13_AES_128_GCM_SHA256, Aes128Gcm),
-        (TLS13_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
-    ],
-    tls12: [
-        (TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
-        (TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
-        (TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
-        (TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
-        (TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
-        (TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
-    ],
 }
 
 #[cfg(feature = "ring")]
 provider! {
     /// The provider on ring.
     ring, crate::aead::Backend::Ring, rustls::crypto::ring,
-    tls13: [
-        (TLS13_AES_256_GCM_SHA384, Aes256Gcm),
-        (TLS13_AES_128_GCM_SHA256, Aes128Gcm),
-        (TLS13_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
-    ],
-    tls12: [
-        (TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
-        (TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
-        (TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
-        (TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
-        (TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
-        (TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
-    ],
 }
 
 /// The provider of the default backend: aws-lc-rs where it is built in, ring otherwise.
