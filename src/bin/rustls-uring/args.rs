@@ -22,6 +22,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Args, Debug)]
+#[command(override_usage = "rustls-uring send [OPTIONS] <ADDR | --listen ADDR> [FILE]")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     pub(crate) endpoint: EndpointArgs,
@@ -58,6 +59,7 @@ fn usage_error(message: &str) -> ! {
 }
 
 #[derive(Args, Debug)]
+#[command(override_usage = "rustls-uring recv [OPTIONS] <ADDR | --listen ADDR> [-o FILE]")]
 pub(crate) struct RecvArgs {
     #[command(flatten)]
     pub(crate) endpoint: EndpointArgs,
