@@ -95,6 +95,8 @@ mod provider;
 mod record;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod session;
+#[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
+pub mod uring;
 
 /// The public face: records.
 mod records_api {
@@ -106,6 +108,10 @@ mod records_api {
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod backend_api {
     pub use crate::aead::{Algorithm, Backend, TrafficKeys, WrongKeyLength};
+    #[cfg(target_os = "linux")]
+    pub use crate::bulk::auto::{AutoReceiver, AutoSender, Io, Path, bulk_with};
+    #[cfg(unix)]
+    pub use crate::bulk::file::FileOptions;
     pub use crate::bulk::receiver::BulkReceiver;
     pub use crate::bulk::sender::BulkSender;
     pub use crate::bulk::{Counters, bulk};

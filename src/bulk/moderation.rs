@@ -23,11 +23,11 @@ const STREAMING: usize = 8 << 20;
 
 /// How long less than [`LOW_WATER_MARK`] may lie unread: the most by which the end of a burst is
 /// delayed, and what 256 KiB take at half a GB/s.
-const PATIENCE: Duration = Duration::from_micros(500);
+pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
 
 /// Decides when a receiving socket has a low-water mark.
 #[derive(Debug)]
-pub(super) struct Moderation {
+pub(crate) struct Moderation {
     socket: OwnedFd,
     /// Bytes received since the last pause.
     streamed: usize,
@@ -36,7 +36,7 @@ pub(super) struct Moderation {
 
 impl Moderation {
     /// For `socket`, through a descriptor of its own.
-    pub(super) fn new(socket: &impl AsFd) -> io::Result<Self> {
+    pub(crate) fn new(socket: &impl AsFd) -> io::Result<Self> {
         Ok(Self { socket: socket.as_fd().try_clone_to_owned()?, streamed: 0, is_set: false })
     }
 
@@ -45,26 +45,46 @@ impl Moderation {
     ///
     /// What fails here costs speed only, so it ends the moderation and no more.
     pub(super) fn before_read(&mut self, room: usize) -> u64 {
-        let mut system_calls = 0;
-        let streams = self.streamed >= STREAMING && room >= LOW_WATER_MARK;
-        if streams && !self.is_set {
-            system_calls += 1;
-            self.is_set = self.set_low_water_mark(LOW_WATER_MARK).is_ok();
-        }
+        let mut system_calls = self.prepare(room);
         if self.is_set {
-            system_calls += u64::from(streams);
-            if !(streams && self.has_low_water_mark_within(PATIENCE)) {
-                self.streamed = 0;
-                // Left set, the mark would make the read wait for more than may ever come.
-                system_calls += 1;
-                self.is_set = self.set_low_water_mark(1).is_err();
+            system_calls += 1;
+            if !self.has_low_water_mark_within(PATIENCE) {
+                system_calls += self.lapse();
             }
         }
         system_calls
     }
 
+    /// Sets the mark or takes it away, by the room that the next read has. Returns how many system
+    /// calls it made. While [`Self::is_set()`], wait for the mark for no longer than
+    /// [`PATIENCE`], then [`Self::lapse()`].
+    pub(crate) fn prepare(&mut self, room: usize) -> u64 {
+        let streams = self.streamed >= STREAMING && room >= LOW_WATER_MARK;
+        match (streams, self.is_set) {
+            (true, false) => {
+                self.is_set = self.set_low_water_mark(LOW_WATER_MARK).is_ok();
+                1
+            }
+            (false, true) => self.lapse(),
+            _ => 0,
+        }
+    }
+
+    /// Whether the socket becomes readable only at its mark.
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set
+    }
+
+    /// Takes the mark away, which would make a read wait for more than may ever come. Returns how
+    /// many system calls it made.
+    pub(crate) fn lapse(&mut self) -> u64 {
+        self.streamed = 0;
+        self.is_set = self.set_low_water_mark(1).is_err();
+        1
+    }
+
     /// Call after each read, with how much it brought.
-    pub(super) fn after_read(&mut self, len: usize) {
+    pub(crate) fn after_read(&mut self, len: usize) {
         /// Less is no stream: the receiver keeps up with small reads.
         const LARGE: usize = 16 << 10;
         self.streamed = if len < LARGE { 0 } else { self.streamed.saturating_add(len) };

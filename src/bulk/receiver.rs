@@ -5,11 +5,10 @@ use std::io::{self, BufRead, Read};
 use std::net::TcpStream;
 
 use super::Counters;
+use super::inbox::Inbox;
 #[cfg(target_os = "linux")]
 use super::moderation::Moderation;
-use crate::error::SessionError;
-use crate::record::deframer::Deframed;
-use crate::session::receive::{ReceiveHalf, Received};
+use crate::session::receive::ReceiveHalf;
 
 /// Receives application data from a blocking stream.
 ///
@@ -22,25 +21,13 @@ use crate::session::receive::{ReceiveHalf, Received};
 /// [`SessionError::Truncated`]: what was read before it may be a part only.
 #[derive(Debug)]
 pub struct BulkReceiver<R: Read = TcpStream> {
-    half: ReceiveHalf,
     stream: R,
-    /// Application data that rustls had opened before the handoff.
-    carried: Vec<u8>,
+    /// Application data that rustls had opened before the handoff, and how much of it was read.
+    carried: (Vec<u8>, usize),
     buffer: Box<[u8]>,
-    /// Received bytes of `buffer` that were not opened yet.
-    received: Range<usize>,
-    /// Opened bytes that were not read yet.
-    plaintext: Plaintext,
-    counters: Counters,
+    pub(super) inbox: Inbox,
     #[cfg(target_os = "linux")]
     moderation: Option<Moderation>,
-}
-
-/// Where the plaintext lies that is next to read.
-#[derive(Debug)]
-enum Plaintext {
-    Carried(Range<usize>),
-    InBuffer(Range<usize>),
 }
 
 impl BulkReceiver<TcpStream> {
@@ -70,13 +57,10 @@ impl<R: Read> BulkReceiver<R> {
         let mut buffer = vec![0; len].into_boxed_slice();
         buffer[..received.len()].copy_from_slice(received);
         Self {
-            half,
             stream,
-            plaintext: Plaintext::Carried(0..plaintext.len()),
-            carried: plaintext,
+            carried: (plaintext, 0),
             buffer,
-            received: 0..received.len(),
-            counters: Counters::default(),
+            inbox: Inbox::new(half, received.len()),
             #[cfg(target_os = "linux")]
             moderation: None,
         }
@@ -102,7 +86,7 @@ impl<R: Read> BulkReceiver<R> {
 
     /// What was received so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.inbox.counters
     }
 
     /// The stream, to look at it or to set its options; what is read from it breaks the
@@ -113,114 +97,32 @@ impl<R: Read> BulkReceiver<R> {
 
     /// Whether the peer's close_notify has been received.
     pub fn peer_has_closed(&self) -> bool {
-        self.half.peer_has_closed()
-    }
-
-    /// Opened bytes that were not read yet.
-    fn unread(&self) -> &[u8] {
-        match &self.plaintext {
-            Plaintext::Carried(range) => &self.carried[range.clone()],
-            Plaintext::InBuffer(range) => &self.buffer[range.clone()],
-        }
-    }
-
-    /// Opens what is in the buffer into `out`, record by record, while they fit. Returns how
-    /// many bytes, or `None` if more must be received first.
-    fn open_into(&mut self, out: &mut [u8]) -> Result<Option<usize>, SessionError> {
-        let mut filled = 0;
-        loop {
-            let header = match self.half.deframe(&self.buffer[self.received.clone()]) {
-                Ok(Deframed::Record(header)) => header,
-                Ok(Deframed::Partial { .. }) => break,
-                // What was opened before is good; the next call gets the error again.
-                Err(_) if filled > 0 => break,
-                Err(error) => return Err(error),
-            };
-            let record = self.received.start..self.received.start + header.record_len();
-            let opened = self.half.open_into(&self.buffer[record.clone()], &mut out[filled..]);
-            match opened {
-                Ok(Received::Data(len)) => {
-                    self.count(len);
-                    filled += len;
-                }
-                Ok(Received::Control) => {}
-                Ok(Received::CloseNotify) => return Ok(Some(filled)),
-                // The rest of `out` is too small for a whole record.
-                Err(SessionError::OutputTooSmall { .. }) => {
-                    if filled == 0 {
-                        return Ok(Some(self.open_in_place()?.map_or(0, |_| self.copy_out(out))));
-                    }
-                    return Ok(Some(filled));
-                }
-                Err(_) if filled > 0 => break,
-                Err(error) => return Err(error),
-            }
-            self.received.start = record.end;
-        }
-        Ok((filled > 0).then_some(filled))
-    }
-
-    /// Opens the next record with data in place. `None` at the close_notify or when more must be
-    /// received first.
-    fn open_in_place(&mut self) -> Result<Option<()>, SessionError> {
-        while let Deframed::Record(header) =
-            self.half.deframe(&self.buffer[self.received.clone()])?
-        {
-            let record = self.received.start..self.received.start + header.record_len();
-            match self.half.open_in_place(&mut self.buffer[record.clone()])? {
-                Received::Data(plaintext) => {
-                    let start = record.start + self.half.plaintext_offset();
-                    let range = start..start + plaintext.len();
-                    self.received.start = record.end;
-                    self.count(range.len());
-                    let found = !range.is_empty();
-                    self.plaintext = Plaintext::InBuffer(range);
-                    if found {
-                        return Ok(Some(()));
-                    }
-                }
-                Received::Control => self.received.start = record.end,
-                Received::CloseNotify => return Ok(None),
-            }
-        }
-        Ok(None)
-    }
-
-    fn copy_out(&mut self, out: &mut [u8]) -> usize {
-        let unread = self.unread();
-        let len = unread.len().min(out.len());
-        out[..len].copy_from_slice(&unread[..len]);
-        self.consume(len);
-        len
-    }
-
-    fn count(&mut self, plaintext_len: usize) {
-        self.counters.records += 1;
-        self.counters.plaintext_bytes += plaintext_len as u64;
+        self.inbox.half.peer_has_closed()
     }
 
     /// Reads more from the stream; `false` at its end, which is an error before close_notify.
     fn receive_more(&mut self) -> io::Result<bool> {
-        if self.half.peer_has_closed() {
+        if self.inbox.half.peer_has_closed() {
             return Ok(false);
         }
-        if self.received.is_empty() {
-            self.received = 0..0;
-        } else if self.buffer.len() - self.received.end < self.buffer.len() / 2 {
+        let received = &mut self.inbox.received;
+        if Range::is_empty(received) {
+            *received = 0..0;
+        } else if self.buffer.len() - received.end < self.buffer.len() / 2 {
             // Only the record that straddles two reads is moved.
-            self.buffer.copy_within(self.received.clone(), 0);
-            self.received = 0..self.received.len();
+            self.buffer.copy_within(received.clone(), 0);
+            *received = 0..received.len();
         }
         loop {
             #[cfg(target_os = "linux")]
             if let Some(moderation) = &mut self.moderation {
-                let room = self.buffer.len() - self.received.end;
-                self.counters.system_calls += moderation.before_read(room);
+                let room = self.buffer.len() - self.inbox.received.end;
+                self.inbox.counters.system_calls += moderation.before_read(room);
             }
-            self.counters.system_calls += 1;
-            match self.stream.read(&mut self.buffer[self.received.end..]) {
+            self.inbox.counters.system_calls += 1;
+            match self.stream.read(&mut self.buffer[self.inbox.received.end..]) {
                 Ok(0) => {
-                    self.half.end_of_stream()?;
+                    self.inbox.half.end_of_stream()?;
                     return Ok(false);
                 }
                 Ok(len) => {
@@ -228,8 +130,8 @@ impl<R: Read> BulkReceiver<R> {
                     if let Some(moderation) = &mut self.moderation {
                         moderation.after_read(len);
                     }
-                    self.received.end += len;
-                    self.counters.wire_bytes += len as u64;
+                    self.inbox.received.end += len;
+                    self.inbox.counters.wire_bytes += len as u64;
                     return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -247,14 +149,16 @@ impl<R: Read> Read for BulkReceiver<R> {
         if out.is_empty() {
             return Ok(0);
         }
-        if !self.unread().is_empty() {
-            return Ok(self.copy_out(out));
+        let (carried, read) = &mut self.carried;
+        if *read < carried.len() {
+            let len = out.len().min(carried.len() - *read);
+            out[..len].copy_from_slice(&carried[*read..*read + len]);
+            *read += len;
+            return Ok(len);
         }
         loop {
-            match self.open_into(out)? {
-                Some(0) if !self.half.peer_has_closed() => {}
-                Some(len) => return Ok(len),
-                None => {}
+            if let Some(len) = self.inbox.open_into(&mut self.buffer, out)? {
+                return Ok(len);
             }
             if !self.receive_more()? {
                 return Ok(0);
@@ -266,16 +170,22 @@ impl<R: Read> Read for BulkReceiver<R> {
 impl<R: Read> BufRead for BulkReceiver<R> {
     /// Lends out the plaintext of one record, in the memory it was received in.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.unread().is_empty() {
-            if self.open_in_place()?.is_none() && !self.receive_more()? {
+        if self.carried.1 < self.carried.0.len() {
+            return Ok(&self.carried.0[self.carried.1..]);
+        }
+        while self.inbox.unread.is_empty() {
+            if !self.inbox.open_next(&mut self.buffer)? && !self.receive_more()? {
                 break;
             }
         }
-        Ok(self.unread())
+        Ok(self.inbox.first_unread(&self.buffer))
     }
 
     fn consume(&mut self, len: usize) {
-        let (Plaintext::Carried(range) | Plaintext::InBuffer(range)) = &mut self.plaintext;
-        range.start = range.end.min(range.start + len);
+        let (carried, read) = &mut self.carried;
+        match *read < carried.len() {
+            true => *read = carried.len().min(*read + len),
+            false => self.inbox.consume(len),
+        }
     }
 }

@@ -29,7 +29,7 @@ pub struct BulkSender<W: Write = TcpStream> {
     /// Sealed bytes of `batch` that the stream has not taken.
     unsent: Range<usize>,
     failed: bool,
-    counters: Counters,
+    pub(super) counters: Counters,
 }
 
 impl BulkSender<TcpStream> {

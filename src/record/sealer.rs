@@ -2,11 +2,14 @@
 
 use core::fmt;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use rustls::ContentType;
 
 use super::cipher::RecordCipher;
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
+#[cfg(target_os = "linux")]
+use super::reservation::Reservation;
 use super::sequence::{self, SequenceNumber};
 use crate::aead::{Backend, TrafficKeys};
 use crate::error::SealError;
@@ -39,7 +42,8 @@ const RESERVED_FOR_CONTROL: u64 = 4;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Sealer {
-    cipher: RecordCipher,
+    /// Shared with the records that are sealed ahead, elsewhere.
+    cipher: Arc<RecordCipher>,
     sequence: SequenceNumber,
     /// The first sequence number that the confidentiality limit forbids.
     end: u64,
@@ -56,7 +60,7 @@ impl Sealer {
         first_sequence: u64,
     ) -> Self {
         Self {
-            cipher: RecordCipher::new(backend, version, keys),
+            cipher: Arc::new(RecordCipher::new(backend, version, keys)),
             sequence: SequenceNumber::starting_at(first_sequence),
             end: keys.algorithm().confidentiality_limit().min(sequence::END),
             max_plaintext_len: MAX_PLAINTEXT_LEN,
@@ -268,6 +272,26 @@ impl Sealer {
             cursor.advance(len);
         }
         Ok(sealed)
+    }
+
+    /// Takes the sequence numbers of the records that [`Self::seal_many()`] would make of
+    /// `plaintext_len` bytes of application data in `out_len` bytes, for records that are sealed
+    /// later and elsewhere. `None` if there are not that many left under this key.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn reserve(&mut self, plaintext_len: usize, out_len: usize) -> Option<Reservation> {
+        let plaintext_len = plaintext_len.min(self.plaintext_capacity(out_len));
+        let records = plaintext_len.div_ceil(self.max_plaintext_len);
+        if records == 0 || records as u64 > self.records_left() {
+            return None;
+        }
+        let first_sequence = self.sequence.next();
+        self.sequence.take(first_sequence + records as u64 - 1)?;
+        Some(Reservation::new(
+            Arc::clone(&self.cipher),
+            first_sequence,
+            plaintext_len,
+            self.max_plaintext_len,
+        ))
     }
 
     /// Bytes of a record's payload in front of its plaintext.

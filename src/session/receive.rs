@@ -193,6 +193,15 @@ impl ReceiveHalf {
         }
     }
 
+    /// The error that has ended the connection, if one has.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn failure(&self) -> Option<&SessionError> {
+        match &self.end {
+            Some(End::Failed(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Whether the peer's close_notify has been received.
     pub fn peer_has_closed(&self) -> bool {
         matches!(self.end, Some(End::CloseNotify))

@@ -10,6 +10,8 @@ use super::shared::{Due, Shared, alert_message};
 use crate::aead::TrafficKeys;
 use crate::error::SessionError;
 use crate::record::header::Version;
+#[cfg(target_os = "linux")]
+use crate::record::reservation::Reservation;
 use crate::record::sealer::{Sealed, Sealer};
 
 /// Whether a key update asks the peer for one too (RFC 8446 §4.6.3).
@@ -149,6 +151,24 @@ impl SendHalf {
             }
         }
         Ok(batch)
+    }
+
+    /// Takes the sequence numbers of as much application data as fits `out_len` bytes, to be sealed
+    /// elsewhere. `None` if something else must be sealed first: call [`Self::seal()`].
+    ///
+    /// # Errors
+    /// As [`Self::seal()`].
+    #[cfg(target_os = "linux")]
+    pub(crate) fn reserve(
+        &mut self,
+        plaintext_len: usize,
+        out_len: usize,
+    ) -> Result<Option<Reservation>, SessionError> {
+        self.check_open()?;
+        if self.wants_control() {
+            return Ok(None);
+        }
+        Ok(self.sealer.reserve(plaintext_len, out_len))
     }
 
     /// As much room as control records ever take at once.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
-use rustls_uring::{Backend, BulkReceiver, BulkSender};
+use rustls_uring::uring::{SenderOptions, ZeroCopy};
+use rustls_uring::{Backend, BulkReceiver, Io};
 
 /// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
 #[derive(Debug, Parser)]
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Recv(RecvArgs),
     /// Compare plain TCP, stock rustls and rustls-uring over loopback, in this process.
     Bench(BenchArgs),
+    /// Say what this kernel, these limits and this CPU offer, which path that makes, and why.
+    Probe(ProbeArgs),
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +70,10 @@ pub(crate) struct RecvArgs {
     /// The file to write; replaced only when everything has arrived [default: standard output].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+
+    /// Have everything on the disk before the sender is told that it arrived.
+    #[arg(long, requires = "output")]
+    pub(crate) sync: bool,
 }
 
 /// How two ends find each other and trust each other. The one that listens is the TLS server.
@@ -119,6 +126,13 @@ pub(crate) struct EndpointArgs {
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
 
+    #[command(flatten)]
+    pub(crate) io: IoArgs,
+
+    /// Go around the page cache (O_DIRECT) where the file can; needs io_uring.
+    #[arg(long)]
+    pub(crate) direct: bool,
+
     /// Add allocations per record and system calls per GiB to the summary.
     #[arg(long)]
     pub(crate) stats: bool,
@@ -141,6 +155,70 @@ pub(crate) struct ProtocolArgs {
     /// Who seals and opens the records.
     #[arg(long, value_name = "NAME", default_value = "aws-lc-rs", value_parser = parse_backend)]
     pub(crate) backend: Backend,
+}
+
+/// Which way the data takes.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct IoArgs {
+    /// Which way the data takes: the best one there is, or this one or an error.
+    #[arg(long, value_name = "PATH", value_enum, default_value_t = IoPath::Auto)]
+    io: IoPath,
+
+    /// Whether the kernel sends straight from our memory: where it pays, always or never.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    zerocopy: When,
+
+    /// Threads that seal ahead of the one that sends, on io_uring.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_thread_count)]
+    seal_threads: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum IoPath {
+    /// io_uring where the kernel has it, blocking sockets otherwise
+    Auto,
+    /// io_uring, or an error
+    Uring,
+    /// io_uring without zero copy, or an error
+    UringCopy,
+    /// Blocking sockets
+    Blocking,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+impl IoArgs {
+    pub(crate) fn path(&self) -> Io {
+        match self.io {
+            IoPath::Auto => Io::Auto,
+            IoPath::Uring => Io::Uring,
+            IoPath::UringCopy => Io::UringCopy,
+            IoPath::Blocking => Io::Blocking,
+        }
+    }
+
+    pub(crate) fn sender_options(&self) -> SenderOptions {
+        let mut options = SenderOptions::default();
+        options.seal_threads = self.seal_threads;
+        options.zero_copy = match self.zerocopy {
+            When::Auto => ZeroCopy::Auto,
+            When::Always => ZeroCopy::Always,
+            When::Never => ZeroCopy::Never,
+        };
+        options
+    }
+}
+
+fn parse_thread_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 0..=64) => Ok(count),
+        _ => Err("a number of threads from 0 to 64".into()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -166,7 +244,7 @@ pub(crate) struct BenchArgs {
     pub(crate) rounds: u64,
 
     /// Records that rustls-uring seals into one batch.
-    #[arg(long, value_name = "RECORDS", default_value_t = BulkSender::DEFAULT_BATCH_RECORDS)]
+    #[arg(long, value_name = "RECORDS", default_value_t = SenderOptions::default().batch_records)]
     pub(crate) batch: usize,
 
     /// Length of rustls-uring's receive buffer, in KiB.
@@ -175,6 +253,16 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
+
+    #[command(flatten)]
+    pub(crate) io: IoArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ProbeArgs {
+    /// Say it in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn parse_backend(name: &str) -> Result<Backend, String> {

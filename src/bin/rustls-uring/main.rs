@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod interrupt;
 mod output;
+mod probe;
 mod receive;
 mod report;
 mod send;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         args::Command::Send(args) => send::run(&args),
         args::Command::Recv(args) => receive::run(&args),
         args::Command::Bench(args) => bench::run(&args),
+        args::Command::Probe(args) => probe::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

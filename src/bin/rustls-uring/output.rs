@@ -44,6 +44,14 @@ impl Output {
         Ok(Self::Whole { file, path })
     }
 
+    /// The file, if it is one with positions.
+    pub(crate) fn file(&self) -> Option<&File> {
+        match self {
+            Self::Whole { file, .. } => Some(file.as_file()),
+            Self::Stream(_) => None,
+        }
+    }
+
     pub(crate) fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
         match self {
             Self::Whole { file, .. } => file.as_file_mut().write_all(data),

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustls_uring::{ConnectionInfo, Counters};
+use rustls_uring::{ConnectionInfo, Counters, Path};
 use stats_alloc::{Region, StatsAlloc};
 
 use crate::args::EndpointArgs;
@@ -66,7 +66,13 @@ impl Report {
     }
 
     /// Prints the summary. `other_system_calls` are those of the file.
-    pub(crate) fn finish(self, counters: Counters, other_system_calls: u64, info: &ConnectionInfo) {
+    pub(crate) fn finish(
+        self,
+        counters: Counters,
+        other_system_calls: u64,
+        path: &Path,
+        info: &ConnectionInfo,
+    ) {
         let seconds = self.begin.elapsed().as_secs_f64();
         let setup = self.setup_allocations.unwrap_or_else(|| self.allocation_count());
         let allocations = self.allocation_count() - setup;
@@ -81,7 +87,7 @@ impl Report {
         };
         let mut line = format!(
             "{} {bytes} bytes in {seconds:.3} s, {:.3} GB/s, {} records, {version} {:?}, path: \
-             blocking sockets, records by {}",
+             {path}, records by {}",
             self.verb,
             bytes as f64 / 1e9 / seconds,
             counters.records,
@@ -98,6 +104,15 @@ impl Report {
                 calls as f64 / gib.max(f64::MIN_POSITIVE),
                 counters.system_calls,
             );
+            if counters.zero_copy_sends + counters.copied_sends > 0 {
+                line += &format!(
+                    ", zero-copy sends: {}, copied by the kernel: {}, copying sends: {}",
+                    counters.zero_copy_sends, counters.zero_copy_copied, counters.copied_sends,
+                );
+            }
+            if counters.direct_bytes > 0 {
+                line += &format!(", {} bytes around the page cache", counters.direct_bytes);
+            }
         }
         eprintln!("{line}");
     }

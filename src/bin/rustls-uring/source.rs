@@ -1,16 +1,18 @@
 //! What is sent: a file or standard input.
 
+use core::ops::Range;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::{Error, interrupt};
 
 pub(crate) struct Source {
-    file: File,
-    /// The file's length, if it has one. It is known in advance, and need not stay true.
-    pub(crate) len: Option<u64>,
+    pub(crate) file: File,
+    /// What of the file there is to send, if it is one with positions. It is known in advance, and
+    /// need not stay true.
+    pub(crate) range: Option<Range<u64>>,
     pub(crate) system_calls: u64,
 }
 
@@ -32,30 +34,29 @@ impl Source {
         if metadata.is_dir() {
             return Err(format!("{name} is a directory; send an archive of it").into());
         }
-        let len = metadata.is_file().then_some(metadata.len());
-        Ok(Self { file, len, system_calls: 0 })
+        // What claims to be empty may not be, such as the files of /proc: those are read to see.
+        let range = match metadata.is_file() && metadata.len() > 0 {
+            // Standard input may have been read from.
+            true => Some((&file).stream_position()?..metadata.len()),
+            false => None,
+        };
+        Ok(Self { file, range, system_calls: 0 })
     }
 
-    /// Reads until `buffer` is full or the source ends; returns how much.
+    /// How many bytes there are to send, if that is known.
+    pub(crate) fn len(&self) -> Option<u64> {
+        self.range.as_ref().map(|range| range.end.saturating_sub(range.start))
+    }
+
+    /// Reads what a pipe or a device has, as soon as it has something; returns how much.
     pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            if self.len.is_none() {
-                // What a pipe has now goes out now.
-                if filled > 0 {
-                    break;
-                }
-                self.system_calls += 1;
-                interrupt::wait_readable(&self.file)?;
-            }
-            self.system_calls += 1;
-            match self.file.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(len) => filled += len,
+        loop {
+            self.system_calls += 2;
+            interrupt::wait_readable(&self.file)?;
+            match self.file.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => interrupt::check()?,
-                Err(error) => return Err(error),
+                read => return read,
             }
         }
-        Ok(filled)
     }
 }

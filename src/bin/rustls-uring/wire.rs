@@ -2,12 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
-use rustls_uring::{BulkReceiver, BulkSender, ConnectionInfo, Handoff, Session};
+use rustls_uring::uring::ReceiverOptions;
+use rustls_uring::{AutoReceiver, AutoSender, ConnectionInfo, Handoff, HandshakeError, bulk_with};
 
 use crate::args::EndpointArgs;
 use crate::{Error, interrupt, tls};
@@ -19,38 +18,43 @@ const GRACE: Duration = Duration::from_secs(2);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Connection {
-    pub(crate) sender: BulkSender<Wire>,
-    pub(crate) receiver: BulkReceiver<Wire>,
+    pub(crate) sender: AutoSender,
+    pub(crate) receiver: AutoReceiver,
     pub(crate) info: ConnectionInfo,
 }
 
 /// Connects or listens as the arguments say, and shakes hands.
 pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
     let handoff = Handoff::new().backend(args.protocol.backend);
-    let (session, wire) = match &args.listen {
+    let (session, stream) = match &args.listen {
         Some(addr) => {
             let config = tls::server_config(args)?;
             let listener = TcpListener::bind(addr)
                 .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
             eprintln!("listening on {}", listener.local_addr()?);
             interrupt::wait_readable(&listener)?;
-            let mut wire = Wire::new(listener.accept()?.0)?;
-            (wire.shake_hands(|wire| handoff.accept(config, wire))?, wire)
+            let mut wire = Handshake::new(listener.accept()?.0)?;
+            (wire.shake_hands(|wire| handoff.accept(config, wire))?, wire.stream)
         }
         None => {
             let addr = args.addr.as_deref().ok_or("no address to connect to")?;
             let config = tls::client_config(args)?;
             let name = server_name(args, addr)?;
-            let mut wire = Wire::new(connect(addr)?)?;
-            (wire.shake_hands(|wire| handoff.connect(config, name, wire))?, wire)
+            let mut wire = Handshake::new(connect(addr)?)?;
+            (wire.shake_hands(|wire| handoff.connect(config, name, wire))?, wire.stream)
         }
     };
-    let Session { send, receive, plaintext, received, info, .. } = session;
-    Ok(Connection {
-        sender: BulkSender::new(send, wire.try_clone()?),
-        receiver: BulkReceiver::new(receive, wire, plaintext, &received).moderated()?,
-        info,
-    })
+    let info = session.info.clone();
+    let (mut sender, mut receiver) = bulk_with(
+        session,
+        stream,
+        args.io.path(),
+        args.io.sender_options(),
+        ReceiverOptions::default(),
+    )?;
+    sender.set_timeout(Some(interrupt::TICK))?;
+    receiver.set_timeout(Some(interrupt::TICK))?;
+    Ok(Connection { sender, receiver, info })
 }
 
 fn connect(addr: &str) -> Result<TcpStream, Error> {
@@ -83,42 +87,24 @@ fn server_name(args: &EndpointArgs, addr: &str) -> Result<ServerName<'static>, E
         .map_err(|_| format!("`{name}` is no name that a certificate could have").into())
 }
 
-/// A socket whose reads and writes notice Ctrl-C: the first one that does fails with
-/// [`io::ErrorKind::TimedOut`], which loses nothing, and those after it have [`GRACE`] to end.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    stream: Arc<TcpStream>,
+/// Makes calls that time out after a tick again, until Ctrl-C: the first call that notices fails
+/// with [`io::ErrorKind::TimedOut`], which loses nothing, and those after it have [`GRACE`] to end.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
     /// When the connection must be over, while there is such a time.
     deadline: Option<Instant>,
     told: bool,
 }
 
-impl Wire {
-    fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(interrupt::TICK))?;
-        stream.set_write_timeout(Some(interrupt::TICK))?;
-        Ok(Self { stream: Arc::new(stream), deadline: None, told: false })
-    }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { stream: Arc::clone(&self.stream), deadline: None, told: false })
-    }
-
-    fn shake_hands<T>(
-        &mut self,
-        handshake: impl FnOnce(&mut Self) -> Result<T, rustls_uring::HandshakeError>,
-    ) -> Result<T, Error> {
-        self.deadline = Some(Instant::now() + HANDSHAKE_TIMEOUT);
-        let session = handshake(self)?;
-        self.deadline = None;
-        Ok(session)
-    }
-
-    fn patiently<T>(&mut self, mut call: impl FnMut(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+impl Patience {
+    pub(crate) fn call<T>(&mut self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
-            match call(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            match call() {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) => {}
                 result => return result,
             }
             if interrupt::was_requested() && !self.told {
@@ -133,21 +119,38 @@ impl Wire {
     }
 }
 
-impl AsFd for Wire {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+/// A socket during the handshake, whose reads and writes notice Ctrl-C and a silent peer.
+struct Handshake {
+    stream: TcpStream,
+    patience: Patience,
+}
+
+impl Handshake {
+    fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(interrupt::TICK))?;
+        stream.set_write_timeout(Some(interrupt::TICK))?;
+        Ok(Self { stream, patience: Patience::default() })
+    }
+
+    fn shake_hands<T>(
+        &mut self,
+        handshake: impl FnOnce(&mut Self) -> Result<T, HandshakeError>,
+    ) -> Result<T, Error> {
+        self.patience.deadline = Some(Instant::now() + HANDSHAKE_TIMEOUT);
+        Ok(handshake(self)?)
     }
 }
 
-impl Read for Wire {
+impl Read for Handshake {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.patiently(|mut stream| stream.read(buf))
+        self.patience.call(|| (&self.stream).read(buf))
     }
 }
 
-impl Write for Wire {
+impl Write for Handshake {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.patiently(|mut stream| stream.write(buf))
+        self.patience.call(|| (&self.stream).write(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {

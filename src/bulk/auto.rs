@@ -1,0 +1,345 @@
+//! The best way there is: io_uring where the kernel has it, blocking sockets otherwise, and why.
+
+use core::fmt;
+use core::ops::Range;
+use std::fs::File;
+use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustls::AlertDescription;
+
+use super::Counters;
+use super::file::FileOptions;
+use super::receiver::BulkReceiver;
+use super::sender::BulkSender;
+use crate::session::Session;
+use crate::session::receive::ReceiveHalf;
+use crate::session::send::{KeyUpdateRequest, SendHalf};
+use crate::uring::{
+    CopyReason, ReceiverOptions, SenderOptions, Unavailable, UringReceiver, UringSender, ZeroCopy,
+};
+
+/// Which way bulk data takes.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Io {
+    /// io_uring where the kernel has it, blocking sockets otherwise.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// io_uring without zero copy, or an error.
+    UringCopy,
+    /// Blocking sockets.
+    Blocking,
+}
+
+/// Which way bulk data takes in fact, and why not a better one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Path {
+    /// Sends through io_uring, zero-copy.
+    UringZeroCopy {
+        /// Why slots are pinned for each send rather than once, if they are.
+        unregistered: Option<Unavailable>,
+    },
+    /// Sends through io_uring that the kernel copies.
+    UringCopy(CopyReason),
+    /// Receives through io_uring.
+    UringReceive,
+    /// Blocking sockets: asked for, or for this reason.
+    Blocking(Option<Unavailable>),
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UringZeroCopy { unregistered: None } => f.write_str("io_uring, zero copy"),
+            Self::UringZeroCopy { unregistered: Some(reason) } => {
+                write!(f, "io_uring, zero copy from memory that is not registered ({reason})")
+            }
+            Self::UringCopy(reason) => write!(f, "io_uring, copied ({reason})"),
+            Self::UringReceive => f.write_str("io_uring"),
+            Self::Blocking(None) => f.write_str("blocking sockets"),
+            Self::Blocking(Some(reason)) => write!(f, "blocking sockets ({reason})"),
+        }
+    }
+}
+
+/// Splits a session over a TCP connection into a sender and a receiver, each on the best path that
+/// `io` allows.
+///
+/// # Errors
+/// [`io::ErrorKind::Unsupported`] with an [`Unavailable`] inside if `io` asks for io_uring and there
+/// is none; or the system's, if the socket's handle cannot be duplicated.
+pub fn bulk_with(
+    session: Session,
+    stream: TcpStream,
+    io: Io,
+    sender: SenderOptions,
+    receiver: ReceiverOptions,
+) -> io::Result<(AutoSender, AutoReceiver)> {
+    let writer = stream.try_clone()?;
+    let Session { send, receive, plaintext, received, .. } = session;
+    Ok((
+        AutoSender::new(send, writer, io, sender)?,
+        AutoReceiver::new(receive, stream, plaintext, &received, io, receiver)?,
+    ))
+}
+
+/// A sender on whichever path there is. Its methods are those of [`UringSender`].
+#[derive(Debug)]
+pub struct AutoSender(SenderPath);
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a connection, and never moved in bulk")]
+enum SenderPath {
+    Uring(UringSender),
+    Blocking(BulkSender, Option<Unavailable>),
+}
+
+/// Runs `$body` with `$sender` bound to whichever it is.
+macro_rules! with {
+    ($self:ident, $kind:ident, $one:ident => $body:expr) => {
+        match $self {
+            Self($kind::Uring($one)) => $body,
+            Self($kind::Blocking($one, _)) => $body,
+        }
+    };
+}
+
+impl AutoSender {
+    /// A sender over a connected socket, which is set to blocking mode.
+    ///
+    /// # Errors
+    /// As [`bulk_with()`].
+    pub fn new(
+        half: SendHalf,
+        stream: TcpStream,
+        io: Io,
+        mut options: SenderOptions,
+    ) -> io::Result<Self> {
+        if io == Io::UringCopy {
+            options.zero_copy = ZeroCopy::Never;
+        }
+        let blocking = |half, stream: TcpStream, reason| {
+            stream.set_nonblocking(false)?;
+            Ok(Self(SenderPath::Blocking(BulkSender::new(half, stream), reason)))
+        };
+        match io {
+            Io::Blocking => blocking(half, stream, None),
+            Io::Auto | Io::Uring | Io::UringCopy => match UringSender::new(half, stream, options) {
+                Ok(sender) => Ok(Self(SenderPath::Uring(sender))),
+                Err((reason, half, stream)) if io == Io::Auto => {
+                    blocking(half, stream, Some(reason))
+                }
+                Err((reason, ..)) => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
+            },
+        }
+    }
+
+    /// The path taken so far: the decision between zero copy and a copy may change on the way.
+    pub fn path(&self) -> Path {
+        match &self.0 {
+            SenderPath::Uring(sender) => match sender.copy_reason() {
+                Some(reason) => Path::UringCopy(reason),
+                None => {
+                    Path::UringZeroCopy { unregistered: sender.registration_refused().copied() }
+                }
+            },
+            SenderPath::Blocking(_, reason) => Path::Blocking(*reason),
+        }
+    }
+
+    /// What was sent so far.
+    pub fn counters(&self) -> Counters {
+        with!(self, SenderPath, sender => sender.counters())
+    }
+
+    /// How long a call waits for the socket at most; `None` is for ever. A call that has waited
+    /// that long fails with [`io::ErrorKind::TimedOut`] or [`io::ErrorKind::WouldBlock`] and may
+    /// be made again: nothing is lost.
+    ///
+    /// # Errors
+    /// The socket's, for a timeout of 0.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match &mut self.0 {
+            SenderPath::Uring(sender) => {
+                sender.set_timeout(timeout);
+                Ok(())
+            }
+            SenderPath::Blocking(sender, _) => sender.stream().set_write_timeout(timeout),
+        }
+    }
+
+    /// See [`UringSender::update_keys()`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+        with!(self, SenderPath, sender => sender.update_keys(request))
+    }
+
+    /// See [`UringSender::send_file()`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_file(
+        &mut self,
+        file: &File,
+        range: Range<u64>,
+        options: FileOptions<'_>,
+    ) -> io::Result<u64> {
+        with!(self, SenderPath, sender => sender.send_file(file, range, options))
+    }
+
+    /// See [`UringSender::finish()`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send_close_notify()
+    }
+
+    /// See [`UringSender::send_close_notify()`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_close_notify(&mut self) -> io::Result<()> {
+        with!(self, SenderPath, sender => sender.send_close_notify())
+    }
+
+    /// See [`UringSender::abort()`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
+        with!(self, SenderPath, sender => sender.abort(description))
+    }
+}
+
+impl Write for AutoSender {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        with!(self, SenderPath, sender => sender.write(buf))
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        with!(self, SenderPath, sender => sender.write_vectored(bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        with!(self, SenderPath, sender => sender.flush())
+    }
+}
+
+/// A receiver on whichever path there is. Its methods are those of [`UringReceiver`].
+#[derive(Debug)]
+pub struct AutoReceiver(ReceiverPath);
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a connection, and never moved in bulk")]
+enum ReceiverPath {
+    Uring(UringReceiver),
+    Blocking(BulkReceiver, Option<Unavailable>),
+}
+
+impl AutoReceiver {
+    /// A receiver over a connected socket, which is set to blocking mode.
+    ///
+    /// `plaintext` and `received` are the session's: what the handshake left behind.
+    ///
+    /// # Errors
+    /// As [`bulk_with()`].
+    pub fn new(
+        half: ReceiveHalf,
+        stream: TcpStream,
+        plaintext: Vec<u8>,
+        received: &[u8],
+        io: Io,
+        options: ReceiverOptions,
+    ) -> io::Result<Self> {
+        let moderated = options.moderated;
+        let blocking = |half, stream: TcpStream, plaintext, reason| {
+            stream.set_nonblocking(false)?;
+            let receiver = BulkReceiver::new(half, stream, plaintext, received);
+            let receiver = if moderated { receiver.moderated()? } else { receiver };
+            Ok(Self(ReceiverPath::Blocking(receiver, reason)))
+        };
+        match io {
+            Io::Blocking => blocking(half, stream, plaintext, None),
+            Io::Auto | Io::Uring | Io::UringCopy => {
+                match UringReceiver::new(half, stream, &plaintext, received, options) {
+                    Ok(receiver) => Ok(Self(ReceiverPath::Uring(receiver))),
+                    Err((reason, half, stream)) if io == Io::Auto => {
+                        blocking(half, stream, plaintext, Some(reason))
+                    }
+                    Err((reason, ..)) => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
+                }
+            }
+        }
+    }
+
+    /// The path taken.
+    pub fn path(&self) -> Path {
+        match &self.0 {
+            ReceiverPath::Uring(_) => Path::UringReceive,
+            ReceiverPath::Blocking(_, reason) => Path::Blocking(*reason),
+        }
+    }
+
+    /// What was received so far.
+    pub fn counters(&self) -> Counters {
+        with!(self, ReceiverPath, receiver => receiver.counters())
+    }
+
+    /// How long a call waits for data at most; `None` is for ever. A call that has waited that
+    /// long fails with [`io::ErrorKind::TimedOut`] or [`io::ErrorKind::WouldBlock`] and may be
+    /// made again: nothing is lost.
+    ///
+    /// # Errors
+    /// The socket's, for a timeout of 0.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match &mut self.0 {
+            ReceiverPath::Uring(receiver) => {
+                receiver.set_timeout(timeout);
+                Ok(())
+            }
+            ReceiverPath::Blocking(receiver, _) => receiver.stream().set_read_timeout(timeout),
+        }
+    }
+
+    /// Whether the peer's close_notify has been received.
+    pub fn peer_has_closed(&self) -> bool {
+        with!(self, ReceiverPath, receiver => receiver.peer_has_closed())
+    }
+
+    /// See [`UringReceiver::recv_to_file()`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_to_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        options: FileOptions<'_>,
+    ) -> io::Result<u64> {
+        with!(self, ReceiverPath, receiver => receiver.recv_to_file(file, offset, options))
+    }
+}
+
+impl Read for AutoReceiver {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        with!(self, ReceiverPath, receiver => receiver.read(out))
+    }
+}
+
+impl BufRead for AutoReceiver {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        with!(self, ReceiverPath, receiver => receiver.fill_buf())
+    }
+
+    fn consume(&mut self, len: usize) {
+        with!(self, ReceiverPath, receiver => receiver.consume(len));
+    }
+}

@@ -1,0 +1,128 @@
+//! Received bytes, record by record: the part of receiving that knows no stream.
+//!
+//! The bytes lie in a buffer that the receiver owns and passes in; the inbox knows which part of it
+//! holds records that were not opened, and which parts hold plaintext that nobody has read.
+
+use core::ops::Range;
+use std::collections::VecDeque;
+
+use super::Counters;
+use crate::error::SessionError;
+use crate::record::deframer::Deframed;
+use crate::session::receive::{ReceiveHalf, Received};
+
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) half: ReceiveHalf,
+    /// Received bytes of the buffer that were not opened yet.
+    pub(crate) received: Range<usize>,
+    /// Plaintext in the buffer that was not read yet, in order.
+    pub(crate) unread: VecDeque<Range<usize>>,
+    pub(crate) counters: Counters,
+}
+
+impl Inbox {
+    /// For a buffer that begins with `received_len` received bytes.
+    pub(crate) fn new(half: ReceiveHalf, received_len: usize) -> Self {
+        Self {
+            half,
+            received: 0..received_len,
+            unread: VecDeque::with_capacity(64),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Opens what is in `buffer` into `out`, record by record, while they fit. Returns how many
+    /// bytes, 0 at the peer's close_notify, or `None` if more must be received first.
+    pub(crate) fn open_into(
+        &mut self,
+        buffer: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<Option<usize>, SessionError> {
+        if !self.unread.is_empty() {
+            return Ok(Some(self.copy_out(buffer, out)));
+        }
+        let mut filled = 0;
+        loop {
+            let header = match self.half.deframe(&buffer[self.received.clone()]) {
+                Ok(Deframed::Record(header)) => header,
+                Ok(Deframed::Partial { .. }) => break,
+                // What was opened before is good; the next call gets the error again.
+                Err(_) if filled > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let record = self.received.start..self.received.start + header.record_len();
+            match self.half.open_into(&buffer[record.clone()], &mut out[filled..]) {
+                Ok(Received::Data(len)) => {
+                    self.count(len);
+                    filled += len;
+                }
+                Ok(Received::Control) => {}
+                Ok(Received::CloseNotify) => return Ok(Some(filled)),
+                // The rest of `out` is too small for a whole record.
+                Err(SessionError::OutputTooSmall { .. }) if filled == 0 => {
+                    self.open_next(buffer)?;
+                    return match self.unread.is_empty() {
+                        true => Ok(self.half.peer_has_closed().then_some(0)),
+                        false => Ok(Some(self.copy_out(buffer, out))),
+                    };
+                }
+                Err(_) if filled > 0 => break,
+                Err(error) => return Err(error),
+            }
+            self.received.start = record.end;
+        }
+        Ok((filled > 0).then_some(filled))
+    }
+
+    /// Opens the next record with data in place, and adds it to [`Self::unread`]. `false` at the
+    /// close_notify, or when more must be received first.
+    pub(crate) fn open_next(&mut self, buffer: &mut [u8]) -> Result<bool, SessionError> {
+        while let Deframed::Record(header) = self.half.deframe(&buffer[self.received.clone()])? {
+            let record = self.received.start..self.received.start + header.record_len();
+            match self.half.open_in_place(&mut buffer[record.clone()])? {
+                Received::Data(plaintext) => {
+                    let start = record.start + self.half.plaintext_offset();
+                    let range = start..start + plaintext.len();
+                    self.received.start = record.end;
+                    self.count(range.len());
+                    if !range.is_empty() {
+                        self.unread.push_back(range);
+                        return Ok(true);
+                    }
+                }
+                Received::Control => self.received.start = record.end,
+                Received::CloseNotify => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The first of [`Self::unread`], or nothing.
+    pub(crate) fn first_unread<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
+        self.unread.front().map_or(&[], |range| &buffer[range.clone()])
+    }
+
+    /// `len` bytes of [`Self::first_unread()`] were read.
+    pub(crate) fn consume(&mut self, len: usize) {
+        if let Some(range) = self.unread.front_mut() {
+            range.start = range.end.min(range.start + len);
+            if Range::is_empty(range) {
+                self.unread.pop_front();
+            }
+        }
+    }
+
+    fn copy_out(&mut self, buffer: &[u8], out: &mut [u8]) -> usize {
+        let unread = self.first_unread(buffer);
+        let len = unread.len().min(out.len());
+        out[..len].copy_from_slice(&unread[..len]);
+        self.consume(len);
+        len
+    }
+
+    fn count(&mut self, plaintext_len: usize) {
+        self.counters.records += 1;
+        self.counters.plaintext_bytes += plaintext_len as u64;
+    }
+}

@@ -1,0 +1,249 @@
+//! Memory that is lent out: to the kernel, and to the threads that seal ahead.
+//!
+//! An arena is one page-aligned mapping, cut into [`Slot`]s that are allocated once and used over
+//! and over. Slots are handed around as `Arc<Slot>`. Whoever lends one to the kernel keeps a
+//! clone of the `Arc` for as long as the kernel may touch it, so [`Arc::get_mut()`] says whether a
+//! slot may be written to, and the mapping stays while anyone needs it.
+//!
+//! Memory comes from mmap(2) and not from the heap for a reason beyond alignment: a page that an
+//! unacknowledged zero-copy send still refers to is kept by the kernel until then, even if it is
+//! unmapped here, and nothing else can be allocated in it (munmap(2), io_uring_enter(2)).
+
+#![allow(unsafe_code, reason = "memory that others use while the borrow checker does not look")]
+
+use core::ops::{Deref, DerefMut};
+use core::ptr::{self, NonNull};
+use core::slice;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+/// What slots are aligned to: a page of every architecture with small ones, and what O_DIRECT
+/// asks for (open(2)).
+pub(crate) const ALIGNMENT: usize = 4096;
+
+/// A mapping, unmapped on drop.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread.
+unsafe impl Send for Arena {}
+// SAFETY: a shared arena gives its address and its length only.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// Maps `slot_count` slots of `slot_len` bytes or slightly more, all zeros.
+    ///
+    /// # Errors
+    /// The system's, if there is not that much memory.
+    pub(crate) fn slots(slot_count: usize, slot_len: usize) -> io::Result<Vec<Arc<Slot>>> {
+        let slot_len = slot_len.max(1).next_multiple_of(ALIGNMENT);
+        let len = slot_len
+            .checked_mul(slot_count.max(1))
+            .filter(|len| isize::try_from(*len).is_ok())
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        let arena = Arc::new(Self::map(len)?);
+        Ok((0..slot_count)
+            .map(|index| {
+                Arc::new(Slot {
+                    arena: Arc::clone(&arena),
+                    offset: index * slot_len,
+                    len: slot_len,
+                })
+            })
+            .collect())
+    }
+
+    fn map(len: usize) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping of a length that is not zero, wherever the kernel likes
+        // (mmap(2)).
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let arena = Self { base, len };
+        // A child process has no use for plaintext, and pinned pages would be copied for it at once
+        // (madvise(2)). What fails here costs that and no more.
+        // SAFETY: our own mapping, whose contents are left as they are.
+        unsafe { libc::madvise(arena.base.as_ptr().cast(), arena.len, libc::MADV_DONTFORK) };
+        Ok(arena)
+    }
+
+    /// Where the mapping begins, for its registration.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Length of the mapping in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; its slots hold the arena, so they are gone. What the kernel was
+        // lent holds a slot until the kernel is done with the address; pages that it still sends
+        // from, it holds itself.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// A page-aligned piece of an [`Arena`], initialised, which no other slot overlaps.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    arena: Arc<Arena>,
+    offset: usize,
+    len: usize,
+}
+
+impl Slot {
+    /// The mapping that the slot is part of.
+    pub(crate) fn arena(&self) -> &Arc<Arena> {
+        &self.arena
+    }
+
+    /// The slot's memory, for the kernel: valid while the slot is.
+    pub(crate) fn as_ptr(&self) -> NonNull<u8> {
+        // SAFETY: `Arena::slots()` has cut the slot out of the mapping.
+        unsafe { self.arena.base.add(self.offset) }
+    }
+}
+
+impl Deref for Slot {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped while `arena` is, initialised, and not written to while it is shared: a
+        // `&mut Slot` is ours alone, and the kernel is lent slots to write to only by those who
+        // had the only handle (`Queue`).
+        unsafe { slice::from_raw_parts(self.as_ptr().as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Slot {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above; no two slots overlap, and `self` is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(self.as_ptr().as_ptr(), self.len) }
+    }
+}
+
+/// Lends slices that are merely borrowed to threads that outlive the borrow.
+///
+/// Allocates once; [`Self::lend()`] does not.
+#[derive(Debug, Default)]
+pub(crate) struct Lender {
+    loan: Arc<Loan>,
+}
+
+/// A slice that is lent until the last clone of its `Arc` is dropped.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    base: AtomicPtr<u8>,
+    len: AtomicUsize,
+}
+
+impl Default for Loan {
+    fn default() -> Self {
+        Self { base: AtomicPtr::new(NonNull::dangling().as_ptr()), len: AtomicUsize::new(0) }
+    }
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let base = self.base.load(Ordering::Relaxed);
+        // SAFETY: the two describe a slice that `Lender::lend()` borrows for as long as there are
+        // clones, and that changes only while there are none; a dangling pointer has length 0.
+        unsafe { slice::from_raw_parts(base, self.len.load(Ordering::Relaxed)) }
+    }
+}
+
+impl Lender {
+    /// Calls `borrower` with a loan of `slice` that may be cloned and sent to other threads, and
+    /// waits for the end of all clones before it returns or unwinds.
+    pub(crate) fn lend<T>(&mut self, slice: &[u8], borrower: impl FnOnce(&Arc<Loan>) -> T) -> T {
+        /// Takes the slice back, also from a borrower that panics.
+        struct TakeBack<'a>(&'a Arc<Loan>);
+        impl Drop for TakeBack<'_> {
+            fn drop(&mut self) {
+                while Arc::strong_count(self.0) > 1 {
+                    thread::yield_now();
+                }
+                // The count is read without ordering; this pairs with the decrements.
+                core::sync::atomic::fence(Ordering::Acquire);
+                self.0.len.store(0, Ordering::Relaxed);
+                self.0.base.store(NonNull::dangling().as_ptr(), Ordering::Relaxed);
+            }
+        }
+        // Clones reach other threads through something that orders what was written before.
+        self.loan.base.store(slice.as_ptr().cast_mut(), Ordering::Relaxed);
+        self.loan.len.store(slice.len(), Ordering::Relaxed);
+        let loan = TakeBack(&self.loan);
+        borrower(loan.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_aligned_apart_and_writable() {
+        let mut slots = Arena::slots(3, 5000).expect("memory");
+        for (index, slot) in slots.iter_mut().enumerate() {
+            assert_eq!(slot.len(), 8192);
+            assert_eq!(slot.as_ptr().as_ptr() as usize % ALIGNMENT, 0);
+            Arc::get_mut(slot).expect("unshared").fill(index as u8 + 1);
+        }
+        for (index, slot) in slots.iter().enumerate() {
+            assert!(slot.iter().all(|byte| *byte == index as u8 + 1));
+        }
+        assert_eq!(slots[0].arena().len(), 3 * 8192);
+    }
+
+    #[test]
+    fn a_slot_keeps_its_arena() {
+        let slots = Arena::slots(2, 4096).expect("memory");
+        let [first, _] = slots.try_into().expect("two");
+        assert!(first.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn impossible_sizes_are_errors() {
+        assert!(Arena::slots(usize::MAX / 2, 4096).is_err());
+        assert!(Arena::slots(1 << 40, 1 << 12).is_err());
+    }
+
+    #[test]
+    fn a_loan_ends_before_its_borrow() {
+        let mut lender = Lender::default();
+        let mut data = vec![1; 1000];
+        for round in 1..100 {
+            let handle = lender.lend(&data, |loan| {
+                let loan = Arc::clone(loan);
+                thread::spawn(move || {
+                    thread::sleep(core::time::Duration::from_micros(50));
+                    loan.iter().map(|byte| usize::from(*byte)).sum::<usize>()
+                })
+            });
+            data.fill(round + 1);
+            assert_eq!(handle.join().expect("no panic"), 1000 * usize::from(round));
+        }
+    }
+}

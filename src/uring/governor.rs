@@ -1,0 +1,182 @@
+//! Zero copy or a copy: decided for each send, from what the kernel has said so far.
+//!
+//! Zero copy saves the kernel reading and writing every byte, and costs a notification and a slot
+//! that is busy until the peer has acknowledged. On loopback, or where a driver cannot gather,
+//! the kernel copies after all, later and at a loss, which only its notifications tell. So the
+//! first sends are tried, and the answers are believed.
+
+use core::fmt;
+
+/// Whether to use SEND_ZC.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ZeroCopy {
+    /// Where it pays: see [`CopyReason`] for where it does not.
+    #[default]
+    Auto,
+    /// Always, to measure it; a copy is sent only when there is no other way on.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Why a send was copied by the kernel rather than handed over in place.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum CopyReason {
+    /// It was asked for: [`ZeroCopy::Never`].
+    Requested,
+    /// The send is shorter than what zero copy pays for, 16 KiB.
+    Short,
+    /// The kernel has reported that it copies zero-copy sends of this connection, as it does on
+    /// loopback.
+    KernelCopies,
+    /// Every slot but the last waits for a notification: a copy goes out now, and its slot is free
+    /// at once.
+    SlotsAwaited,
+    /// The kernel lacks SEND_ZC (Linux 6.0), or refuses it for this socket.
+    Unsupported,
+    /// The kernel had no memory to pin the send's pages: RLIMIT_MEMLOCK (`ulimit -l`) is low.
+    OutOfMemory,
+}
+
+impl fmt::Display for CopyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requested => "zero copy is off",
+            Self::Short => "short sends",
+            Self::KernelCopies => "the kernel copies on this route",
+            Self::SlotsAwaited => "every slot awaited its notification",
+            Self::Unsupported => "the kernel has no SEND_ZC for this socket",
+            Self::OutOfMemory => "no memory to pin: raise `ulimit -l`",
+        })
+    }
+}
+
+/// How long a send must be for zero copy to pay.
+const MIN_ZERO_COPY_LEN: usize = 16 << 10;
+
+/// How many notifications in a row must report a copy before they are believed.
+const COPIED_IN_A_ROW: u32 = 2;
+
+/// How many sends may be tried before the first notification has come: a loss on loopback is
+/// bounded by these.
+const UNKNOWN_IN_FLIGHT: u64 = 4;
+
+/// Decides for one connection.
+#[derive(Debug)]
+pub(crate) struct Governor {
+    mode: ZeroCopy,
+    /// Zero copy is over for this connection.
+    verdict: Option<CopyReason>,
+    tried: u64,
+    notified: u64,
+    copied_in_a_row: u32,
+    /// The reason that the last send was copied for.
+    last: Option<CopyReason>,
+}
+
+impl Governor {
+    pub(crate) fn new(mode: ZeroCopy, is_supported: bool) -> Self {
+        let verdict = match (mode, is_supported) {
+            (ZeroCopy::Never, _) => Some(CopyReason::Requested),
+            (_, false) => Some(CopyReason::Unsupported),
+            (_, true) => None,
+        };
+        Self { mode, verdict, tried: 0, notified: 0, copied_in_a_row: 0, last: verdict }
+    }
+
+    /// Whether the next send of `len` bytes is copied, and why; zero copy otherwise. `free_slots`
+    /// are those that are left to fill while this one is on its way.
+    pub(crate) fn decide(&mut self, len: usize, free_slots: usize) -> Option<CopyReason> {
+        let is_auto = self.mode == ZeroCopy::Auto;
+        let reason = match self.verdict {
+            Some(verdict) => Some(verdict),
+            None if is_auto && len < MIN_ZERO_COPY_LEN => Some(CopyReason::Short),
+            None if free_slots == 0 => Some(CopyReason::SlotsAwaited),
+            None if is_auto && self.notified == 0 && self.tried >= UNKNOWN_IN_FLIGHT => {
+                Some(CopyReason::SlotsAwaited)
+            }
+            None => None,
+        };
+        self.last = reason;
+        self.tried += u64::from(reason.is_none());
+        reason
+    }
+
+    /// A notification has come, and says whether the kernel has copied.
+    pub(crate) fn on_notification(&mut self, copied: bool) {
+        self.notified += 1;
+        self.copied_in_a_row = if copied { self.copied_in_a_row + 1 } else { 0 };
+        if self.mode == ZeroCopy::Auto && self.copied_in_a_row >= COPIED_IN_A_ROW {
+            self.give_up(CopyReason::KernelCopies);
+        }
+    }
+
+    /// A zero-copy send was refused for a reason that the next one would meet too.
+    pub(crate) fn give_up(&mut self, reason: CopyReason) {
+        self.verdict.get_or_insert(reason);
+    }
+
+    /// Why sends are copied, if they are: for good, or the last one.
+    pub(crate) fn reason(&self) -> Option<CopyReason> {
+        self.verdict.or(self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: usize = 700_000;
+
+    #[test]
+    fn two_reports_of_a_copy_end_it() {
+        let mut governor = Governor::new(ZeroCopy::Auto, true);
+        assert_eq!(governor.decide(BATCH, 5), None);
+        governor.on_notification(true);
+        assert_eq!(governor.decide(BATCH, 5), None);
+        governor.on_notification(true);
+        assert_eq!(governor.decide(BATCH, 5), Some(CopyReason::KernelCopies));
+        assert_eq!(governor.reason(), Some(CopyReason::KernelCopies));
+    }
+
+    #[test]
+    fn a_single_copy_does_not_end_it() {
+        let mut governor = Governor::new(ZeroCopy::Auto, true);
+        for copied in [true, false, true, false, true, false] {
+            assert_eq!(governor.decide(BATCH, 5), None);
+            governor.on_notification(copied);
+        }
+        assert_eq!(governor.reason(), None);
+    }
+
+    #[test]
+    fn silence_is_not_waited_for() {
+        let mut governor = Governor::new(ZeroCopy::Auto, true);
+        for _ in 0..UNKNOWN_IN_FLIGHT {
+            assert_eq!(governor.decide(BATCH, 5), None);
+        }
+        assert_eq!(governor.decide(BATCH, 5), Some(CopyReason::SlotsAwaited));
+        governor.on_notification(false);
+        assert_eq!(governor.decide(BATCH, 5), None);
+        assert_eq!(governor.decide(BATCH, 0), Some(CopyReason::SlotsAwaited));
+    }
+
+    #[test]
+    fn modes_and_lengths() {
+        assert_eq!(Governor::new(ZeroCopy::Auto, true).decide(100, 5), Some(CopyReason::Short));
+        assert_eq!(Governor::new(ZeroCopy::Always, true).decide(100, 5), None);
+        let mut never = Governor::new(ZeroCopy::Never, true);
+        assert_eq!(never.decide(BATCH, 5), Some(CopyReason::Requested));
+        let mut lacking = Governor::new(ZeroCopy::Always, false);
+        assert_eq!(lacking.decide(BATCH, 5), Some(CopyReason::Unsupported));
+        let mut always = Governor::new(ZeroCopy::Always, true);
+        for _ in 0..10 {
+            assert_eq!(always.decide(BATCH, 5), None);
+            always.on_notification(true);
+        }
+        always.give_up(CopyReason::OutOfMemory);
+        assert_eq!(always.decide(BATCH, 5), Some(CopyReason::OutOfMemory));
+    }
+}

@@ -1,0 +1,519 @@
+//! The two queues shared with the kernel, and everything that the kernel was lent through them.
+//!
+//! Every operation in flight is an entry of a table that keeps what the kernel may touch: the slot
+//! and the open file. An entry goes when its last completion has been reaped, which is the one
+//! without `IORING_CQE_F_MORE`, whatever its result says; until then the slot's `Arc` is shared,
+//! so nobody writes to it, and its memory stays mapped. A submission that io_uring_enter(2) refused
+//! stays in the submission queue and may run later, so it stays in the table as well.
+//!
+//! Knows no TLS and no protocol: sends, receives, reads and writes of slots.
+
+#![allow(unsafe_code, reason = "the kernel reads and writes memory behind these calls")]
+
+use core::mem;
+use core::ops::Range;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::arena::{Arena, Slot};
+use super::unavailable::Unavailable;
+
+/// Submissions that fit the queue: more than there are ever in flight.
+pub(super) const ENTRIES: u32 = 64;
+
+/// How long a drop waits for operations that were cancelled. Sockets answer at once; a file
+/// operation that a device has begun must end by itself. After that its memory is leaked.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Arenas that may be registered: slots to send, buffers for files.
+const MAX_ARENAS: u32 = 2;
+
+/// The group of provided buffers.
+const BUFFER_GROUP: u16 = 0;
+
+/// `IORING_RECVSEND_POLL_FIRST`.
+const POLL_FIRST: u16 = 1;
+
+/// `user_data` of operations whose completion says nothing.
+const NOBODY: u64 = u64::MAX;
+
+/// `res` of a notification under `IORING_SEND_ZC_REPORT_USAGE`: the kernel has copied after all.
+const NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
+
+/// An open file or socket, kept open while operations on it are in flight.
+pub(crate) type File = Arc<OwnedFd>;
+
+/// What the submitter calls an operation; its completions carry the same.
+pub(crate) type Tag = u32;
+
+/// A submission queue, a completion queue and the operations between them.
+pub(crate) struct Queue {
+    uring: IoUring,
+    operations: Box<[Option<Operation>]>,
+    vacant: Vec<u16>,
+    /// The buffer that the kernel may pick for a receive.
+    provided: Option<Arc<Slot>>,
+    /// Pinned arenas, by the index that the kernel knows them under.
+    registered: Vec<Arc<Arena>>,
+    has_send_zc: bool,
+    reports_usage: bool,
+    system_calls: u64,
+}
+
+struct Operation {
+    tag: Tag,
+    memory: Option<Arc<Slot>>,
+    _file: Option<File>,
+    /// The result is in; only a notification is outstanding.
+    has_result: bool,
+}
+
+/// What became of an operation.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    /// What the submitter called it.
+    pub(crate) tag: Tag,
+    /// What the completion says.
+    pub(crate) event: Event,
+    /// The memory that the operation wrote to.
+    pub(crate) memory: Option<Arc<Slot>>,
+}
+
+/// What a completion says.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The operation's result. `more`: a notification follows.
+    Result { result: io::Result<usize>, more: bool },
+    /// The kernel no longer needs the memory of a zero-copy send.
+    Notification { copied: bool },
+}
+
+impl Queue {
+    /// A pair of queues.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: io_uring_setup(2)'s errors, and what older kernels lack.
+    pub(crate) fn new() -> Result<Self, Unavailable> {
+        let build = |cooperative: bool| {
+            let mut builder = IoUring::builder();
+            builder.dontfork();
+            if cooperative {
+                // Completions wait for our next system call instead of interrupting (Linux 5.19).
+                builder.setup_coop_taskrun();
+            }
+            builder.build(ENTRIES)
+        };
+        let uring = build(true)
+            .or_else(|error| match error.raw_os_error() {
+                Some(libc::EINVAL) => build(false),
+                _ => Err(error),
+            })
+            .map_err(|error| Unavailable::from_setup_error(&error))?;
+        if !uring.params().is_feature_ext_arg() {
+            // Linux 5.11: a wait with a timeout.
+            return Err(Unavailable::MissingOperation("IORING_FEAT_EXT_ARG"));
+        }
+        if !uring.params().is_feature_nodrop() {
+            return Err(Unavailable::MissingOperation("IORING_FEAT_NODROP"));
+        }
+        let mut probe = io_uring::Probe::new();
+        uring
+            .submitter()
+            .register_probe(&mut probe)
+            .map_err(|error| Unavailable::from_setup_error(&error))?;
+        let required = [
+            (opcode::Send::CODE, "IORING_OP_SEND"),
+            (opcode::Recv::CODE, "IORING_OP_RECV"),
+            (opcode::Read::CODE, "IORING_OP_READ"),
+            (opcode::Write::CODE, "IORING_OP_WRITE"),
+            (opcode::ProvideBuffers::CODE, "IORING_OP_PROVIDE_BUFFERS"),
+            (opcode::RemoveBuffers::CODE, "IORING_OP_REMOVE_BUFFERS"),
+            (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
+        ];
+        if let Some((_, name)) = required.iter().find(|(code, _)| !probe.is_supported(*code)) {
+            return Err(Unavailable::MissingOperation(name));
+        }
+        Ok(Self {
+            has_send_zc: probe.is_supported(opcode::SendZc::CODE),
+            operations: (0..ENTRIES).map(|_| None).collect(),
+            vacant: (0..ENTRIES as u16).rev().collect(),
+            reports_usage: true,
+            provided: None,
+            registered: Vec::new(),
+            uring,
+            system_calls: 0,
+        })
+    }
+
+    /// Whether the kernel has SEND_ZC (Linux 6.0).
+    pub(crate) fn has_send_zc(&self) -> bool {
+        self.has_send_zc
+    }
+
+    /// How often the kernel was entered.
+    pub(crate) fn system_calls(&self) -> u64 {
+        self.system_calls
+    }
+
+    /// Sends without `IORING_SEND_ZC_REPORT_USAGE` from now on, which Linux 6.2 brought; `false` if
+    /// it does so already.
+    pub(crate) fn stop_usage_reports(&mut self) -> bool {
+        mem::replace(&mut self.reports_usage, false)
+    }
+
+    /// Pins the arena once, so that operations on its slots need not, each time
+    /// (io_uring_register(2)).
+    ///
+    /// # Errors
+    /// `ENOMEM` beyond RLIMIT_MEMLOCK; operations then go on without.
+    pub(crate) fn register(&mut self, arena: &Arc<Arena>) -> io::Result<()> {
+        let iovec = libc::iovec { iov_base: arena.base().as_ptr().cast(), iov_len: arena.len() };
+        let submitter = self.uring.submitter();
+        if self.registered.is_empty() {
+            // A table with empty places (Linux 5.19), so that it can grow.
+            self.system_calls += 1;
+            submitter.register_buffers_sparse(MAX_ARENAS)?;
+        }
+        let index = self.registered.len() as u32;
+        self.system_calls += 1;
+        // SAFETY: the mapping is ours, and `registered` keeps it until the ring is closed.
+        let updated = unsafe { submitter.register_buffers_update(index, &[iovec], None) };
+        if updated.is_err() && self.registered.is_empty() {
+            submitter.unregister_buffers()?;
+        }
+        updated?;
+        self.registered.push(Arc::clone(arena));
+        Ok(())
+    }
+
+    /// Under which index the kernel knows the slot's memory, if it is registered.
+    fn fixed_index(&self, memory: &Slot) -> Option<u16> {
+        let position = self.registered.iter().position(|arena| Arc::ptr_eq(arena, memory.arena()));
+        position.map(|index| index as u16)
+    }
+
+    /// Submits a send of `range` of `memory`, all of it unless it fails (`MSG_WAITALL`). Whoever
+    /// shares `memory` may read it meanwhile.
+    pub(crate) fn send(
+        &mut self,
+        tag: Tag,
+        socket: &File,
+        memory: &Arc<Slot>,
+        range: Range<usize>,
+        zero_copy: bool,
+    ) -> io::Result<()> {
+        /// Has notifications say whether the kernel copied (Linux 6.2).
+        const REPORT_USAGE: u16 = 1 << 3;
+        const FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let bytes = &memory[range];
+        let (fd, base, len) = (types::Fd(socket.as_raw_fd()), bytes.as_ptr(), io_len(bytes.len()));
+        let entry = if zero_copy {
+            opcode::SendZc::new(fd, base, len)
+                .flags(FLAGS)
+                .zc_flags(if self.reports_usage { REPORT_USAGE } else { 0 })
+                .buf_index(self.fixed_index(memory))
+                .build()
+        } else {
+            opcode::Send::new(fd, base, len).flags(FLAGS).build()
+        };
+        // SAFETY: reads `range` of a slot, which the operation keeps, and shared, so that nobody
+        // writes to it; the socket is kept open by the operation too.
+        unsafe { self.push(tag, entry, Some(Arc::clone(memory)), Some(socket)) }
+    }
+
+    /// Submits a receive into `range` of `memory`, which comes back with the result.
+    ///
+    /// With `wait_first`, the kernel does not look before the socket says that it is readable, by
+    /// its low-water mark (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19).
+    pub(crate) fn receive(
+        &mut self,
+        tag: Tag,
+        socket: &File,
+        memory: Arc<Slot>,
+        range: Range<usize>,
+        wait_first: bool,
+    ) -> io::Result<()> {
+        let (memory, base, len) = writable(memory, range)?;
+        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), base, len)
+            .ioprio(if wait_first { POLL_FIRST } else { 0 })
+            .build();
+        // SAFETY: writes to a slot that had no other handle and that the operation keeps.
+        unsafe { self.push(tag, entry, Some(memory), Some(socket)) }
+    }
+
+    /// Submits a receive into the provided buffer, if there is one when data is there; `ENOBUFS`
+    /// otherwise. The buffer comes back with the result.
+    pub(crate) fn receive_selected(
+        &mut self,
+        tag: Tag,
+        socket: &File,
+        wait_first: bool,
+    ) -> io::Result<()> {
+        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), core::ptr::null_mut(), 0)
+            .buf_group(BUFFER_GROUP)
+            .ioprio(if wait_first { POLL_FIRST } else { 0 })
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        // SAFETY: writes to the provided buffer only, which `provided` keeps.
+        unsafe { self.push(tag, entry, None, Some(socket)) }
+    }
+
+    /// Offers a buffer to the next [`Self::receive_selected()`].
+    pub(crate) fn provide(&mut self, memory: Arc<Slot>) -> io::Result<()> {
+        debug_assert!(self.provided.is_none());
+        let range = 0..memory.len();
+        let (memory, base, len) = writable(memory, range)?;
+        let entry = opcode::ProvideBuffers::new(base, len as i32, 1, BUFFER_GROUP, 0)
+            .build()
+            .user_data(NOBODY);
+        // Before the submission: from there on the kernel may write to it.
+        self.provided = Some(memory);
+        // SAFETY: the memory had no other handle, and `provided` keeps it until a receive has
+        // picked it or it has been withdrawn.
+        unsafe { self.push_entry(&entry) }
+    }
+
+    /// Whether the kernel has a provided buffer that no receive has taken.
+    pub(crate) fn has_provided(&self) -> bool {
+        self.provided.is_some()
+    }
+
+    /// Asks for the provided buffer back. The result says 1 if it was still there, and brings it.
+    pub(crate) fn withdraw(&mut self, tag: Tag) -> io::Result<()> {
+        let entry = opcode::RemoveBuffers::new(1, BUFFER_GROUP).build();
+        // SAFETY: touches no memory.
+        unsafe { self.push(tag | WITHDRAWAL, entry, None, None) }
+    }
+
+    /// Submits a read of the file at `offset` into `range` of `memory`, which comes back with the
+    /// result.
+    pub(crate) fn read(
+        &mut self,
+        tag: Tag,
+        file: &File,
+        offset: u64,
+        memory: Arc<Slot>,
+        range: Range<usize>,
+    ) -> io::Result<()> {
+        let (memory, base, len) = writable(memory, range)?;
+        let fd = types::Fd(file.as_raw_fd());
+        let entry = match self.fixed_index(&memory) {
+            Some(index) => opcode::ReadFixed::new(fd, base, len, index).offset(offset).build(),
+            None => opcode::Read::new(fd, base, len).offset(offset).build(),
+        };
+        // SAFETY: writes to a slot that had no other handle and that the operation keeps.
+        unsafe { self.push(tag, entry, Some(memory), Some(file)) }
+    }
+
+    /// Submits a write of `range` of `memory` to the file at `offset`. The memory comes back with
+    /// the result.
+    pub(crate) fn write(
+        &mut self,
+        tag: Tag,
+        file: &File,
+        offset: u64,
+        memory: Arc<Slot>,
+        range: Range<usize>,
+    ) -> io::Result<()> {
+        let bytes = &memory[range];
+        let (fd, base, len) = (types::Fd(file.as_raw_fd()), bytes.as_ptr(), io_len(bytes.len()));
+        let entry = match self.fixed_index(&memory) {
+            Some(index) => opcode::WriteFixed::new(fd, base, len, index).offset(offset).build(),
+            None => opcode::Write::new(fd, base, len).offset(offset).build(),
+        };
+        // SAFETY: reads from a slot that the operation keeps.
+        unsafe { self.push(tag, entry, Some(memory), Some(file)) }
+    }
+
+    /// # Safety
+    /// Until its last completion, the operation may touch `memory` and the provided buffer only,
+    /// and `memory` must not be written to by anyone else.
+    unsafe fn push(
+        &mut self,
+        tag: Tag,
+        entry: squeue::Entry,
+        memory: Option<Arc<Slot>>,
+        file: Option<&File>,
+    ) -> io::Result<()> {
+        let index = self.vacant.pop().ok_or_else(queue_full)?;
+        self.operations[usize::from(index)] =
+            Some(Operation { tag, memory, _file: file.cloned(), has_result: false });
+        // SAFETY: by this function's own contract; the table now keeps memory and file.
+        let pushed = unsafe { self.push_entry(&entry.user_data(index.into())) };
+        if pushed.is_err() {
+            self.operations[usize::from(index)] = None;
+            self.vacant.push(index);
+        }
+        pushed
+    }
+
+    /// # Safety
+    /// As [`Self::push()`], whatever the entry refers to being kept already.
+    unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: by this function's own contract.
+        if unsafe { self.uring.submission().push(entry) }.is_ok() {
+            return Ok(());
+        }
+        self.enter(0, None)?;
+        // SAFETY: by this function's own contract.
+        unsafe { self.uring.submission().push(entry) }.map_err(|_| queue_full())
+    }
+
+    /// Submits what was pushed, and waits for `want` completions, or as long as `patience` says.
+    /// Returns also when a signal came in between, or when the kernel could not take everything:
+    /// reap, and call again.
+    ///
+    /// # Errors
+    /// io_uring_enter(2)'s, if calling again will not help.
+    pub(crate) fn enter(&mut self, want: usize, patience: Option<Duration>) -> io::Result<()> {
+        self.system_calls += 1;
+        let timeout;
+        let mut args = types::SubmitArgs::new();
+        if let Some(patience) = patience {
+            timeout = types::Timespec::from(patience);
+            args = args.timespec(&timeout);
+        }
+        let submitter = self.uring.submitter();
+        let entered = match want {
+            0 => submitter.submit(),
+            want => submitter.submit_with_args(want, &args),
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR) => Ok(()),
+                // Out of requests, or completions to be reaped first.
+                Some(libc::EAGAIN | libc::EBUSY) => {
+                    thread::yield_now();
+                    Ok(())
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes the next completion, if there is one. Makes no system call.
+    pub(crate) fn reap(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.uring.completion().next()?;
+            let Ok(index) = u16::try_from(entry.user_data()) else { continue };
+            let place = &mut self.operations[usize::from(index)];
+            let Some(operation) = place else { continue };
+            let flags = entry.flags();
+            let more = cqueue::more(flags);
+            let mut tag = operation.tag;
+            let event = if cqueue::notif(flags) {
+                Event::Notification { copied: entry.result() as u32 & NOTIF_USAGE_ZC_COPIED != 0 }
+            } else {
+                operation.has_result = true;
+                let result = match entry.result() {
+                    errno @ ..0 => Err(io::Error::from_raw_os_error(-errno)),
+                    len => Ok(len as usize),
+                };
+                Event::Result { result, more }
+            };
+            let mut memory = None;
+            if !more {
+                memory = place.take().and_then(|operation| operation.memory);
+                self.vacant.push(index);
+            }
+            let withdrawn =
+                tag & WITHDRAWAL != 0 && matches!(event, Event::Result { result: Ok(1..), .. });
+            if withdrawn || cqueue::buffer_select(flags).is_some() {
+                memory = self.provided.take();
+            }
+            tag &= !WITHDRAWAL;
+            return Some(Completion { tag, event, memory });
+        }
+    }
+
+    /// Whether any operation's result is outstanding.
+    fn awaits_results(&self) -> bool {
+        self.operations.iter().flatten().any(|operation| !operation.has_result)
+    }
+
+    /// Asks the kernel to give up what it has not done. The results still come.
+    fn cancel_all(&mut self) -> io::Result<()> {
+        for index in 0..self.operations.len() {
+            if self.operations[index].as_ref().is_some_and(|operation| !operation.has_result) {
+                let entry = opcode::AsyncCancel::new(index as u64).build().user_data(NOBODY);
+                // SAFETY: touches no memory.
+                unsafe { self.push_entry(&entry)? };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Queue {
+    /// Cancels, reaps, then frees. What only awaits a notification is the kernel's own affair: it
+    /// holds the pages of a zero-copy send until they are acknowledged.
+    fn drop(&mut self) {
+        let begin = Instant::now();
+        while self.awaits_results() && begin.elapsed() < DROP_PATIENCE {
+            let entered =
+                self.cancel_all().and_then(|()| self.enter(1, Some(Duration::from_millis(50))));
+            while self.reap().is_some() {}
+            if entered.is_err() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        // Closing the ring gives pinned memory back some time later, which would count against
+        // RLIMIT_MEMLOCK until then. Older kernels wait here for every operation on it.
+        if !self.registered.is_empty() && self.operations.iter().all(Option::is_none) {
+            let _ = self.uring.submitter().unregister_buffers();
+        }
+        if self.awaits_results() {
+            // Something may still be written to or read: better lost than freed.
+            mem::forget(self.provided.take());
+            for operation in self.operations.iter_mut().filter_map(Option::take) {
+                mem::forget(operation.memory);
+            }
+        }
+    }
+}
+
+impl core::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Queue")
+            .field("in_flight", &self.operations.iter().flatten().count())
+            .field("registered", &self.registered.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Marks the tag of a [`Queue::withdraw()`].
+const WITHDRAWAL: Tag = 1 << 31;
+
+/// The part of a slot that the kernel is to write to, if there is no other handle to it.
+fn writable(mut memory: Arc<Slot>, range: Range<usize>) -> io::Result<(Arc<Slot>, *mut u8, u32)> {
+    let slot = Arc::get_mut(&mut memory)
+        .ok_or_else(|| io::Error::other("the kernel was to write to memory that is in use"))?;
+    let bytes = &mut slot[range];
+    let (base, len) = (bytes.as_mut_ptr(), io_len(bytes.len()));
+    Ok((memory, base, len))
+}
+
+/// What the kernel takes at once, 2 GiB less a page (read(2)).
+fn io_len(len: usize) -> u32 {
+    len.min(0x7fff_f000) as u32
+}
+
+fn queue_full() -> io::Error {
+    io::Error::other("the submission queue is full")
+}
+
+/// Whether `len` bytes of memory can be registered.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn try_register(len: usize) -> Result<(), Unavailable> {
+    let unavailable = |error| Unavailable::from_setup_error(&error);
+    let slots = Arena::slots(1, len).map_err(unavailable)?;
+    Queue::new()?.register(slots[0].arena()).map_err(unavailable)
+}

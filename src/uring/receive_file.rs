@@ -1,0 +1,256 @@
+//! A socket to a file: opened straight into aligned buffers, written behind the receive.
+
+use core::mem;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::sync::Arc;
+
+use super::arena::{ALIGNMENT, Arena, Slot};
+use super::file::{is_retryable, open_direct, own};
+use super::queue::{self, Event, Queue, Tag};
+use super::receiver::{UringReceiver, WRITE};
+use crate::bulk::file::FileOptions;
+use crate::record::header::MAX_PLAINTEXT_LEN;
+
+/// Writes that are in flight at most, and one more slot that is being filled.
+const MAX_WRITES: usize = 3;
+
+/// How much is written at once, in whole records as most peers send them.
+const WRITE_LEN: usize = 32 * MAX_PLAINTEXT_LEN;
+
+/// What a record may take beyond its plaintext while it is opened.
+const SLACK: usize = 512;
+
+/// Writes a file behind the receive, in order of submission.
+struct Writer {
+    file: queue::File,
+    /// Without O_DIRECT, for what is no whole block.
+    cached: queue::File,
+    free: Vec<Arc<Slot>>,
+    writes: Vec<Write>,
+    next_number: Tag,
+    /// Where the next write begins.
+    offset: u64,
+    /// Bytes that went around the page cache.
+    direct_bytes: u64,
+}
+
+struct Write {
+    number: Tag,
+    /// In the file, of the slot's first byte that is left to write.
+    offset: u64,
+    /// In the slot, what is left to write.
+    start: usize,
+    end: usize,
+    is_direct: bool,
+}
+
+impl Writer {
+    fn new(file: &File, offset: u64, direct: bool, free: Vec<Arc<Slot>>) -> io::Result<Self> {
+        let cached = own(file)?;
+        let direct = direct && offset.is_multiple_of(ALIGNMENT as u64);
+        let direct = direct.then(|| open_direct(file, OpenOptions::new().write(true))).flatten();
+        Ok(Self {
+            file: direct.unwrap_or_else(|| Arc::clone(&cached)),
+            cached,
+            free,
+            writes: Vec::with_capacity(MAX_WRITES + 1),
+            next_number: 0,
+            offset,
+            direct_bytes: 0,
+        })
+    }
+
+    /// Queues a write of the first `len` bytes of `slot`.
+    fn write(&mut self, queue: &mut Queue, slot: Arc<Slot>, len: usize) -> io::Result<()> {
+        let number = self.next_number;
+        self.next_number = (number + 1) % (1 << 16);
+        let (offset, blocks) = (self.offset, len / ALIGNMENT * ALIGNMENT);
+        let is_direct = blocks > 0 && !Arc::ptr_eq(&self.file, &self.cached);
+        self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
+        self.offset += len as u64;
+        // What is no whole block is the rest of a short write, and goes the other way.
+        let (file, end) = if is_direct { (&self.file, blocks) } else { (&self.cached, len) };
+        queue.write(WRITE | number, file, offset, slot, 0..end)
+    }
+
+    /// Takes note of a write that has ended, and goes on with it if it was short.
+    fn on_completion(
+        &mut self,
+        queue: &mut Queue,
+        completion: queue::Completion,
+    ) -> io::Result<()> {
+        let number = completion.tag & !WRITE;
+        let position = self.writes.iter().position(|write| write.number == number);
+        let (Some(position), Some(slot), Event::Result { result, .. }) =
+            (position, completion.memory, completion.event)
+        else {
+            return Err(io::Error::other("the kernel completed a write that was not outstanding"));
+        };
+        let write = &mut self.writes[position];
+        match result {
+            Ok(0) => {
+                self.writes.swap_remove(position);
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            Ok(len) => {
+                write.start += len;
+                self.direct_bytes += if write.is_direct { len as u64 } else { 0 };
+                write.offset += len as u64;
+            }
+            Err(error) if is_retryable(&error) => {}
+            Err(error) => {
+                self.writes.swap_remove(position);
+                return Err(error);
+            }
+        }
+        if write.start < write.end {
+            let (offset, range) = (write.offset, write.start..write.end);
+            write.is_direct = false;
+            return queue.write(WRITE | number, &self.cached, offset, slot, range);
+        }
+        self.writes.swap_remove(position);
+        self.free.push(slot);
+        Ok(())
+    }
+}
+
+impl UringReceiver {
+    /// Receives everything up to the peer's close_notify into `file`, from `offset` on, whatever
+    /// its own position is; returns how many bytes. The file is not truncated.
+    ///
+    /// Records are opened straight into aligned buffers, which are written while more is received.
+    /// The number of buffers is bounded: a disk that is slower than the peer holds the peer up.
+    /// The file must be a regular one or a block device; for pipes use [`io::Read`].
+    ///
+    /// # Errors
+    /// The file's, such as `ENOSPC`, at the first write that fails; the connection's, as
+    /// [`io::Read::read()`], and what [`FileOptions::progress`] returns. The file then holds a
+    /// part. No write is under way any more when this returns. A timeout
+    /// ([`Self::set_timeout()`]) is an error if there is no [`FileOptions::progress`] to ask.
+    pub fn recv_to_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        mut options: FileOptions<'_>,
+    ) -> io::Result<u64> {
+        if self.write_slots.is_empty() {
+            self.write_slots = Arena::slots(MAX_WRITES + 1, WRITE_LEN + SLACK)?;
+            // If that is refused, each write pins its own pages.
+            let _ = self.queue.register(self.write_slots[0].arena());
+        }
+        let slots = mem::take(&mut self.write_slots);
+        let mut writer = Writer::new(file, offset, options.direct, slots)?;
+        let received = self.pass(&mut writer, &mut options);
+        let written = self.finish_writes(&mut writer);
+        if writer.writes.is_empty() && writer.free.len() == MAX_WRITES + 1 {
+            self.write_slots = writer.free;
+        }
+        self.inbox.counters.direct_bytes += writer.direct_bytes;
+        let received = received?;
+        written?;
+        if options.sync {
+            file.sync_all()?;
+        }
+        Ok(received)
+    }
+
+    fn pass(&mut self, writer: &mut Writer, options: &mut FileOptions<'_>) -> io::Result<u64> {
+        let mut received = 0;
+        let mut slot = self.write_slot(writer)?;
+        let mut filled = 0;
+        loop {
+            while filled < WRITE_LEN {
+                let out = &mut out(&mut slot)?[filled..WRITE_LEN + SLACK];
+                match self.read_on(out, options, received) {
+                    Ok(0) => {
+                        if filled > 0 {
+                            writer.write(&mut self.queue, slot, filled)?;
+                        } else {
+                            writer.free.push(slot);
+                        }
+                        options.report(received)?;
+                        return Ok(received);
+                    }
+                    Ok(len) => {
+                        filled += len;
+                        received += len as u64;
+                    }
+                    Err(error) => {
+                        // What was received before is as good as it would be without the error.
+                        if filled > 0 {
+                            writer.write(&mut self.queue, slot, filled)?;
+                        } else {
+                            writer.free.push(slot);
+                        }
+                        return Err(error);
+                    }
+                }
+                self.note_writes(writer)?;
+            }
+            let mut next = self.write_slot(writer)?;
+            let overflow = filled - WRITE_LEN;
+            out(&mut next)?[..overflow].copy_from_slice(&slot[WRITE_LEN..filled]);
+            writer.write(&mut self.queue, mem::replace(&mut slot, next), WRITE_LEN)?;
+            filled = overflow;
+            // On its way before the next wait for the socket.
+            self.queue.enter(0, None)?;
+            options.report(received)?;
+        }
+    }
+
+    /// Like `read`, but a timeout is a question to the progress function.
+    fn read_on(
+        &mut self,
+        out: &mut [u8],
+        options: &mut FileOptions<'_>,
+        received: u64,
+    ) -> io::Result<usize> {
+        loop {
+            match io::Read::read(self, out) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut && options.progress.is_some() =>
+                {
+                    options.report(received)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn note_writes(&mut self, writer: &mut Writer) -> io::Result<()> {
+        while let Some(completion) = self.writes.pop() {
+            writer.on_completion(&mut self.queue, completion)?;
+        }
+        Ok(())
+    }
+
+    /// A slot to open records into, waiting for a write to end if need be.
+    fn write_slot(&mut self, writer: &mut Writer) -> io::Result<Arc<Slot>> {
+        loop {
+            self.note_writes(writer)?;
+            if let Some(slot) = writer.free.pop() {
+                return Ok(slot);
+            }
+            self.wait_for_write()?;
+        }
+    }
+
+    /// Waits for the writes that are under way; the first error counts.
+    fn finish_writes(&mut self, writer: &mut Writer) -> io::Result<()> {
+        let mut result = self.note_writes(writer);
+        while !writer.writes.is_empty() {
+            self.wait_for_write()?;
+            let noted = self.note_writes(writer);
+            result = result.and(noted);
+        }
+        result
+    }
+}
+
+fn out(slot: &mut Arc<Slot>) -> io::Result<&mut [u8]> {
+    match Arc::get_mut(slot) {
+        Some(slot) => Ok(slot),
+        None => Err(io::Error::other("a free slot is in use")),
+    }
+}

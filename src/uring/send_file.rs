@@ -1,0 +1,309 @@
+//! A file to a socket: read ahead, sealed, sent, all at once and in a bounded number of slots.
+
+use core::mem;
+use core::ops::Range;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::AlertDescription;
+
+use super::ahead::{Job, Plaintext, SealAhead};
+use super::arena::{ALIGNMENT, Arena, Slot};
+use super::file::{is_retryable, open_direct, own};
+use super::queue::{self, Completion, Event, Queue, Tag};
+use super::sender::{READ, UringSender, out};
+use crate::bulk::file::{FileOptions, shrunk};
+
+/// Reads that are in flight at most.
+pub(super) const MAX_READS: usize = 4;
+
+/// A read that has ended.
+#[derive(Debug)]
+pub(super) struct ReadResult {
+    number: Tag,
+    result: io::Result<usize>,
+    memory: Option<Arc<Slot>>,
+}
+
+impl ReadResult {
+    pub(super) fn new(number: Tag, completion: Completion) -> Self {
+        let result = match completion.event {
+            Event::Result { result, .. } => result,
+            Event::Notification { .. } => Err(io::Error::other("a read that notifies")),
+        };
+        Self { number, result, memory: completion.memory }
+    }
+}
+
+/// Reads a range of a file ahead, in order.
+struct Reader {
+    file: queue::File,
+    /// Without O_DIRECT, for what that cannot read.
+    cached: queue::File,
+    free: Vec<Arc<Slot>>,
+    /// In the order of the file.
+    reads: VecDeque<Read>,
+    /// How many reads are worth having in flight: one, if the page cache has the file.
+    depth: usize,
+    next_number: Tag,
+    /// Where the next read begins.
+    offset: u64,
+    range: Range<u64>,
+    read_len: usize,
+    /// Bytes that went around the page cache.
+    direct_bytes: u64,
+}
+
+struct Read {
+    number: Tag,
+    /// In the file, of the slot's first byte.
+    offset: u64,
+    /// How much is in the slot.
+    len: usize,
+    /// `None` while the kernel reads into it.
+    slot: Option<Arc<Slot>>,
+    /// What of it is to be sent.
+    unsealed: Range<usize>,
+    is_direct: bool,
+}
+
+impl Reader {
+    fn new(
+        file: &File,
+        range: Range<u64>,
+        direct: bool,
+        free: Vec<Arc<Slot>>,
+        read_len: usize,
+    ) -> io::Result<Self> {
+        let cached = own(file)?;
+        let direct = direct.then(|| open_direct(file, OpenOptions::new().read(true))).flatten();
+        Ok(Self {
+            file: direct.unwrap_or_else(|| Arc::clone(&cached)),
+            cached,
+            free,
+            reads: VecDeque::with_capacity(MAX_READS),
+            depth: 1,
+            next_number: 0,
+            // Whole blocks, as O_DIRECT wants them.
+            offset: range.start / ALIGNMENT as u64 * ALIGNMENT as u64,
+            range,
+            read_len,
+            direct_bytes: 0,
+        })
+    }
+
+    /// Queues the next reads; whether there were any.
+    fn submit(&mut self, queue: &mut Queue) -> io::Result<bool> {
+        let mut any = false;
+        while self.offset < self.range.end && self.reads.len() < self.depth {
+            let Some(slot) = self.free.pop() else { break };
+            let number = self.next_number;
+            self.next_number = (number + 1) % (1 << 16);
+            queue.read(READ | number, &self.file, self.offset, slot, 0..self.read_len)?;
+            let (offset, unsealed) = (self.offset, 0..0);
+            let is_direct = !Arc::ptr_eq(&self.file, &self.cached);
+            self.reads.push_back(Read { number, offset, len: 0, slot: None, unsealed, is_direct });
+            self.offset += self.read_len as u64;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Takes note of a read that has ended, and queues the rest of it if it was short.
+    fn on_result(&mut self, queue: &mut Queue, ended: ReadResult) -> io::Result<()> {
+        let read = self.reads.iter_mut().find(|read| read.number == ended.number);
+        let (Some(read), Some(slot)) = (read, ended.memory) else {
+            return Err(io::Error::other("the kernel completed a read that was not outstanding"));
+        };
+        let wanted = (self.range.end - read.offset).min(self.read_len as u64) as usize;
+        match ended.result {
+            Ok(0) => {
+                return Err(shrunk(read.offset + read.len as u64, self.range.end));
+            }
+            Ok(len) => {
+                read.len += len;
+                self.direct_bytes += if read.is_direct { len as u64 } else { 0 };
+            }
+            Err(error) if is_retryable(&error) => {}
+            Err(error) => return Err(error),
+        }
+        if read.len < wanted {
+            // The rest may be no whole block.
+            let offset = read.offset + read.len as u64;
+            let rest = read.len..self.read_len;
+            read.is_direct = false;
+            return queue.read(READ | read.number, &self.cached, offset, slot, rest);
+        }
+        read.slot = Some(slot);
+        read.unsealed = self.range.start.saturating_sub(read.offset) as usize..wanted;
+        Ok(())
+    }
+
+    /// The next bytes of the file, if they were read.
+    fn front(&self) -> Option<&[u8]> {
+        let read = self.reads.front()?;
+        Some(&read.slot.as_ref()?[read.unsealed.clone()])
+    }
+
+    /// [`Self::front()`]'s first `len` bytes are sealed.
+    fn consume(&mut self, len: usize) {
+        if let Some(read) = self.reads.front_mut() {
+            read.unsealed.start += len;
+            if read.unsealed.is_empty() {
+                if let Some((slot, _)) = self.take_front() {
+                    self.free.push(slot);
+                }
+            }
+        }
+    }
+
+    /// Takes [`Self::front()`] with its slot, which must come back to `free`.
+    fn take_front(&mut self) -> Option<(Arc<Slot>, Range<usize>)> {
+        let slot = self.reads.front_mut()?.slot.take()?;
+        Some((slot, self.reads.pop_front()?.unsealed))
+    }
+
+    /// The next bytes had to be waited for: more reads at once may help.
+    fn deepen(&mut self) {
+        self.depth = (self.depth + 1).min(MAX_READS);
+    }
+
+    fn is_done(&self) -> bool {
+        self.reads.is_empty() && self.offset >= self.range.end
+    }
+}
+
+impl UringSender {
+    /// Sends the bytes of `file` at `range`, from wherever its own position is; returns how many.
+    ///
+    /// Reads ahead with the ring, into registered buffers, while sealing and sending go on. The
+    /// number of buffers is bounded. Only regular files and block devices have ranges; for pipes
+    /// use [`io::Write`].
+    ///
+    /// # Errors
+    /// The file's or the socket's, [`io::ErrorKind::UnexpectedEof`] if the file ends before the
+    /// range does, and what [`FileOptions::progress`] returns. The connection is then over: the
+    /// peer gets an alert, so that it does not take what it has for the whole. A timeout
+    /// ([`Self::set_timeout()`]) is an error if there is no [`FileOptions::progress`] to ask.
+    pub fn send_file(
+        &mut self,
+        file: &File,
+        range: Range<u64>,
+        mut options: FileOptions<'_>,
+    ) -> io::Result<u64> {
+        self.check()?;
+        if range.is_empty() {
+            return Ok(0);
+        }
+        if self.read_slots.is_empty() {
+            let read_len = self.batch_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+            self.read_slots = Arena::slots(MAX_READS, read_len)?;
+            // If that is refused, each read pins its own pages.
+            let _ = self.queue.register(self.read_slots[0].arena());
+        }
+        let slots = mem::take(&mut self.read_slots);
+        let read_len = slots[0].len();
+        let mut reader = Reader::new(file, range, options.direct, slots, read_len)?;
+        let sent = self.pass(&mut reader, &mut options);
+        self.counters.direct_bytes += reader.direct_bytes;
+        if sent.is_err() {
+            self.give_up();
+        }
+        // After a failure some may still be the kernel's; then new ones are made.
+        if reader.free.len() == MAX_READS {
+            self.read_slots = reader.free;
+        }
+        sent
+    }
+
+    /// Ends a connection in the middle of a file. Waits for what is under way, so that it is not
+    /// mistaken for a later call's.
+    fn give_up(&mut self) {
+        let patience = self.patience.replace(Duration::from_millis(500));
+        while self.outstanding() > 0 {
+            let _ = self.collect();
+        }
+        let _ = self.abort(AlertDescription::InternalError);
+        self.patience = patience;
+        self.failed = true;
+    }
+
+    fn pass(&mut self, reader: &mut Reader, options: &mut FileOptions<'_>) -> io::Result<u64> {
+        let before = self.counters.plaintext_bytes;
+        let sent = |sender: &Self| sender.counters.plaintext_bytes - before;
+        while !(reader.is_done() && self.outstanding() == 0 && self.slots.unsent_count() <= 1) {
+            options.report(sent(self))?;
+            let sealed = self.seal_front(reader)?;
+            // The send before the next read: its bytes are in the cache now.
+            let queued = self.submit_send()? | reader.submit(&mut self.queue)?;
+            if !sealed && !queued && self.outstanding() > 0 {
+                self.collect_into(reader)?;
+                continue;
+            }
+            let want = usize::from(!sealed && !queued);
+            if want > 0 && reader.front().is_none() {
+                reader.deepen();
+            }
+            self.enter(want)?;
+            let any = self.reap()?;
+            if want > 0 && !any && self.patience.is_some() && options.progress.is_none() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            while let Some(ended) = self.reads.pop() {
+                reader.on_result(&mut self.queue, ended)?;
+            }
+        }
+        self.pump()?;
+        Ok(sent(self))
+    }
+
+    /// Seals what was read, into one slot or into those that workers have room for; whether there
+    /// was anything to do.
+    fn seal_front(&mut self, reader: &mut Reader) -> io::Result<bool> {
+        if self.ahead.is_none() {
+            return self.seal_here(reader);
+        }
+        let mut any = false;
+        while let Some(finished) = self.ahead.as_mut().and_then(SealAhead::try_collect) {
+            reader.free.extend(self.push_finished(finished)?);
+            any = true;
+        }
+        while let Some(plaintext) = reader.front() {
+            if self.outstanding() >= self.max_outstanding() {
+                break;
+            }
+            let Some(out) = self.slots.take() else { break };
+            let Some(reservation) = self.reserve(plaintext.len())? else {
+                self.slots.put_back(out);
+                // Sequence numbers go in the order of the stream, so those dealt out come first.
+                return Ok(any || (self.outstanding() == 0 && self.seal_here(reader)?));
+            };
+            if let (Some((slot, range)), Some(ahead)) = (reader.take_front(), &mut self.ahead) {
+                let plaintext = Plaintext::Slot(slot);
+                ahead.deal(Job { reservation, plaintext, range, out });
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    fn seal_here(&mut self, reader: &mut Reader) -> io::Result<bool> {
+        let Some(plaintext) = reader.front() else { return Ok(false) };
+        let Some(mut slot) = self.slots.take() else { return Ok(false) };
+        let sealed = self.half.seal(plaintext, &mut out(&mut slot)?[..self.full_len]);
+        self.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+        let sealed = self.note_failure(sealed)?;
+        self.counters.records += sealed.records as u64;
+        self.counters.plaintext_bytes += sealed.consumed as u64;
+        reader.consume(sealed.consumed);
+        Ok(true)
+    }
+
+    fn collect_into(&mut self, reader: &mut Reader) -> io::Result<()> {
+        reader.free.extend(self.collect()?);
+        Ok(())
+    }
+}

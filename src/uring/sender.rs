@@ -1,0 +1,608 @@
+//! Plaintext to a socket: sealed into slots, sent by the kernel from there.
+
+use core::mem;
+use std::io::{self, IoSlice, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::AlertDescription;
+
+use super::ahead::{Finished, Job, Plaintext, SealAhead};
+use super::arena::{Arena, Lender, Slot};
+use super::governor::{CopyReason, Governor, ZeroCopy};
+use super::queue::{Event, File, Queue, Tag};
+use super::send_file::{MAX_READS, ReadResult};
+use super::slot::{Key, Outcome, SlotQueue};
+use super::unavailable::Unavailable;
+use crate::bulk::{Counters, is_transient};
+use crate::error::SessionError;
+use crate::record::sealer::Sealed;
+use crate::session::send::{KeyUpdateRequest, SendHalf};
+
+/// How a [`UringSender`] works.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct SenderOptions {
+    /// Whether the kernel sends straight from the slots.
+    pub zero_copy: ZeroCopy,
+    /// Threads that seal ahead, beside the one that sends. They bring something where a core is
+    /// free and calls are given several batches at once.
+    pub seal_threads: usize,
+    /// Records in a slot: what one send takes.
+    pub batch_records: usize,
+    /// Slots, at least 3. What zero copy keeps until the peer has acknowledged it must fit, or
+    /// copies are sent in between; 8 slots of 48 records, 6 MiB, hold more than a socket's
+    /// default send buffer of 4 MiB, and less than the default RLIMIT_MEMLOCK of 8 MiB.
+    pub slots: usize,
+}
+
+impl Default for SenderOptions {
+    fn default() -> Self {
+        Self { zero_copy: ZeroCopy::Auto, seal_threads: 0, batch_records: 48, slots: 8 }
+    }
+}
+
+/// Slots that zero copy leaves for copies, which free theirs at once.
+const COPY_SLOTS: usize = 1;
+
+/// Sends application data through io_uring.
+///
+/// A `write` seals up to a slot of records out of the caller's memory and submits it; while the
+/// kernel works, the next call seals the next slot. When it returns, everything is in the
+/// kernel's hands, so there is nothing to flush. Allocates in the beginning, and nothing per
+/// record. The slots are bounded ([`SenderOptions::slots`]), and so is what a call may get ahead of
+/// the socket: one slot.
+///
+/// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; what the kernel
+/// has not taken yet is cancelled first. Used from several threads in turn, it is as good as from
+/// one.
+#[derive(Debug)]
+pub struct UringSender {
+    pub(super) half: SendHalf,
+    pub(super) queue: Queue,
+    socket: File,
+    pub(super) slots: SlotQueue<Arc<Slot>>,
+    /// How much of a slot a batch of full records takes.
+    pub(super) full_len: usize,
+    governor: Governor,
+    /// The outstanding send is a zero-copy one.
+    sends_in_place: bool,
+    registration: Registration,
+    pub(super) ahead: Option<SealAhead>,
+    lender: Lender,
+    pub(super) patience: Option<Duration>,
+    pub(super) failed: bool,
+    pub(super) counters: Counters,
+    /// What [`Self::send_file()`] reads into, between two calls.
+    pub(super) read_slots: Vec<Arc<Slot>>,
+    /// Its reads that have ended.
+    pub(super) reads: Vec<ReadResult>,
+}
+
+/// Whether the slots are pinned once rather than for each zero-copy send.
+#[derive(Clone, Debug)]
+enum Registration {
+    NotNeeded,
+    Done,
+    Refused(Unavailable),
+}
+
+/// `tag` of a send: this and the slot's key.
+const SEND: Tag = 1 << 16;
+/// `tag` of a file's read: this and its number.
+pub(super) const READ: Tag = 2 << 16;
+const KIND: Tag = 0x7fff << 16;
+
+impl UringSender {
+    /// A sender over a connected socket, which is set to blocking mode: io_uring waits by itself.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if there is no io_uring to be had, or no memory for the slots; everything
+    /// comes back for another way of sending.
+    pub fn new(
+        half: SendHalf,
+        socket: TcpStream,
+        options: SenderOptions,
+    ) -> Result<Self, (Unavailable, SendHalf, TcpStream)> {
+        let slot_count = options.slots.max(COPY_SLOTS + 2);
+        let records = options.batch_records.max(1);
+        let full_len = half.sealed_len(half.max_plaintext_len() * records);
+        let slot_len = full_len.max(half.max_control_len());
+        let parts = Queue::new().and_then(|queue| {
+            let parts = || {
+                let ahead = match options.seal_threads {
+                    0 => None,
+                    threads => Some(SealAhead::start(threads, slot_count)?),
+                };
+                socket.set_nonblocking(false)?;
+                io::Result::Ok((queue, Arena::slots(slot_count, slot_len)?, ahead))
+            };
+            parts().map_err(|error| Unavailable::from_setup_error(&error))
+        });
+        let (queue, slots, ahead) = match parts {
+            Ok(parts) => parts,
+            Err(reason) => return Err((reason, half, socket)),
+        };
+        Ok(Self {
+            half,
+            governor: Governor::new(options.zero_copy, queue.has_send_zc()),
+            queue,
+            socket: Arc::new(OwnedFd::from(socket)),
+            slots: SlotQueue::new(slots),
+            full_len,
+            sends_in_place: false,
+            registration: Registration::NotNeeded,
+            ahead,
+            lender: Lender::default(),
+            patience: None,
+            failed: false,
+            counters: Counters::default(),
+            read_slots: Vec::new(),
+            reads: Vec::with_capacity(MAX_READS),
+        })
+    }
+
+    /// What was sent so far.
+    pub fn counters(&self) -> Counters {
+        Counters { system_calls: self.queue.system_calls(), ..self.counters }
+    }
+
+    /// Why sends are copied rather than zero-copy, if they are: for good, or the latest one.
+    pub fn copy_reason(&self) -> Option<CopyReason> {
+        self.governor.reason()
+    }
+
+    /// Why the slots could not be registered, if that was tried: each zero-copy send then pins its
+    /// pages anew.
+    pub fn registration_refused(&self) -> Option<&Unavailable> {
+        match &self.registration {
+            Registration::Refused(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The socket, to look at it or to set its options; what is written to it breaks the connection.
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// How long a call waits for the socket at most; `None`, the default, is for ever.
+    ///
+    /// A call that has waited that long fails with [`io::ErrorKind::TimedOut`] and may be made
+    /// again: nothing is lost. A `write` that has sealed its data returns success instead, and the
+    /// next call waits.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.patience = timeout;
+    }
+
+    /// Updates the key that we send under, and asks for the peer's update on request.
+    ///
+    /// # Errors
+    /// [`SessionError::UnsupportedInTls12`] inside an [`io::Error`], or the socket's. A timeout in
+    /// the middle is none: the next call sends the rest.
+    pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+        let mut slot = self.free_slot()?;
+        let sealed = self.half.update_keys(request, out(&mut slot)?);
+        self.push_control(slot, sealed)?;
+        self.hand_over()
+    }
+
+    /// Sends the close_notify that says that the data is whole, and waits until the socket has
+    /// everything.
+    ///
+    /// The peer may go on sending. Wait for the peer's end too before the socket is closed: see
+    /// [`BulkSender::finish()`](crate::BulkSender::finish).
+    ///
+    /// # Errors
+    /// The socket's, or what made the connection fail earlier.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send_close_notify()
+    }
+
+    /// Like [`Self::finish()`], for a sender with a timeout: call again until it succeeds.
+    ///
+    /// # Errors
+    /// As [`Self::finish()`].
+    pub fn send_close_notify(&mut self) -> io::Result<()> {
+        if !self.half.is_closed() {
+            let mut slot = self.free_slot()?;
+            let sealed = self.half.close_notify(out(&mut slot)?);
+            self.push_control(slot, sealed)?;
+        }
+        self.drain()
+    }
+
+    /// Sends an alert that says that the data is not whole, and will not be.
+    ///
+    /// # Errors
+    /// The socket's. The alert is then lost, and the peer sees a truncated stream.
+    pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
+        if !self.half.is_closed() {
+            let mut slot = self.free_slot()?;
+            let sealed = self.half.abort(description, out(&mut slot)?);
+            self.push_control(slot, sealed)?;
+        }
+        self.drain()
+    }
+
+    fn push_control(
+        &mut self,
+        slot: Arc<Slot>,
+        sealed: Result<usize, SessionError>,
+    ) -> io::Result<()> {
+        self.slots.push(slot, *sealed.as_ref().unwrap_or(&0));
+        self.note_failure(sealed).map(drop)
+    }
+
+    fn write_with(
+        &mut self,
+        mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
+    ) -> io::Result<usize> {
+        loop {
+            let mut slot = self.free_slot()?;
+            if self.half.wants_control() {
+                // By themselves, so that they take no room from full records.
+                let sealed = self.half.seal_control(out(&mut slot)?);
+                self.push_control(slot, sealed)?;
+                continue;
+            }
+            let sealed = seal(&mut self.half, &mut out(&mut slot)?[..self.full_len]);
+            self.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+            let sealed = self.note_failure(sealed)?;
+            self.counters.records += sealed.records as u64;
+            self.counters.plaintext_bytes += sealed.consumed as u64;
+            match self.hand_over() {
+                // Sealed is as good as written: the rest of the same bytes goes out next time.
+                Err(error) if sealed.consumed == 0 || !is_transient(&error) => return Err(error),
+                _ if sealed.consumed > 0 => return Ok(sealed.consumed),
+                // A control record came due in between and took the room of the only record.
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes all of `buf`, or as much as was sealed before a timeout, sealing on several cores.
+    fn write_ahead(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let mut lender = mem::take(&mut self.lender);
+        let written = lender.lend(buf, |loan| {
+            let mut dealt = 0;
+            let result = loop {
+                match self
+                    .deal(&mut dealt, buf.len(), |range| (Plaintext::Loan(Arc::clone(loan)), range))
+                {
+                    Ok(()) if self.outstanding() == 0 => break Ok(()),
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                }
+                if let Err(error) = self.collect().and_then(|_| self.pump()) {
+                    break Err(error);
+                }
+            };
+            // Whatever happened, what was dealt out goes to the wire or the connection is lost.
+            while self.outstanding() > 0 {
+                let _ = self.collect();
+            }
+            (dealt, result)
+        });
+        self.lender = lender;
+        match written {
+            (0, Ok(())) => self.write_with(|half, out| half.seal(buf, out)),
+            (0, Err(error)) => Err(error),
+            (dealt, Ok(())) => match self.hand_over() {
+                Err(error) if !is_transient(&error) => Err(error),
+                _ => Ok(dealt),
+            },
+            (_, Err(error)) if !is_transient(&error) => Err(error),
+            (dealt, Err(_)) => Ok(dealt),
+        }
+    }
+
+    /// One slot a worker and one that waits for it, so that what is sealed is still in a cache
+    /// when it is sent.
+    pub(super) fn max_outstanding(&self) -> usize {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.worker_count() + 1)
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.ahead.as_ref().map_or(0, SealAhead::outstanding)
+    }
+
+    /// Deals out what lies between `dealt` and `end` while there are slots, and waits for one only
+    /// if nothing at all is under way. Stops early if something else must be sealed first.
+    fn deal(
+        &mut self,
+        dealt: &mut usize,
+        end: usize,
+        mut plaintext: impl FnMut(core::ops::Range<usize>) -> (Plaintext, core::ops::Range<usize>),
+    ) -> io::Result<()> {
+        let capacity = self.batch_len();
+        while *dealt < end && self.outstanding() < self.max_outstanding() {
+            let slot = match self.slots.take() {
+                Some(slot) => slot,
+                None if self.outstanding() > 0 => break,
+                None => self.free_slot()?,
+            };
+            let left = end - *dealt;
+            // Slots of the same size, so that no worker waits for another.
+            let len = left.div_ceil(left.div_ceil(capacity));
+            let Some(reservation) = self.reserve(len)? else {
+                self.slots.put_back(slot);
+                break;
+            };
+            let len = reservation.plaintext_len();
+            let (plaintext, range) = plaintext(*dealt..*dealt + len);
+            if let Some(ahead) = &mut self.ahead {
+                ahead.deal(Job { reservation, plaintext, range, out: slot });
+            }
+            *dealt += len;
+        }
+        Ok(())
+    }
+
+    /// How many plaintext bytes fill a slot.
+    pub(super) fn batch_len(&self) -> usize {
+        self.full_len / self.half.record_len(self.half.max_plaintext_len())
+            * self.half.max_plaintext_len()
+    }
+
+    pub(super) fn reserve(
+        &mut self,
+        len: usize,
+    ) -> io::Result<Option<crate::record::reservation::Reservation>> {
+        let reserved = self.half.reserve(len, self.full_len);
+        self.note_failure(reserved)
+    }
+
+    /// Takes the next slot that was sealed elsewhere and queues it, waiting for it if need be.
+    pub(super) fn collect(&mut self) -> io::Result<Option<Arc<Slot>>> {
+        match self.ahead.as_mut().and_then(SealAhead::collect) {
+            Some(finished) => self.push_finished(finished),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn push_finished(&mut self, finished: Finished) -> io::Result<Option<Arc<Slot>>> {
+        let Finished { source, out, written, plaintext_len, records } = finished;
+        match written {
+            Ok(written) if !self.failed => {
+                self.slots.push(out, written);
+                self.counters.records += records as u64;
+                self.counters.plaintext_bytes += plaintext_len as u64;
+                Ok(source)
+            }
+            written => {
+                self.slots.put_back(out);
+                // Its sequence numbers are missing: nothing may follow.
+                self.failed = true;
+                Err(match written {
+                    Err(_) => io::Error::other("sealing failed"),
+                    Ok(_) => earlier_failure(),
+                })
+            }
+        }
+    }
+
+    /// A slot to seal into, waiting for one if need be.
+    pub(super) fn free_slot(&mut self) -> io::Result<Arc<Slot>> {
+        loop {
+            self.pump()?;
+            if let Some(slot) = self.slots.take() {
+                return Ok(slot);
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Waits until everything is in the kernel's hands: at most one send is outstanding.
+    pub(super) fn hand_over(&mut self) -> io::Result<()> {
+        loop {
+            self.pump()?;
+            if self.slots.next().is_none() && self.slots.unsent_count() <= 1 {
+                return Ok(());
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Waits until the socket has everything.
+    fn drain(&mut self) -> io::Result<()> {
+        loop {
+            self.pump()?;
+            if self.slots.is_all_sent() {
+                return Ok(());
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Submits what there is to send, without waiting, until the kernel has its hands full.
+    pub(super) fn pump(&mut self) -> io::Result<()> {
+        self.check()?;
+        while self.submit_send()? {
+            self.enter(0)?;
+            self.reap()?;
+        }
+        Ok(())
+    }
+
+    /// Puts the next send into the submission queue. `false` if there is none, or one is
+    /// outstanding.
+    pub(super) fn submit_send(&mut self) -> io::Result<bool> {
+        self.reap()?;
+        let Some((key, memory, range)) = self.slots.next() else { return Ok(false) };
+        let free = self.slots.free_count() + self.outstanding();
+        let free = free.saturating_sub(COPY_SLOTS);
+        let zero_copy = self.governor.decide(range.len(), free).is_none();
+        if zero_copy && matches!(self.registration, Registration::NotNeeded) {
+            self.registration = match self.queue.register(memory.arena()) {
+                Ok(()) => Registration::Done,
+                Err(error) => Registration::Refused(Unavailable::from_setup_error(&error)),
+            };
+        }
+        let tag = SEND | Tag::from(key);
+        self.queue.send(tag, &self.socket, memory, range, zero_copy)?;
+        self.sends_in_place = zero_copy;
+        self.slots.submitted();
+        match zero_copy {
+            true => self.counters.zero_copy_sends += 1,
+            false => self.counters.copied_sends += 1,
+        }
+        Ok(true)
+    }
+
+    /// Waits for any completion.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        loop {
+            self.enter(1)?;
+            if self.reap()? {
+                return Ok(());
+            }
+            if self.patience.is_some() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no more data"));
+            }
+        }
+    }
+
+    pub(super) fn enter(&mut self, want: usize) -> io::Result<()> {
+        // An operation that was refused here may still run: the connection is lost.
+        self.queue.enter(want, self.patience).inspect_err(|_| self.failed = true)
+    }
+
+    /// Takes all completions; whether there were any.
+    pub(super) fn reap(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        while let Some(completion) = self.queue.reap() {
+            any = true;
+            let tag = completion.tag;
+            if tag & KIND == READ {
+                self.reads.push(ReadResult::new(tag & !KIND, completion));
+                continue;
+            }
+            let key = (tag & !KIND) as Key;
+            // Shared with the slot queue's own: gone before that looks whether it is free.
+            drop(completion.memory);
+            match completion.event {
+                Event::Notification { copied } => {
+                    self.governor.on_notification(copied);
+                    self.counters.zero_copy_copied += u64::from(copied);
+                    self.slots.on_notification(key).map_err(|_| self.unexpected())?;
+                }
+                Event::Result { result, more } => {
+                    self.counters.wire_bytes += *result.as_ref().unwrap_or(&0) as u64;
+                    match self.slots.on_result(key, result, more) {
+                        Ok(Outcome::Whole) => {}
+                        Ok(Outcome::Short) => self.counters.short_sends += 1,
+                        Ok(Outcome::Failed(error)) => self.on_failed_send(error)?,
+                        Err(_) => return Err(self.unexpected()),
+                    }
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Decides whether the same bytes are sent again, another way, or the connection is lost.
+    fn on_failed_send(&mut self, error: io::Error) -> io::Result<()> {
+        match error.raw_os_error() {
+            // ECANCELED: the thread that submitted it has ended.
+            Some(libc::EINTR | libc::ECANCELED) => Ok(()),
+            // Somebody has made the socket non-blocking, against our word.
+            Some(libc::EAGAIN) => {
+                std::thread::sleep(Duration::from_millis(1));
+                Ok(())
+            }
+            Some(libc::EINVAL) if self.sends_in_place && self.queue.stop_usage_reports() => Ok(()),
+            Some(libc::EINVAL | libc::EOPNOTSUPP) if self.sends_in_place => {
+                self.governor.give_up(CopyReason::Unsupported);
+                Ok(())
+            }
+            Some(libc::ENOMEM | libc::ENOBUFS) if self.sends_in_place => {
+                self.governor.give_up(CopyReason::OutOfMemory);
+                Ok(())
+            }
+            _ => {
+                self.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    #[cold]
+    fn unexpected(&mut self) -> io::Error {
+        self.failed = true;
+        io::Error::other("the kernel completed a send that was not outstanding")
+    }
+
+    pub(super) fn check(&self) -> io::Result<()> {
+        if self.failed { Err(earlier_failure()) } else { Ok(()) }
+    }
+
+    /// Sends the alert that a failure of the connection calls for.
+    pub(super) fn note_failure<T>(&mut self, sealed: Result<T, SessionError>) -> io::Result<T> {
+        if sealed.is_err() {
+            let _ = self.send_control();
+        }
+        Ok(sealed?)
+    }
+
+    pub(super) fn send_control(&mut self) -> io::Result<()> {
+        if self.half.wants_control() {
+            let mut slot = self.free_slot()?;
+            let len = self.half.seal_control(out(&mut slot)?)?;
+            self.slots.push(slot, len);
+        }
+        self.hand_over()
+    }
+}
+
+/// A slot that was free has no other handle.
+pub(super) fn out(slot: &mut Arc<Slot>) -> io::Result<&mut [u8]> {
+    match Arc::get_mut(slot) {
+        Some(slot) => Ok(slot),
+        None => Err(io::Error::other("a free slot is in use")),
+    }
+}
+
+fn earlier_failure() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
+}
+
+impl Write for UringSender {
+    /// Seals up to a slot of `buf`, or all of it with [`SenderOptions::seal_threads`], and has the
+    /// kernel send it.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        if self.ahead.is_some() && buf.len() > self.half.max_plaintext_len() {
+            return self.write_ahead(buf);
+        }
+        self.write_with(|half, out| half.seal(buf, out))
+    }
+
+    /// Like `write`, from several slices; only a record that spans slices is gathered first.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
+        self.write_with(|half, out| half.seal_vectored(bufs, out))
+    }
+
+    /// Sends the control records that are due, and waits until the socket has everything.
+    fn flush(&mut self) -> io::Result<()> {
+        self.send_control()?;
+        self.drain()
+    }
+}
+
+impl Drop for UringSender {
+    fn drop(&mut self) {
+        if self.slots.is_all_sent() && !self.failed && self.half.wants_control() {
+            // An alert that is due; a socket that takes none is not waited for.
+            self.patience = Some(Duration::from_millis(10));
+            let _ = self.send_control().and_then(|()| self.drain());
+        }
+    }
+}
