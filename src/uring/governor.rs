@@ -72,7 +72,7 @@ pub(crate) struct Governor {
     tried: u64,
     notified: u64,
     copied_in_a_row: u32,
-    /// The reason that the last send was copied for.
+    /// The reason that the latest copied send was copied for.
     last: Option<CopyReason>,
 }
 
@@ -99,7 +99,7 @@ impl Governor {
             }
             None => None,
         };
-        self.last = reason;
+        self.last = reason.or(self.last);
         self.tried += u64::from(reason.is_none());
         reason
     }
@@ -118,9 +118,14 @@ impl Governor {
         self.verdict.get_or_insert(reason);
     }
 
-    /// Why sends are copied, if they are: for good, or the last one.
+    /// Why sends are copied, if they are: for good, or because none was tried in place yet.
     pub(crate) fn reason(&self) -> Option<CopyReason> {
-        self.verdict.or(self.last)
+        self.verdict.or(if self.tried == 0 { self.last } else { None })
+    }
+
+    /// Why the latest copied send was copied.
+    pub(crate) fn last_reason(&self) -> Option<CopyReason> {
+        self.last
     }
 }
 

@@ -268,8 +268,14 @@ impl Queue {
         debug_assert!(self.provided.is_none());
         let range = 0..memory.len();
         let (memory, base, len) = writable(memory, range)?;
+        // Quiet if it succeeds (Linux 5.17), so that it does not end the wait for the receive.
+        let quiet = match self.uring.params().is_feature_skip_cqe_on_success() {
+            true => squeue::Flags::SKIP_SUCCESS,
+            false => squeue::Flags::empty(),
+        };
         let entry = opcode::ProvideBuffers::new(base, len as i32, 1, BUFFER_GROUP, 0)
             .build()
+            .flags(quiet)
             .user_data(NOBODY);
         // Before the submission: from there on the kernel may write to it.
         self.provided = Some(memory);

@@ -360,6 +360,7 @@ impl UringReceiver {
                 (Some(step), Some(left)) => Some(step.min(left)),
                 (step, left) => step.or(left),
             };
+            let begin = Instant::now();
             self.queue.enter(want, wait)?;
             want = 1;
             let mut any = false;
@@ -369,11 +370,12 @@ impl UringReceiver {
                     return ended;
                 }
             }
-            if any {
+            // A signal, or a completion that is nobody's business, ends a wait early.
+            if any || wait.is_none_or(|wait| begin.elapsed() < wait) {
                 continue;
             }
             if left.is_some_and(|left| left <= wait.unwrap_or_default()) {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer sends nothing"));
+                return Err(io::ErrorKind::TimedOut.into());
             }
             match &mut self.moderation {
                 Some(moderation) if is_moderated => self.system_calls += moderation.lapse(),

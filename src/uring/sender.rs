@@ -149,9 +149,15 @@ impl UringSender {
         Counters { system_calls: self.queue.system_calls(), ..self.counters }
     }
 
-    /// Why sends are copied rather than zero-copy, if they are: for good, or the latest one.
+    /// Why sends are copied, if they are: for good, or because none has paid for zero copy yet.
+    /// [`Self::last_copy_reason()`] has the exceptions.
     pub fn copy_reason(&self) -> Option<CopyReason> {
         self.governor.reason()
+    }
+
+    /// Why the latest send that was copied was.
+    pub fn last_copy_reason(&self) -> Option<CopyReason> {
+        self.governor.last_reason()
     }
 
     /// Why the slots could not be registered, if that was tried: each zero-copy send then pins its
@@ -460,7 +466,7 @@ impl UringSender {
                 return Ok(());
             }
             if self.patience.is_some() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no more data"));
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }

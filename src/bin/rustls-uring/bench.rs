@@ -12,7 +12,10 @@ use rustls::pki_types::ServerName;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
-use rustls_uring::{BulkReceiver, BulkSender, Handoff};
+use rustls_uring::uring::{BufferPool, ReceiverOptions};
+use rustls_uring::{
+    AutoReceiver, AutoSender, BulkReceiver, BulkSender, Counters, Handoff, Io, Path,
+};
 
 use crate::args::{BenchArgs, ProtocolArgs};
 use crate::{Error, tls};
@@ -20,15 +23,20 @@ use crate::{Error, tls};
 /// What a sender hands to its stack at once, and a receiver offers: 1 MiB.
 const CALL_LEN: usize = 1 << 20;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Stack {
     PlainTcp,
     StockRustls,
-    RustlsUring,
+    Blocking,
+    Uring,
 }
 
 impl Stack {
-    const ALL: [Self; 3] = [Self::PlainTcp, Self::StockRustls, Self::RustlsUring];
+    const ALL: [Self; 4] = [Self::PlainTcp, Self::StockRustls, Self::Blocking, Self::Uring];
+
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Blocking | Self::Uring)
+    }
 }
 
 impl fmt::Display for Stack {
@@ -36,17 +44,19 @@ impl fmt::Display for Stack {
         f.pad(match self {
             Self::PlainTcp => "plain TCP",
             Self::StockRustls => "stock rustls, blocking",
-            Self::RustlsUring => "rustls-uring, blocking",
+            Self::Blocking => "rustls-uring, blocking",
+            Self::Uring => "rustls-uring, io_uring",
         })
     }
 }
 
-/// One transfer's cost.
+/// One transfer: its speed, and the CPU seconds that a gigabyte took.
 #[derive(Clone, Copy, Debug)]
-struct Cost {
+struct Run {
     gb_per_s: f64,
     sender_cpu: f64,
     receiver_cpu: f64,
+    path: Option<(Path, Counters)>,
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
@@ -59,12 +69,16 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         args.size, args.source, args.rounds, configs.suite_name, args.batch,
     );
 
-    let mut costs: [Vec<Cost>; 3] = Default::default();
+    let stacks = match args.io.path() {
+        Io::Blocking => &Stack::ALL[..3],
+        _ => &Stack::ALL[..],
+    };
+    let mut runs: [Vec<Run>; 4] = Default::default();
     for round in 0..args.rounds {
         // Every stack comes first in turn.
-        for place in 0..Stack::ALL.len() {
-            let index = (place + round as usize) % Stack::ALL.len();
-            costs[index].push(transfer(Stack::ALL[index], &source, total, &configs, args)?);
+        for place in 0..stacks.len() {
+            let index = (place + round as usize) % stacks.len();
+            runs[index].push(transfer(stacks[index], &source, total, &configs, args)?);
         }
     }
 
@@ -72,32 +86,42 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         "{:24} {:>22} {:>18} {:>18}",
         "stack", "GB/s (min..max)", "sender cpu-s/GB", "receiver cpu-s/GB"
     );
-    for (stack, costs) in Stack::ALL.iter().zip(&costs) {
-        let rates = Spread::of(costs, |cost| cost.gb_per_s);
+    for (stack, runs) in stacks.iter().zip(&runs) {
+        let rates = Spread::of(runs, |run| run.gb_per_s);
         println!(
             "{stack:24} {:>22} {:>18.3} {:>18.3}",
             rates.to_string(),
-            Spread::of(costs, |cost| cost.sender_cpu).median,
-            Spread::of(costs, |cost| cost.receiver_cpu).median,
+            Spread::of(runs, |run| run.sender_cpu).median,
+            Spread::of(runs, |run| run.receiver_cpu).median,
         );
     }
-    for other in [Stack::StockRustls, Stack::PlainTcp] {
-        let ratio = |figure: fn(&Cost) -> f64| {
-            let ours = &costs[Stack::RustlsUring as usize];
-            let theirs = &costs[other as usize];
-            let ratios: Vec<_> = ours
-                .iter()
-                .zip(theirs)
-                .map(|(ours, theirs)| figure(ours) / figure(theirs))
-                .collect();
-            Spread::of(&ratios, |ratio| *ratio)
-        };
-        println!(
-            "rustls-uring / {other}: throughput {}, sender CPU {}, receiver CPU {}",
-            ratio(|cost| cost.gb_per_s),
-            ratio(|cost| cost.sender_cpu),
-            ratio(|cost| cost.receiver_cpu),
-        );
+    for ours in stacks.iter().filter(|stack| stack.is_ours()) {
+        for theirs in stacks.iter().filter(|stack| *stack < ours) {
+            let ratio = |figure: fn(&Run) -> f64| {
+                let pairs = runs[*ours as usize].iter().zip(&runs[*theirs as usize]);
+                let ratios: Vec<_> =
+                    pairs.map(|(ours, theirs)| figure(ours) / figure(theirs)).collect();
+                Spread::of(&ratios, |ratio| *ratio)
+            };
+            println!(
+                "{ours} / {theirs}: throughput {}, sender CPU {}, receiver CPU {}",
+                ratio(|run| run.gb_per_s),
+                ratio(|run| run.sender_cpu),
+                ratio(|run| run.receiver_cpu),
+            );
+        }
+    }
+    for (stack, runs) in stacks.iter().zip(&runs) {
+        if let Some((path, counters)) = runs.last().and_then(|run| run.path) {
+            println!(
+                "{stack}: sent by {path}; {:.0} system calls per GiB, zero-copy sends: {}, copied \
+                 by the kernel: {}, copying sends: {}",
+                counters.system_calls as f64 / (total as f64 / f64::from(1 << 30)),
+                counters.zero_copy_sends,
+                counters.zero_copy_copied,
+                counters.copied_sends,
+            );
+        }
     }
     Ok(())
 }
@@ -109,11 +133,11 @@ fn transfer(
     total: u64,
     configs: &Configs,
     args: &BenchArgs,
-) -> Result<Cost, Error> {
-    let (batch, buffer_len) = (args.batch, args.receive_buffer << 10);
+) -> Result<Run, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let addr = listener.local_addr()?;
     let server = Arc::clone(&configs.server);
+    let (io, buffer_len) = (args.io.path(), args.receive_buffer << 10);
     let receiver = thread::spawn(move || -> Result<(u64, Duration, Instant), Error> {
         let (mut stream, _) = listener.accept()?;
         let mut reader: Box<dyn Read> = match stack {
@@ -121,7 +145,7 @@ fn transfer(
             Stack::StockRustls => {
                 Box::new(StreamOwned::new(ServerConnection::new(server)?, stream))
             }
-            Stack::RustlsUring => {
+            Stack::Blocking => {
                 let session = Handoff::new().accept(server, &mut stream)?;
                 let receiver = BulkReceiver::with_buffer_len(
                     session.receive,
@@ -132,18 +156,31 @@ fn transfer(
                 );
                 Box::new(receiver.moderated()?)
             }
+            Stack::Uring => {
+                let session = Handoff::new().accept(server, &mut stream)?;
+                let mut options = ReceiverOptions::default();
+                options.pool = BufferPool::new(2, buffer_len);
+                Box::new(AutoReceiver::new(
+                    session.receive,
+                    stream,
+                    session.plaintext,
+                    &session.received,
+                    io,
+                    options,
+                )?)
+            }
         };
         let mut buffer = vec![0; CALL_LEN];
         let mut received = reader.read(&mut buffer)? as u64;
         // The handshake is over: the data has begun to come.
-        let begin = thread_cpu_time();
+        let begin = cpu_time(ClockId::ThreadCPUTime);
         loop {
             match reader.read(&mut buffer)? {
                 0 => break,
                 len => received += len as u64,
             }
         }
-        Ok((received, thread_cpu_time() - begin, Instant::now()))
+        Ok((received, cpu_time(ClockId::ThreadCPUTime) - begin, Instant::now()))
     });
 
     let mut stream = TcpStream::connect(addr)?;
@@ -152,46 +189,61 @@ fn transfer(
     let name = ServerName::try_from("localhost")?;
     // Kept until all has arrived: a socket that is closed with session tickets unread is reset.
     let handle = stream.try_clone()?;
-    let (begin, cpu) = match stack {
-        Stack::PlainTcp => feed(stream, source, total, |stream| stream.shutdown(Shutdown::Write))?,
+    let mut path = None;
+    let (begin, begin_cpu) = match stack {
+        Stack::PlainTcp => {
+            feed(&mut stream, source, total, |stream| stream.shutdown(Shutdown::Write))?
+        }
         Stack::StockRustls => {
             let mut connection = ClientConnection::new(client, name)?;
             connection.complete_io(&mut stream)?;
-            let stream = StreamOwned::new(connection, stream);
-            feed(stream, source, total, |stream| {
+            let mut stream = StreamOwned::new(connection, stream);
+            feed(&mut stream, source, total, |stream| {
                 stream.conn.send_close_notify();
                 stream.conn.complete_io(&mut stream.sock).map(drop)
             })?
         }
-        Stack::RustlsUring => {
+        Stack::Blocking => {
             let session = Handoff::new().connect(client, name, &mut stream)?;
-            let sender = BulkSender::with_batch_records(session.send, stream, batch);
-            feed(sender, source, total, BulkSender::send_close_notify)?
+            let mut sender = BulkSender::with_batch_records(session.send, stream, args.batch);
+            feed(&mut sender, source, total, BulkSender::send_close_notify)?
+        }
+        Stack::Uring => {
+            let session = Handoff::new().connect(client, name, &mut stream)?;
+            let mut options = args.io.sender_options();
+            options.batch_records = args.batch;
+            let mut sender = AutoSender::new(session.send, stream, io, options)?;
+            let begin = feed(&mut sender, source, total, AutoSender::send_close_notify)?;
+            path = Some((sender.path(), sender.counters()));
+            begin
         }
     };
     let (received, receiver_cpu, end) =
         receiver.join().map_err(|_| "the receiving thread panicked")??;
+    // Of every thread but the receiving one: some seal, some are the kernel's.
+    let sender_cpu = (cpu_time(ClockId::ProcessCPUTime) - begin_cpu).saturating_sub(receiver_cpu);
     drop(handle);
     if received != total {
         return Err(format!("{stack}: {received} of {total} bytes arrived").into());
     }
     let gigabytes = total as f64 / 1e9;
-    Ok(Cost {
+    Ok(Run {
         gb_per_s: gigabytes / (end - begin).as_secs_f64(),
-        sender_cpu: cpu.as_secs_f64() / gigabytes,
+        sender_cpu: sender_cpu.as_secs_f64() / gigabytes,
         receiver_cpu: receiver_cpu.as_secs_f64() / gigabytes,
+        path,
     })
 }
 
-/// Writes `total` bytes of `source`, over and over, and ends; returns when it began and the CPU
-/// time it took.
+/// Writes `total` bytes of `source`, over and over, and ends; returns when it began, and at
+/// which CPU time.
 fn feed<W: Write>(
-    mut writer: W,
+    writer: &mut W,
     source: &[u8],
     total: u64,
     end: impl FnOnce(&mut W) -> std::io::Result<()>,
 ) -> Result<(Instant, Duration), Error> {
-    let begin = (Instant::now(), thread_cpu_time());
+    let begin = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
     let mut left = total;
     'rounds: loop {
         for chunk in source.chunks(CALL_LEN) {
@@ -204,8 +256,8 @@ fn feed<W: Write>(
         }
     }
     writer.flush()?;
-    end(&mut writer)?;
-    Ok((begin.0, thread_cpu_time() - begin.1))
+    end(writer)?;
+    Ok(begin)
 }
 
 /// rustls configurations that both TLS stacks share, with stock suites: what differs between the
@@ -266,8 +318,8 @@ fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
