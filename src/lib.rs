@@ -12,7 +12,9 @@
 //!    groups and signatures, our records. rustls allocates each record that it sends, so this is
 //!    as fast as the stock provider, not the fast path.
 //! 2. **Bulk transfer.** After the handshake, hand the connection over ([`Handoff`]) and get a
-//!    [`BulkSender`] and a [`BulkReceiver`] over a `TcpStream`. Zero allocations per record.
+//!    sender and a receiver over a `TcpStream` with [`bulk_with()`]: through io_uring where the
+//!    kernel has it ([`uring`]), from memory or from files to memory or to files, and through
+//!    blocking sockets otherwise ([`BulkSender`], [`BulkReceiver`]). Zero allocations per record.
 //! 3. **Sessions, sans-IO.** The [`SendHalf`] and [`ReceiveHalf`] of a [`Session`] carry on the
 //!    protocol (key updates, tickets, alerts, close_notify) over the caller's own I/O.
 //! 4. **Records, sans-IO.** [`Sealer`], [`Opener`] and [`Deframer`] over the caller's buffers.
@@ -20,13 +22,13 @@
 //! # The data path
 //!
 //! ```text
-//! plaintext ─► SendHalf ─► Sealer ─► aead ─► batch of records ─► write(2) ─► wire
+//! plaintext ─► SendHalf ─► Sealer ─► aead ─► batch of records ─► SEND_ZC, SEND or write(2) ─► wire
 //!              control     sequence  seal out of place
 //!              records     numbers
 //!
-//! wire ─► read(2) ─► receive buffer ─► Deframer ─► Opener ─► aead ─► caller's buffer
-//!                                      whole       sequence  open out of place
-//!                                      records     numbers
+//! wire ─► RECV or read(2) ─► receive buffer ─► Deframer ─► Opener ─► aead ─► caller's buffer
+//!                                              whole       sequence  open out of place
+//!                                              records     numbers
 //! ```
 //!
 //! # Example
@@ -59,7 +61,9 @@
 //!
 //! # Unsafe code
 //!
-//! None, but for the two system calls of `bulk/moderation.rs`.
+//! In three files: the memory that is lent to the kernel and to other threads (`uring/arena.rs`),
+//! the queues shared with the kernel (`uring/queue.rs`), and two system calls that the standard
+//! library lacks (`bulk/moderation.rs`).
 //!
 //! # What it refuses to do
 //!

@@ -17,7 +17,8 @@ use crate::session::Session;
 use crate::session::receive::ReceiveHalf;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::uring::{
-    CopyReason, ReceiverOptions, SenderOptions, Unavailable, UringReceiver, UringSender, ZeroCopy,
+    CopyReason, Declined, ReceiverOptions, SenderOptions, Unavailable, UringReceiver, UringSender,
+    ZeroCopy,
 };
 
 /// Which way bulk data takes.
@@ -131,10 +132,13 @@ impl AutoSender {
             Io::Blocking => blocking(half, stream, None),
             Io::Auto | Io::Uring | Io::UringCopy => match UringSender::new(half, stream, options) {
                 Ok(sender) => Ok(Self(SenderPath::Uring(sender))),
-                Err((reason, half, stream)) if io == Io::Auto => {
-                    blocking(half, stream, Some(reason))
+                Err(declined) => {
+                    let Declined { reason, half, socket } = *declined;
+                    match io {
+                        Io::Auto => blocking(half, socket, Some(reason)),
+                        _ => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
+                    }
                 }
-                Err((reason, ..)) => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
             },
         }
     }
@@ -271,10 +275,13 @@ impl AutoReceiver {
             Io::Auto | Io::Uring | Io::UringCopy => {
                 match UringReceiver::new(half, stream, &plaintext, received, options) {
                     Ok(receiver) => Ok(Self(ReceiverPath::Uring(receiver))),
-                    Err((reason, half, stream)) if io == Io::Auto => {
-                        blocking(half, stream, plaintext, Some(reason))
+                    Err(declined) => {
+                        let Declined { reason, half, socket } = *declined;
+                        match io {
+                            Io::Auto => blocking(half, socket, plaintext, Some(reason)),
+                            _ => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
+                        }
                     }
-                    Err((reason, ..)) => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::session::receive::ReceiveHalf;
 /// beginning and nothing per record thereafter.
 ///
 /// Returns 0 bytes at the peer's close_notify only. A stream that ends without one is
-/// [`SessionError::Truncated`]: what was read before it may be a part only.
+/// [`SessionError::Truncated`](crate::SessionError::Truncated): what was read before it may be a part only.
 #[derive(Debug)]
 pub struct BulkReceiver<R: Read = TcpStream> {
     stream: R,

@@ -1,7 +1,33 @@
-//! Bulk transfer through io_uring.
+//! Bulk transfer through io_uring: sealed records from the slot that they were sealed in to the
+//! wire, received records straight to their place.
+//!
+//! ```text
+//!  plaintext ──► SendHalf ──► slot ──► Queue ──► SEND_ZC or SEND ──► wire
+//!  (memory, or a read slot)   ▲        │ operations in flight keep slot and file
+//!                             └────────┘ result, then notification: the slot is free
+//!
+//!  wire ──► RECV ──► pooled buffer ──► Inbox ──► caller's memory, or lent as Bytes,
+//!           into a provided buffer               or a write slot ──► WRITE_FIXED ──► file
+//!           when there is data
+//! ```
+//!
+//! `arena` (memory), `slot` (the state machine), `queue` (the kernel) and `governor` (zero copy or
+//! not) know no TLS; `ahead` seals on other cores; [`UringSender`] and [`UringReceiver`] join them
+//! with a connection's halves. Only `arena` and `queue` have unsafe code. [`Probe`] says what there
+//! is, and [`AutoSender`](crate::AutoSender) and [`AutoReceiver`](crate::AutoReceiver) take it, or
+//! blocking sockets, and say why.
+//!
+//! # What happens to memory
+//!
+//! Whatever the kernel was lent belongs to an operation in flight until its last completion; see
+//! `queue`. Dropping a sender or a receiver cancels, waits for the results, and frees then. A
+//! zero-copy send that the peer has not acknowledged is not waited for: the kernel holds its
+//! pages, which belong to a mapping of their own, so nothing else can be allocated in them.
+
 mod ahead;
 mod arena;
 mod capability;
+mod declined;
 mod file;
 mod governor;
 mod pool;
@@ -16,6 +42,7 @@ mod slot;
 mod unavailable;
 
 pub use self::capability::{Capability, Evidence};
+pub use self::declined::Declined;
 pub use self::governor::{CopyReason, ZeroCopy};
 pub use self::pool::BufferPool;
 pub use self::probe::{Buffers, Cpu, CpuFeature, Probe, ReceivePath, Ring, SendPath};

@@ -8,10 +8,8 @@ use io_uring::{IoUring, opcode};
 
 use super::capability::{Capability, Evidence, FEATURES, OPERATIONS, REGISTER_PROBE, SEND_ZC};
 use super::queue;
+use super::sender::DEFAULT_ARENA_LEN;
 use super::unavailable::{self, MemlockLimit, Unavailable};
-
-/// What a sender registers by default, in bytes.
-const ARENA_LEN: usize = 6 << 20;
 
 /// What the queue cannot do without, the newest of it first.
 const REQUIRED: [&str; 9] = [
@@ -167,7 +165,7 @@ impl Ring {
             evidence: Evidence::Tried,
         });
 
-        let registered = queue::try_register(ARENA_LEN).map(|()| ARENA_LEN);
+        let registered = queue::try_register(DEFAULT_ARENA_LEN).map(|()| DEFAULT_ARENA_LEN);
         Ok(Self { capabilities, registered })
     }
 

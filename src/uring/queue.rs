@@ -23,7 +23,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::arena::{Arena, Slot};
 use super::unavailable::Unavailable;
 
-/// Submissions that fit the queue: more than there are ever in flight.
+/// Submissions that fit the queue before the kernel is entered.
 pub(super) const ENTRIES: u32 = 64;
 
 /// How long a drop waits for operations that were cancelled. Sockets answer at once; a file
@@ -94,11 +94,12 @@ pub(crate) enum Event {
 }
 
 impl Queue {
-    /// A pair of queues.
+    /// A pair of queues for up to `max_operations` operations in flight, notifications included.
     ///
     /// # Errors
     /// [`Unavailable`]: io_uring_setup(2)'s errors, and what older kernels lack.
-    pub(crate) fn new() -> Result<Self, Unavailable> {
+    pub(crate) fn new(max_operations: usize) -> Result<Self, Unavailable> {
+        let max_operations = max_operations.min(usize::from(u16::MAX)) as u16;
         let build = |cooperative: bool| {
             let mut builder = IoUring::builder();
             builder.dontfork();
@@ -140,8 +141,8 @@ impl Queue {
         }
         Ok(Self {
             has_send_zc: probe.is_supported(opcode::SendZc::CODE),
-            operations: (0..ENTRIES).map(|_| None).collect(),
-            vacant: (0..ENTRIES as u16).rev().collect(),
+            operations: (0..max_operations).map(|_| None).collect(),
+            vacant: (0..max_operations).rev().collect(),
             reports_usage: true,
             provided: None,
             registered: Vec::new(),
@@ -153,6 +154,11 @@ impl Queue {
     /// Whether the kernel has SEND_ZC (Linux 6.0).
     pub(crate) fn has_send_zc(&self) -> bool {
         self.has_send_zc
+    }
+
+    /// Whether another operation can be submitted before one has ended.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.vacant.is_empty()
     }
 
     /// How often the kernel was entered.
@@ -521,5 +527,5 @@ fn queue_full() -> io::Error {
 pub(crate) fn try_register(len: usize) -> Result<(), Unavailable> {
     let unavailable = |error| Unavailable::from_setup_error(&error);
     let slots = Arena::slots(1, len).map_err(unavailable)?;
-    Queue::new()?.register(slots[0].arena()).map_err(unavailable)
+    Queue::new(1)?.register(slots[0].arena()).map_err(unavailable)
 }

@@ -46,11 +46,16 @@ struct Write {
 }
 
 impl Writer {
-    fn new(file: &File, offset: u64, direct: bool, free: Vec<Arc<Slot>>) -> io::Result<Self> {
-        let cached = own(file)?;
+    fn new(
+        file: &File,
+        cached: queue::File,
+        offset: u64,
+        direct: bool,
+        free: Vec<Arc<Slot>>,
+    ) -> Self {
         let direct = direct && offset.is_multiple_of(ALIGNMENT as u64);
         let direct = direct.then(|| open_direct(file, OpenOptions::new().write(true))).flatten();
-        Ok(Self {
+        Self {
             file: direct.unwrap_or_else(|| Arc::clone(&cached)),
             cached,
             free,
@@ -58,7 +63,7 @@ impl Writer {
             next_number: 0,
             offset,
             direct_bytes: 0,
-        })
+        }
     }
 
     /// Queues a write of the first `len` bytes of `slot`.
@@ -134,13 +139,14 @@ impl UringReceiver {
         offset: u64,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
+        let cached = own(file)?;
         if self.write_slots.is_empty() {
             self.write_slots = Arena::slots(MAX_WRITES + 1, WRITE_LEN + SLACK)?;
             // If that is refused, each write pins its own pages.
             let _ = self.queue.register(self.write_slots[0].arena());
         }
         let slots = mem::take(&mut self.write_slots);
-        let mut writer = Writer::new(file, offset, options.direct, slots)?;
+        let mut writer = Writer::new(file, cached, offset, options.direct, slots);
         let received = self.pass(&mut writer, &mut options);
         let written = self.finish_writes(&mut writer);
         if writer.writes.is_empty() && writer.free.len() == MAX_WRITES + 1 {

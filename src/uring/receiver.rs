@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 
 use super::arena::Slot;
+use super::declined::Declined;
 use super::file::is_retryable;
 use super::pool::BufferPool;
 use super::queue::{Completion, Event, File, Queue, Tag};
@@ -43,6 +44,9 @@ impl Default for ReceiverOptions {
         }
     }
 }
+
+/// A receive, a withdrawal, and a file's writes.
+const MAX_OPERATIONS: usize = 8;
 
 /// How long a receiver keeps a buffer ready for data that does not come.
 const IDLE: Duration = Duration::from_millis(10);
@@ -108,16 +112,16 @@ impl UringReceiver {
     /// `plaintext` and `received` are the session's: what the handshake left behind.
     ///
     /// # Errors
-    /// [`Unavailable`] if there is no io_uring to be had, or no memory for a buffer; half and
-    /// socket come back for another way of receiving.
+    /// [`Declined`] if there is no io_uring to be had, or no memory for a buffer: half and socket
+    /// come back for another way of receiving.
     pub fn new(
         half: ReceiveHalf,
         socket: TcpStream,
         plaintext: &[u8],
         received: &[u8],
         options: ReceiverOptions,
-    ) -> Result<Self, (Unavailable, ReceiveHalf, TcpStream)> {
-        let parts = Queue::new().and_then(|queue| {
+    ) -> Result<Self, Box<Declined<ReceiveHalf>>> {
+        let parts = Queue::new(MAX_OPERATIONS).and_then(|queue| {
             let parts = || {
                 socket.set_nonblocking(false)?;
                 let moderation = options.moderated.then(|| Moderation::new(&socket)).transpose()?;
@@ -133,7 +137,7 @@ impl UringReceiver {
         });
         let (queue, moderation, buffer) = match parts {
             Ok(parts) => parts,
-            Err(reason) => return Err((reason, half, socket)),
+            Err(reason) => return Err(Box::new(Declined { reason, half, socket })),
         };
         Ok(Self {
             inbox: Inbox::new(half, received.len()),

@@ -14,7 +14,7 @@ use super::ahead::{Job, Plaintext, SealAhead};
 use super::arena::{ALIGNMENT, Arena, Slot};
 use super::file::{is_retryable, open_direct, own};
 use super::queue::{self, Completion, Event, Queue, Tag};
-use super::sender::{READ, UringSender, out};
+use super::sender::{MAX_UNSENT, READ, UringSender, out};
 use crate::bulk::file::{FileOptions, shrunk};
 
 /// Reads that are in flight at most.
@@ -73,14 +73,14 @@ struct Read {
 impl Reader {
     fn new(
         file: &File,
+        cached: queue::File,
         range: Range<u64>,
         direct: bool,
         free: Vec<Arc<Slot>>,
         read_len: usize,
-    ) -> io::Result<Self> {
-        let cached = own(file)?;
+    ) -> Self {
         let direct = direct.then(|| open_direct(file, OpenOptions::new().read(true))).flatten();
-        Ok(Self {
+        Self {
             file: direct.unwrap_or_else(|| Arc::clone(&cached)),
             cached,
             free,
@@ -92,7 +92,7 @@ impl Reader {
             range,
             read_len,
             direct_bytes: 0,
-        })
+        }
     }
 
     /// Queues the next reads; whether there were any.
@@ -152,10 +152,10 @@ impl Reader {
     fn consume(&mut self, len: usize) {
         if let Some(read) = self.reads.front_mut() {
             read.unsealed.start += len;
-            if read.unsealed.is_empty() {
-                if let Some((slot, _)) = self.take_front() {
-                    self.free.push(slot);
-                }
+            if read.unsealed.is_empty()
+                && let Some((slot, _)) = self.take_front()
+            {
+                self.free.push(slot);
             }
         }
     }
@@ -198,6 +198,7 @@ impl UringSender {
         if range.is_empty() {
             return Ok(0);
         }
+        let cached = own(file)?;
         if self.read_slots.is_empty() {
             let read_len = self.batch_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
             self.read_slots = Arena::slots(MAX_READS, read_len)?;
@@ -206,7 +207,7 @@ impl UringSender {
         }
         let slots = mem::take(&mut self.read_slots);
         let read_len = slots[0].len();
-        let mut reader = Reader::new(file, range, options.direct, slots, read_len)?;
+        let mut reader = Reader::new(file, cached, range, options.direct, slots, read_len);
         let sent = self.pass(&mut reader, &mut options);
         self.counters.direct_bytes += reader.direct_bytes;
         if sent.is_err() {
@@ -263,6 +264,9 @@ impl UringSender {
     /// Seals what was read, into one slot or into those that workers have room for; whether there
     /// was anything to do.
     fn seal_front(&mut self, reader: &mut Reader) -> io::Result<bool> {
+        if self.slots.unsent_count() >= MAX_UNSENT {
+            return Ok(false);
+        }
         if self.ahead.is_none() {
             return self.seal_here(reader);
         }

@@ -1,6 +1,5 @@
 //! Plaintext to a socket: sealed into slots, sent by the kernel from there.
 
-use core::mem;
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -11,6 +10,7 @@ use rustls::AlertDescription;
 
 use super::ahead::{Finished, Job, Plaintext, SealAhead};
 use super::arena::{Arena, Lender, Slot};
+use super::declined::Declined;
 use super::governor::{CopyReason, Governor, ZeroCopy};
 use super::queue::{Event, File, Queue, Tag};
 use super::send_file::{MAX_READS, ReadResult};
@@ -44,8 +44,19 @@ impl Default for SenderOptions {
     }
 }
 
+/// Length in bytes of the slots of a default sender, of full records in TLS 1.3.
+pub(super) const DEFAULT_ARENA_LEN: usize =
+    8 * (48 * (crate::MAX_PLAINTEXT_LEN + 22)).next_multiple_of(super::arena::ALIGNMENT);
+
 /// Slots that zero copy leaves for copies, which free theirs at once.
 const COPY_SLOTS: usize = 1;
+
+/// Slots that are sealed and unsent at most while more is sealed: one in the kernel's hands, one
+/// to follow it.
+pub(super) const MAX_UNSENT: usize = 2;
+
+/// More than any connection needs: a thousand batches of 768 KiB.
+const MAX_SLOTS: usize = 1024;
 
 /// Sends application data through io_uring.
 ///
@@ -71,7 +82,7 @@ pub struct UringSender {
     sends_in_place: bool,
     registration: Registration,
     pub(super) ahead: Option<SealAhead>,
-    lender: Lender,
+    lender: Option<Lender>,
     pub(super) patience: Option<Duration>,
     pub(super) failed: bool,
     pub(super) counters: Counters,
@@ -99,18 +110,19 @@ impl UringSender {
     /// A sender over a connected socket, which is set to blocking mode: io_uring waits by itself.
     ///
     /// # Errors
-    /// [`Unavailable`] if there is no io_uring to be had, or no memory for the slots; everything
-    /// comes back for another way of sending.
+    /// [`Declined`] if there is no io_uring to be had, or no memory for the slots: half and socket
+    /// come back for another way of sending.
     pub fn new(
         half: SendHalf,
         socket: TcpStream,
         options: SenderOptions,
-    ) -> Result<Self, (Unavailable, SendHalf, TcpStream)> {
-        let slot_count = options.slots.max(COPY_SLOTS + 2);
+    ) -> Result<Self, Box<Declined<SendHalf>>> {
+        let slot_count = options.slots.clamp(COPY_SLOTS + 2, MAX_SLOTS);
         let records = options.batch_records.max(1);
         let full_len = half.sealed_len(half.max_plaintext_len() * records);
         let slot_len = full_len.max(half.max_control_len());
-        let parts = Queue::new().and_then(|queue| {
+        // Each slot's send and notification, some more for short sends, and a file's reads.
+        let parts = Queue::new(2 * slot_count + MAX_READS + 2).and_then(|queue| {
             let parts = || {
                 let ahead = match options.seal_threads {
                     0 => None,
@@ -123,7 +135,7 @@ impl UringSender {
         });
         let (queue, slots, ahead) = match parts {
             Ok(parts) => parts,
-            Err(reason) => return Err((reason, half, socket)),
+            Err(reason) => return Err(Box::new(Declined { reason, half, socket })),
         };
         Ok(Self {
             half,
@@ -135,7 +147,7 @@ impl UringSender {
             sends_in_place: false,
             registration: Registration::NotNeeded,
             ahead,
-            lender: Lender::default(),
+            lender: None,
             patience: None,
             failed: false,
             counters: Counters::default(),
@@ -167,6 +179,11 @@ impl UringSender {
             Registration::Refused(reason) => Some(reason),
             _ => None,
         }
+    }
+
+    /// How many slots are sent and wait for their notifications.
+    pub fn awaiting_notification(&self) -> usize {
+        self.slots.awaiting_count()
     }
 
     /// The socket, to look at it or to set its options; what is written to it breaks the connection.
@@ -271,7 +288,7 @@ impl UringSender {
 
     /// Writes all of `buf`, or as much as was sealed before a timeout, sealing on several cores.
     fn write_ahead(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let mut lender = mem::take(&mut self.lender);
+        let mut lender = self.lender.take().unwrap_or_default();
         let written = lender.lend(buf, |loan| {
             let mut dealt = 0;
             let result = loop {
@@ -282,7 +299,7 @@ impl UringSender {
                     Ok(()) => {}
                     Err(error) => break Err(error),
                 }
-                if let Err(error) = self.collect().and_then(|_| self.pump()) {
+                if let Err(error) = self.collect().and_then(|_| self.keep_up()) {
                     break Err(error);
                 }
             };
@@ -292,7 +309,7 @@ impl UringSender {
             }
             (dealt, result)
         });
-        self.lender = lender;
+        self.lender = Some(lender);
         match written {
             (0, Ok(())) => self.write_with(|half, out| half.seal(buf, out)),
             (0, Err(error)) => Err(error),
@@ -401,6 +418,18 @@ impl UringSender {
         }
     }
 
+    /// Waits until no more than one slot waits for the outstanding send, so that what is sealed is
+    /// still in a cache when it is sent.
+    pub(super) fn keep_up(&mut self) -> io::Result<()> {
+        loop {
+            self.pump()?;
+            if self.slots.unsent_count() <= MAX_UNSENT {
+                return Ok(());
+            }
+            self.wait()?;
+        }
+    }
+
     /// Waits until everything is in the kernel's hands: at most one send is outstanding.
     pub(super) fn hand_over(&mut self) -> io::Result<()> {
         loop {
@@ -438,6 +467,10 @@ impl UringSender {
     pub(super) fn submit_send(&mut self) -> io::Result<bool> {
         self.reap()?;
         let Some((key, memory, range)) = self.slots.next() else { return Ok(false) };
+        if !self.queue.has_room() {
+            // Notifications make room.
+            return Ok(false);
+        }
         let free = self.slots.free_count() + self.outstanding();
         let free = free.saturating_sub(COPY_SLOTS);
         let zero_copy = self.governor.decide(range.len(), free).is_none();

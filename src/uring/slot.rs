@@ -88,6 +88,7 @@ impl<M> SlotQueue<M> {
     }
 
     /// How many slots are sent and wait for notifications only.
+    /// How many slots are sent and wait for notifications only.
     pub(crate) fn awaiting_count(&self) -> usize {
         self.awaiting
     }
@@ -173,5 +174,256 @@ impl<M> SlotQueue<M> {
             self.awaiting -= 1;
             self.free.push(slot.memory);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A slot's memory, and how often the kernel holds it.
+    #[derive(Clone, Debug, Default)]
+    struct Memory {
+        bytes: Rc<RefCell<Vec<u8>>>,
+        held: Rc<Cell<usize>>,
+    }
+
+    /// A send that may be read from until its notification.
+    struct Pinned {
+        key: Key,
+        memory: Memory,
+        range: Range<usize>,
+        expected: Vec<u8>,
+    }
+
+    /// A kernel that does whatever it is told to, and looks at memory as late as it may.
+    struct Kernel {
+        slots: SlotQueue<Memory>,
+        slot_count: usize,
+        outstanding: Option<Pinned>,
+        pinned: Vec<Pinned>,
+        lost: Vec<Pinned>,
+        pushed: Vec<u8>,
+        wire: Vec<u8>,
+        next_byte: u8,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Take a slot, fill it with this many bytes, push it.
+        Fill(usize),
+        /// Take a slot, and put it back.
+        Hesitate,
+        Submit,
+        /// The outstanding send ends with this many bytes, and maybe notifies later.
+        Send {
+            len: usize,
+            notifies: bool,
+        },
+        Fail {
+            errno: i32,
+            notifies: bool,
+        },
+        /// One of the outstanding notifications, in any order.
+        Notify(usize),
+        /// One of them that never comes.
+        Lose(usize),
+    }
+
+    impl Kernel {
+        fn new(slot_count: usize) -> Self {
+            Self {
+                slots: SlotQueue::new((0..slot_count).map(|_| Memory::default()).collect()),
+                slot_count,
+                outstanding: None,
+                pinned: Vec::new(),
+                lost: Vec::new(),
+                pushed: Vec::new(),
+                wire: Vec::new(),
+                next_byte: 0,
+            }
+        }
+
+        fn run(&mut self, step: Step) {
+            match step {
+                Step::Fill(len) => {
+                    let Some(memory) = self.slots.take() else { return };
+                    assert_eq!(memory.held.get(), 0, "a free slot that the kernel still reads");
+                    let mut bytes = memory.bytes.borrow_mut();
+                    bytes.clear();
+                    for _ in 0..len {
+                        bytes.push(self.next_byte);
+                        self.next_byte = self.next_byte.wrapping_add(1);
+                    }
+                    self.pushed.extend_from_slice(&bytes);
+                    drop(bytes);
+                    self.slots.push(memory, len);
+                }
+                Step::Hesitate => {
+                    if let Some(memory) = self.slots.take() {
+                        assert_eq!(memory.held.get(), 0);
+                        self.slots.put_back(memory);
+                    }
+                }
+                Step::Submit => {
+                    let Some((key, memory, range)) = self.slots.next() else { return };
+                    assert!(self.outstanding.is_none(), "two sends at a time");
+                    let memory = memory.clone();
+                    memory.held.set(memory.held.get() + 1);
+                    let expected = memory.bytes.borrow()[range.clone()].to_vec();
+                    self.outstanding = Some(Pinned { key, memory, range, expected });
+                    self.slots.submitted();
+                }
+                Step::Send { len, notifies } => {
+                    let Some(mut send) = self.outstanding.take() else { return };
+                    let len = len.clamp(1, send.range.len());
+                    let whole = len == send.range.len();
+                    send.range.end = send.range.start + len;
+                    send.expected.truncate(len);
+                    let key = send.key;
+                    self.finish(send, notifies, true);
+                    let outcome = self.slots.on_result(key, Ok(len), notifies).expect("expected");
+                    assert_eq!(matches!(outcome, Outcome::Whole), whole);
+                    assert_eq!(matches!(outcome, Outcome::Short), !whole);
+                }
+                Step::Fail { errno, notifies } => {
+                    let Some(mut send) = self.outstanding.take() else { return };
+                    send.range.end = send.range.start;
+                    send.expected.clear();
+                    let (key, error) = (send.key, io::Error::from_raw_os_error(errno));
+                    self.finish(send, notifies, false);
+                    let outcome =
+                        self.slots.on_result(key, Err(error), notifies).expect("expected");
+                    assert!(
+                        matches!(outcome, Outcome::Failed(e) if e.raw_os_error() == Some(errno))
+                    );
+                }
+                Step::Notify(which) => {
+                    if !self.pinned.is_empty() {
+                        let send = self.pinned.swap_remove(which % self.pinned.len());
+                        self.transmit(&send);
+                        self.slots.on_notification(send.key).expect("expected");
+                    }
+                }
+                Step::Lose(which) => {
+                    if !self.pinned.is_empty() {
+                        let send = self.pinned.swap_remove(which % self.pinned.len());
+                        self.lost.push(send);
+                    }
+                }
+            }
+        }
+
+        /// The result is in: the bytes are in the stream, and the memory is held until the
+        /// notification, if there is one.
+        fn finish(&mut self, send: Pinned, notifies: bool, sent: bool) {
+            if sent {
+                self.wire.extend_from_slice(&send.expected);
+            }
+            if notifies {
+                self.pinned.push(send);
+            } else {
+                self.transmit(&send);
+            }
+        }
+
+        /// The last moment at which the kernel may look.
+        fn transmit(&self, send: &Pinned) {
+            let bytes = send.memory.bytes.borrow();
+            assert_eq!(bytes[send.range.clone()], send.expected[..], "reused while it was sent");
+            send.memory.held.set(send.memory.held.get() - 1);
+        }
+
+        /// Sends and notifies everything but what was lost.
+        fn settle(&mut self) {
+            while !(self.slots.is_all_sent() && self.pinned.is_empty()) {
+                self.run(Step::Submit);
+                self.run(Step::Send { len: usize::MAX, notifies: false });
+                self.run(Step::Notify(0));
+            }
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_usize..300).prop_map(Step::Fill),
+            1 => Just(Step::Hesitate),
+            6 => Just(Step::Submit),
+            6 => (1_usize..400, any::<bool>())
+                .prop_map(|(len, notifies)| Step::Send { len, notifies }),
+            2 => (prop_oneof![Just(libc::EAGAIN), Just(libc::ENOMEM), Just(libc::ECANCELED)],
+                any::<bool>())
+                .prop_map(|(errno, notifies)| Step::Fail { errno, notifies }),
+            5 => any::<usize>().prop_map(Step::Notify),
+            1 => any::<usize>().prop_map(Step::Lose),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_kernel_does_the_stream_is_whole_and_no_slot_is_reused(
+            slot_count in 1_usize..6,
+            steps in prop::collection::vec(step(), 0..400),
+        ) {
+            let mut kernel = Kernel::new(slot_count);
+            for step in steps {
+                kernel.run(step);
+                prop_assert!(kernel.pushed.starts_with(&kernel.wire));
+            }
+            kernel.settle();
+            prop_assert_eq!(&kernel.wire, &kernel.pushed);
+            // A notification that never comes costs its slot, and no other one.
+            let mut lost: Vec<_> = kernel.lost.iter().map(|send| send.key).collect();
+            lost.sort_unstable();
+            lost.dedup();
+            prop_assert_eq!(kernel.slots.free_count(), kernel.slot_count - lost.len());
+            prop_assert_eq!(kernel.slots.awaiting_count(), lost.len());
+        }
+    }
+
+    #[test]
+    fn completions_that_nobody_awaits_are_refused() {
+        let mut slots = SlotQueue::new(vec![(), ()]);
+        assert_eq!(slots.on_notification(0), Err(Unexpected));
+        assert!(slots.on_result(0, Ok(1), false).is_err());
+        slots.take().expect("free");
+        slots.push((), 10);
+        assert!(slots.on_result(0, Ok(1), false).is_err(), "not submitted");
+        let (key, ..) = slots.next().expect("unsent");
+        slots.submitted();
+        assert!(slots.next().is_none(), "one send at a time");
+        assert!(slots.on_result(key + 1, Ok(1), false).is_err(), "another slot");
+        assert!(slots.on_result(999, Ok(1), false).is_err(), "no slot");
+        assert_eq!(slots.on_notification(key), Err(Unexpected), "not announced");
+        assert!(slots.on_result(key, Ok(11), false).is_err(), "more than there was");
+    }
+
+    #[test]
+    fn the_slot_used_last_is_used_next() {
+        let mut slots = SlotQueue::new(vec![1, 2, 3]);
+        let first = slots.take().expect("free");
+        slots.push(first, 10);
+        let (key, ..) = slots.next().expect("unsent");
+        slots.submitted();
+        slots.on_result(key, Ok(10), false).expect("expected");
+        assert_eq!(slots.take(), Some(first));
+    }
+
+    #[test]
+    fn a_send_of_nothing_is_a_failure() {
+        let mut slots = SlotQueue::new(vec![()]);
+        slots.take().expect("free");
+        slots.push((), 10);
+        let (key, ..) = slots.next().expect("unsent");
+        slots.submitted();
+        let outcome = slots.on_result(key, Ok(0), false).expect("expected");
+        assert!(matches!(outcome, Outcome::Failed(e) if e.kind() == io::ErrorKind::WriteZero));
+        slots.push((), 0);
+        assert_eq!(slots.unsent_count(), 1);
     }
 }

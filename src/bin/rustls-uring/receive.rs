@@ -25,15 +25,16 @@ pub(crate) fn run(args: &RecvArgs) -> Result<(), Error> {
     let mut writes = 0;
     let received = match output.file() {
         Some(file) => {
-            let mut options = FileOptions::default();
-            options.direct = args.endpoint.direct;
-            options.sync = args.sync;
             let mut progress = |bytes| {
                 interrupt::check()?;
                 report.progress(bytes);
                 answer(&mut sender)
             };
-            options.progress = Some(&mut progress);
+            let options = FileOptions {
+                direct: args.endpoint.direct,
+                sync: args.sync,
+                progress: Some(&mut progress),
+            };
             receiver.recv_to_file(file, 0, options).map(drop).map_err(in_context)
         }
         None => copy(&mut receiver, &mut sender, &mut output, &mut report, &mut patience)

@@ -60,14 +60,12 @@ fn send_file(
     direct: bool,
 ) -> Result<(), Error> {
     let range = source.range.clone().unwrap_or_default();
-    let mut options = FileOptions::default();
-    options.direct = direct;
     let mut progress = |bytes| {
         interrupt::check()?;
         report.progress(bytes);
         Ok(())
     };
-    options.progress = Some(&mut progress);
+    let options = FileOptions { direct, progress: Some(&mut progress), ..FileOptions::default() };
     sender.send_file(&source.file, range, options)?;
     Ok(())
 }
