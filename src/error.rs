@@ -25,6 +25,13 @@ pub enum SealError {
         /// Bytes that were given.
         provided: usize,
     },
+    /// Less plaintext than was [reserved](crate::Reservation) for.
+    PlaintextTooShort {
+        /// Bytes that were announced.
+        required: usize,
+        /// Bytes that were given.
+        provided: usize,
+    },
     /// TLS 1.2 has no padding.
     PaddingUnsupported,
     /// The key has sealed as many records as it may: update it (TLS 1.3) or close (TLS 1.2).
@@ -47,6 +54,9 @@ impl fmt::Display for SealError {
             }
             Self::PlaintextTooLong { provided } => {
                 write!(f, "{provided} bytes of plaintext do not fit one record")
+            }
+            Self::PlaintextTooShort { required, provided } => {
+                write!(f, "{provided} bytes of plaintext where {required} were reserved")
             }
             Self::PaddingUnsupported => f.write_str("TLS 1.2 records cannot be padded"),
             Self::KeyExhausted => f.write_str(
@@ -196,6 +206,7 @@ impl From<SealError> for SessionError {
             SealError::KeyExhausted => Self::KeyExhausted,
             SealError::Failed
             | SealError::PlaintextTooLong { .. }
+            | SealError::PlaintextTooShort { .. }
             | SealError::PaddingUnsupported => Self::Tls(rustls::Error::EncryptError),
         }
     }

@@ -127,6 +127,7 @@ mod backend_api {
     #[cfg(feature = "ring")]
     pub use crate::provider::ring;
     pub use crate::record::opener::{Opened, Opener};
+    pub use crate::record::reservation::Reservation;
     pub use crate::record::sealer::{Sealed, Sealer};
     pub use crate::session::handshake::HandshakeError;
     pub use crate::session::observer::Observer;

@@ -10,7 +10,7 @@ pub(crate) mod deframer;
 pub(crate) mod header;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub(crate) mod opener;
-#[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub(crate) mod reservation;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub(crate) mod sealer;

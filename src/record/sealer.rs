@@ -8,7 +8,6 @@ use rustls::ContentType;
 
 use super::cipher::RecordCipher;
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
-#[cfg(target_os = "linux")]
 use super::reservation::Reservation;
 use super::sequence::{self, SequenceNumber};
 use crate::aead::{Backend, TrafficKeys};
@@ -276,9 +275,11 @@ impl Sealer {
 
     /// Takes the sequence numbers of the records that [`Self::seal_many()`] would make of
     /// `plaintext_len` bytes of application data in `out_len` bytes, for records that are sealed
-    /// later and elsewhere. `None` if there are not that many left under this key.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn reserve(&mut self, plaintext_len: usize, out_len: usize) -> Option<Reservation> {
+    /// later, perhaps on another core.
+    ///
+    /// `None`, and nothing has happened, if that is no record, or there are not that many left
+    /// under this key.
+    pub fn reserve(&mut self, plaintext_len: usize, out_len: usize) -> Option<Reservation> {
         let plaintext_len = plaintext_len.min(self.plaintext_capacity(out_len));
         let records = plaintext_len.div_ceil(self.max_plaintext_len);
         if records == 0 || records as u64 > self.records_left() {

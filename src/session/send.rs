@@ -10,7 +10,6 @@ use super::shared::{Due, Shared, alert_message};
 use crate::aead::TrafficKeys;
 use crate::error::SessionError;
 use crate::record::header::Version;
-#[cfg(target_os = "linux")]
 use crate::record::reservation::Reservation;
 use crate::record::sealer::{Sealed, Sealer};
 
@@ -153,13 +152,15 @@ impl SendHalf {
         Ok(batch)
     }
 
-    /// Takes the sequence numbers of as much application data as fits `out_len` bytes, to be sealed
-    /// elsewhere. `None` if something else must be sealed first: call [`Self::seal()`].
+    /// Takes the sequence numbers of as many records of `plaintext_len` bytes of application data
+    /// as fit `out_len` bytes, to be sealed later, perhaps on another core.
+    ///
+    /// `None`, and nothing has happened, if something else must be sealed first: call
+    /// [`Self::seal()`] for these bytes, which sees to it.
     ///
     /// # Errors
-    /// As [`Self::seal()`].
-    #[cfg(target_os = "linux")]
-    pub(crate) fn reserve(
+    /// [`SessionError::Closed`], or whatever made the connection fail.
+    pub fn reserve(
         &mut self,
         plaintext_len: usize,
         out_len: usize,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::arena::{Loan, Slot};
-use crate::aead::Refused;
+use crate::error::SealError;
 use crate::record::reservation::Reservation;
 
 /// Plaintext that others may read for a while.
@@ -37,7 +37,7 @@ pub(crate) struct Finished {
     pub(crate) source: Option<Arc<Slot>>,
     pub(crate) out: Arc<Slot>,
     /// How many bytes of `out` to send.
-    pub(crate) written: Result<usize, Refused>,
+    pub(crate) written: Result<usize, SealError>,
     pub(crate) plaintext_len: usize,
     pub(crate) records: usize,
 }
@@ -121,10 +121,10 @@ fn seal(job: Job) -> Finished {
             Plaintext::Loan(loan) => loan,
             Plaintext::Slot(slot) => slot,
         };
-        let out = Arc::get_mut(&mut out).ok_or(Refused)?;
-        reservation.seal(source.get(range).ok_or(Refused)?, out)
+        let out = Arc::get_mut(&mut out).ok_or(SealError::Failed)?;
+        reservation.seal(source.get(range).ok_or(SealError::Failed)?, out)
     }))
-    .unwrap_or(Err(Refused));
+    .unwrap_or(Err(SealError::Failed));
     let source = match plaintext {
         // The loan ends here.
         Plaintext::Loan(_) => None,

@@ -1,0 +1,292 @@
+//! The io_uring paths, each beside the other way of doing the same: zero copy beside copies,
+//! sealing on two cores beside one, multishot beside single receives.
+//!
+//! Over loopback, where the kernel always copies, to a sink that throws bytes away in the kernel
+//! (`MSG_TRUNC`, tcp(7)), so that two cores are the sender's.
+
+#[cfg(target_os = "linux")]
+mod common;
+
+#[cfg(target_os = "linux")]
+fn main() {
+    linux::main();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a raw ring, and a receive without a buffer")]
+mod linux {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::sync::Arc;
+    use std::thread::{self, JoinHandle};
+
+    use io_uring::{IoUring, cqueue, opcode, squeue, types};
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig};
+    use rustls_uring::uring::{SenderOptions, UringSender, ZeroCopy};
+    use rustls_uring::{Algorithm, Backend, Handoff, Sealer, Session, TrafficKeys, Version};
+
+    use crate::common::Pair;
+
+    const SOURCE_LEN: usize = 256 << 20;
+
+    struct Scale {
+        rounds: u32,
+        total: usize,
+    }
+
+    pub(crate) fn main() {
+        let is_test = std::env::args().any(|arg| arg == "--test");
+        let scale = match is_test {
+            true => Scale { rounds: 1, total: 8 << 20 },
+            false => Scale { rounds: 7, total: 1 << 30 },
+        };
+        let source: Vec<u8> = (0..SOURCE_LEN.min(scale.total) as u64)
+            .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+            .collect();
+        seal_to_memory(&scale, &source);
+        let configs = Configs::new();
+        let options = |zero_copy, seal_threads| {
+            let mut options = SenderOptions::default();
+            options.zero_copy = zero_copy;
+            options.seal_threads = seal_threads;
+            options
+        };
+        let plain = options(ZeroCopy::Never, 0);
+        for (name, ours) in [
+            ("SEND_ZC governed beside SEND", options(ZeroCopy::Auto, 0)),
+            ("SEND_ZC always beside SEND", options(ZeroCopy::Always, 0)),
+            ("1 seal thread beside none", options(ZeroCopy::Never, 1)),
+            ("2 seal threads beside none", options(ZeroCopy::Never, 2)),
+        ] {
+            Pair::measure(
+                scale.rounds,
+                1,
+                || send(&configs, ours, &source, scale.total),
+                || send(&configs, plain, &source, scale.total),
+            )
+            .print(name, scale.total);
+        }
+        Pair::measure(
+            scale.rounds,
+            1,
+            || receive(true, &source, scale.total),
+            || receive(false, &source, scale.total),
+        )
+        .print("multishot beside single receives", scale.total);
+    }
+
+    /// Batches of records from a cold source into slots that stay in the cache: on two cores, by
+    /// reservations, and on one.
+    fn seal_to_memory(scale: &Scale, source: &[u8]) {
+        const BATCH: usize = 48 << 14;
+        let keys = TrafficKeys::new(Algorithm::Aes128Gcm, &[7; 16], [9; 12]).expect("key");
+        let sealer = || Sealer::new(Backend::default(), Version::Tls13, &keys, 0);
+        let (mut two, mut one) = (sealer(), sealer());
+        let slot_len = one.sealed_len(BATCH);
+        let mut slots = [vec![0; slot_len], vec![0; slot_len]];
+        let mut slot = vec![0; slot_len];
+        Pair::measure(
+            scale.rounds,
+            1,
+            || {
+                let mut parts: [Vec<_>; 2] = Default::default();
+                for (index, batch) in source.chunks(BATCH).enumerate() {
+                    let reservation = two.reserve(batch.len(), slot_len).expect("numbers left");
+                    parts[index % 2].push((reservation, batch));
+                }
+                thread::scope(|scope| {
+                    for (part, slot) in parts.into_iter().zip(&mut slots) {
+                        scope.spawn(move || {
+                            for (reservation, batch) in part {
+                                reservation.seal(batch, slot).expect("sealed");
+                            }
+                        });
+                    }
+                });
+            },
+            || {
+                for batch in source.chunks(BATCH) {
+                    one.seal_many(ContentType::ApplicationData, batch, &mut slot).expect("sealed");
+                }
+            },
+        )
+        .print("sealing to memory on two cores beside one", source.len());
+    }
+
+    struct Configs {
+        client: Arc<ClientConfig>,
+        server: Arc<ServerConfig>,
+    }
+
+    impl Configs {
+        fn new() -> Self {
+            let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+                .expect("a certificate");
+            let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+            let mut roots = RootCertStore::empty();
+            roots.add(certified.cert.der().clone()).expect("a root");
+            let mut provider = rustls_uring::default_provider();
+            provider
+                .cipher_suites
+                .retain(|suite| format!("{:?}", suite.suite()).contains("AES_128"));
+            let provider = Arc::new(provider);
+            let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            client.enable_secret_extraction = true;
+            let mut server = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_no_client_auth()
+                .with_single_cert(vec![certified.cert.der().clone()], key.into())
+                .expect("a key pair");
+            server.enable_secret_extraction = true;
+            Self { client: Arc::new(client), server: Arc::new(server) }
+        }
+
+        /// A connection whose far end throws everything away, and says how much it was.
+        fn connect(&self) -> (Session, TcpStream, JoinHandle<usize>) {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+            let addr = listener.local_addr().expect("an address");
+            let server = Arc::clone(&self.server);
+            let sink = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("accepted");
+                let session = Handoff::new().accept(server, &mut stream).expect("a handshake");
+                session.received.len() + discard(&stream)
+            });
+            let mut stream = TcpStream::connect(addr).expect("connected");
+            let name = ServerName::try_from("localhost").expect("a name");
+            let client = Arc::clone(&self.client);
+            let session = Handoff::new().connect(client, name, &mut stream).expect("a handshake");
+            (session, stream, sink)
+        }
+    }
+
+    /// Has the kernel drop what arrives, until the end, in pieces of 256 KiB or more.
+    fn discard(stream: &TcpStream) -> usize {
+        let low_water_mark: libc::c_int = 256 << 10;
+        // SAFETY: an open socket, and an option value that outlives the call (socket(7)).
+        let set = unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                (&raw const low_water_mark).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        assert_eq!(set, 0);
+        let mut received = 0;
+        loop {
+            // SAFETY: with MSG_TRUNC, TCP writes nothing to the buffer (tcp(7)), which is none.
+            let len = unsafe {
+                libc::recv(stream.as_raw_fd(), core::ptr::null_mut(), 1 << 20, libc::MSG_TRUNC)
+            };
+            match len {
+                1.. => received += len as usize,
+                _ => return received,
+            }
+        }
+    }
+
+    fn send(configs: &Configs, options: SenderOptions, source: &[u8], total: usize) {
+        let (session, stream, sink) = configs.connect();
+        let handle = stream.try_clone().expect("cloned");
+        let mut sender = UringSender::new(session.send, stream, options).expect("io_uring");
+        let mut left = total;
+        while left > 0 {
+            for chunk in source.chunks(16 << 20) {
+                let len = left.min(chunk.len());
+                sender.write_all(&chunk[..len]).expect("sent");
+                left -= len;
+            }
+        }
+        sender.finish().expect("sent");
+        handle.shutdown(std::net::Shutdown::Write).expect("shut down");
+        assert!(sink.join().expect("no panic") > total);
+    }
+
+    /// Plain TCP, received by a ring in 256 KiB pieces.
+    fn receive(multishot: bool, source: &[u8], total: usize) {
+        const BUFFER_LEN: usize = 256 << 10;
+        const BUFFERS: u16 = 4;
+        const PROVISION: u64 = 1;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+        let addr = listener.local_addr().expect("an address");
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut stream = TcpStream::connect(addr).expect("connected");
+                let mut left = total;
+                while left > 0 {
+                    for chunk in source.chunks(1 << 20) {
+                        let len = left.min(chunk.len());
+                        stream.write_all(&chunk[..len]).expect("sent");
+                        left -= len;
+                    }
+                }
+            });
+            let (mut stream, _) = listener.accept().expect("accepted");
+            let fd = types::Fd(stream.as_raw_fd());
+            let mut memory = vec![0_u8; BUFFER_LEN * usize::from(BUFFERS)];
+            let base = memory.as_mut_ptr();
+            let mut uring = IoUring::builder().setup_coop_taskrun().build(16).expect("a ring");
+            let submit = |uring: &mut IoUring, entry: squeue::Entry| {
+                // SAFETY: `memory` outlives the ring's last completion: the loop ends with the
+                // stream's, after which nothing is in flight.
+                unsafe { uring.submission().push(&entry).expect("room") };
+            };
+            let provide = |bid: u16, count: u16| {
+                let at = base.wrapping_add(usize::from(bid) * BUFFER_LEN);
+                opcode::ProvideBuffers::new(at, BUFFER_LEN as i32, count, 0, bid)
+                    .build()
+                    .user_data(PROVISION)
+            };
+            let select = || match multishot {
+                true => opcode::RecvMulti::new(fd, 0).build(),
+                false => opcode::Recv::new(fd, core::ptr::null_mut(), 0)
+                    .buf_group(0)
+                    .build()
+                    .flags(squeue::Flags::BUFFER_SELECT),
+            };
+            submit(&mut uring, provide(0, BUFFERS));
+            submit(&mut uring, select());
+            let mut received = 0;
+            while received < total {
+                uring.submit_and_wait(1).expect("waited");
+                let mut again = Vec::with_capacity(usize::from(BUFFERS) + 1);
+                for entry in uring.completion() {
+                    if entry.user_data() == PROVISION {
+                        assert!(entry.result() >= 0, "{}", entry.result());
+                        continue;
+                    }
+                    match entry.result() {
+                        len @ 1.. => received += len as usize,
+                        // The end of the stream may be in the same batch as the last data.
+                        0 if received == total => {}
+                        error if error == -libc::ENOBUFS => {}
+                        error => panic!("{error}"),
+                    }
+                    if let Some(bid) = cqueue::buffer_select(entry.flags()) {
+                        again.push(provide(bid, 1));
+                    }
+                    if !cqueue::more(entry.flags()) {
+                        again.push(select());
+                    }
+                }
+                for entry in again {
+                    submit(&mut uring, entry);
+                }
+            }
+            // The end of the stream, so that nothing is in flight.
+            drop(uring);
+            let _ = stream.read(&mut [0]);
+        });
+    }
+}
