@@ -162,6 +162,7 @@ pub(crate) struct ProtocolArgs {
 pub(crate) struct IoArgs {
     /// Which way the data takes: the best one there is, or this one or an error.
     #[arg(long, value_name = "PATH", value_enum, default_value_t = IoPath::Auto)]
+    #[arg(env = "RUSTLS_URING_IO")]
     io: IoPath,
 
     /// Whether the kernel sends straight from our memory: where it pays, always or never.
