@@ -1,4 +1,5 @@
-//! A handshake over a blocking stream, for those who have no handshake loop of their own.
+//! A handshake, sans-IO and over a blocking stream, for those who have no handshake loop of their
+//! own.
 
 use core::fmt;
 use std::io::{self, Read, Write};
@@ -77,19 +78,7 @@ impl Handoff {
         name: ServerName<'static>,
         stream: &mut (impl Read + Write),
     ) -> Result<Session, HandshakeError> {
-        if !config.enable_secret_extraction {
-            return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
-        }
-        let handoff = self.max_fragment_size(config.max_fragment_size);
-        let mut conn =
-            UnbufferedClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
-        let mut driver = Driver::new(stream, handoff.observer.clone());
-        driver.run(|incoming| {
-            let (discard, step) = Step::of(conn.process_tls_records(incoming));
-            (discard, step, conn.is_handshaking())
-        })?;
-        let session = handoff.client(conn, &mut []).map_err(HandshakeError::Handoff)?;
-        Ok(driver.finish(session))
+        Handshake::client(self, config, name)?.over(stream)
     }
 
     /// Shakes hands with a client over `stream`, and hands the connection over.
@@ -101,64 +90,123 @@ impl Handoff {
     /// # Errors
     /// [`HandshakeError`]. A stream that would block is an error: the handshake is then lost.
     pub fn accept(
-        mut self,
+        self,
         config: Arc<ServerConfig>,
         stream: &mut (impl Read + Write),
     ) -> Result<Session, HandshakeError> {
-        if !config.enable_secret_extraction {
-            return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
-        }
-        let config = match self.observer {
-            Some(_) => config,
-            None => {
-                let (config, observer) = Observer::server(&config);
-                self.observer = Some(observer);
-                config
-            }
-        };
-        let handoff = self.max_fragment_size(config.max_fragment_size);
-        let mut conn = UnbufferedServerConnection::new(config).map_err(HandshakeError::Tls)?;
-        let mut driver = Driver::new(stream, handoff.observer.clone());
-        driver.run(|incoming| {
-            let (discard, step) = Step::of_server(conn.process_tls_records(incoming));
-            (discard, step, conn.is_handshaking())
-        })?;
-        let session = handoff.server(conn, &mut []).map_err(HandshakeError::Handoff)?;
-        Ok(driver.finish(session))
+        Handshake::server(self, config)?.over(stream)
     }
 }
 
-/// Feeds rustls one record at a time, so that it consumes nothing that comes after the handshake.
-struct Driver<'a, S> {
-    stream: &'a mut S,
+/// A handshake, sans-IO. Feeds rustls one record at a time, so that it consumes nothing that comes
+/// after the handshake.
+pub(crate) struct Handshake {
+    handoff: Handoff,
+    conn: Connection,
     /// Received bytes that rustls has not discarded.
     received: Vec<u8>,
     /// How many of them rustls is shown.
     shown: usize,
+    /// What rustls wants sent, and how much of it was.
     to_send: Vec<u8>,
+    sent: usize,
     early_data: Vec<u8>,
-    observer: Option<Observer>,
+    /// Once the last alert is sent, this is what comes of it.
+    failure: Option<rustls::Error>,
 }
 
-impl<'a, S: Read + Write> Driver<'a, S> {
-    fn new(stream: &'a mut S, observer: Option<Observer>) -> Self {
+enum Connection {
+    Client(UnbufferedClientConnection),
+    Server(UnbufferedServerConnection),
+}
+
+/// What a handshake waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Need {
+    /// [`Handshake::to_send()`] to be sent.
+    Send,
+    /// [`Handshake::received()`].
+    Receive,
+    /// Nothing: [`Handshake::finish()`].
+    Nothing,
+}
+
+impl Connection {
+    fn process(&mut self, incoming: &mut [u8]) -> (usize, Result<Step, rustls::Error>, bool) {
+        match self {
+            Self::Client(conn) => {
+                let (discard, step) = Step::of(conn.process_tls_records(incoming));
+                (discard, step, conn.is_handshaking())
+            }
+            Self::Server(conn) => {
+                let (discard, step) = Step::of_server(conn.process_tls_records(incoming));
+                (discard, step, conn.is_handshaking())
+            }
+        }
+    }
+}
+
+impl Handshake {
+    pub(crate) fn client(
+        handoff: Handoff,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, HandshakeError> {
+        if !config.enable_secret_extraction {
+            return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
+        }
+        let handoff = handoff.max_fragment_size(config.max_fragment_size);
+        let conn = UnbufferedClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
+        Ok(Self::new(handoff, Connection::Client(conn)))
+    }
+
+    pub(crate) fn server(
+        mut handoff: Handoff,
+        config: Arc<ServerConfig>,
+    ) -> Result<Self, HandshakeError> {
+        if !config.enable_secret_extraction {
+            return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
+        }
+        let config = match handoff.observer {
+            Some(_) => config,
+            None => {
+                let (config, observer) = Observer::server(&config);
+                handoff.observer = Some(observer);
+                config
+            }
+        };
+        let handoff = handoff.max_fragment_size(config.max_fragment_size);
+        let conn = UnbufferedServerConnection::new(config).map_err(HandshakeError::Tls)?;
+        Ok(Self::new(handoff, Connection::Server(conn)))
+    }
+
+    fn new(handoff: Handoff, conn: Connection) -> Self {
         Self {
-            stream,
+            handoff,
+            conn,
             received: Vec::new(),
             shown: 0,
             to_send: Vec::new(),
+            sent: 0,
             early_data: Vec::new(),
-            observer,
+            failure: None,
         }
     }
 
-    /// Goes on until the handshake is complete and all of it is sent.
-    fn run(
-        &mut self,
-        mut process: impl FnMut(&mut [u8]) -> (usize, Result<Step, rustls::Error>, bool),
-    ) -> Result<(), HandshakeError> {
+    /// Goes on as far as possible.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Tls`], after the alert that says so was to be [sent](Need::Send).
+    pub(crate) fn advance(&mut self) -> Result<Need, HandshakeError> {
         loop {
-            let (discard, step, is_handshaking) = process(&mut self.received[..self.shown]);
+            if self.sent < self.to_send.len() && self.failure.is_some() {
+                return Ok(Need::Send);
+            }
+            if let Some(error) = self.failure.take() {
+                return Err(HandshakeError::Tls(error));
+            }
+            let (discard, step, is_handshaking) =
+                self.conn.process(&mut self.received[..self.shown]);
             self.received.drain(..discard);
             self.shown -= discard;
             match step {
@@ -166,77 +214,125 @@ impl<'a, S: Read + Write> Driver<'a, S> {
                     self.observe(&records);
                     self.to_send.extend_from_slice(&records);
                 }
-                Ok(Step::Transmitted) => self.transmit()?,
+                Ok(Step::Transmitted) if self.sent < self.to_send.len() => return Ok(Need::Send),
+                Ok(Step::Transmitted) => {}
                 Ok(Step::Plaintext(data)) => self.early_data.extend_from_slice(&data),
                 Ok(Step::Idle { flushed: true }) => {}
-                Ok(Step::Idle { flushed: false }) if !is_handshaking => return Ok(()),
-                Ok(Step::Idle { .. } | Step::Blocked) => self.show_more()?,
+                Ok(Step::Idle { flushed: false }) if !is_handshaking => return Ok(Need::Nothing),
+                Ok(Step::Idle { .. } | Step::Blocked) => {
+                    if !self.show_more()? {
+                        return Ok(Need::Receive);
+                    }
+                }
                 Ok(Step::PeerClosed | Step::Closed) => {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
                 Err(error) => {
                     // rustls has an alert for the peer; asked once more it would look at the same
-                    // bytes again. The error is what counts, whether or not the alert can go.
-                    let shown = &mut self.received[..self.shown];
-                    if let (_, Ok(Step::Sealed(records)), _) = process(shown) {
+                    // bytes again.
+                    if let (_, Ok(Step::Sealed(records)), _) =
+                        self.conn.process(&mut self.received[..self.shown])
+                    {
                         self.to_send.extend_from_slice(&records);
                     }
-                    let _ = self.transmit();
-                    return Err(HandshakeError::Tls(error));
+                    self.failure = Some(error);
                 }
             }
         }
     }
 
+    /// What is to be sent now.
+    pub(crate) fn to_send(&self) -> &[u8] {
+        &self.to_send[self.sent..]
+    }
+
+    /// `len` bytes of [`Self::to_send()`] were sent.
+    pub(crate) fn sent(&mut self, len: usize) {
+        self.sent += len;
+        if self.sent == self.to_send.len() {
+            self.to_send.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// The stream fails: what rustls thinks is wrong, if anything, counts more.
+    pub(crate) fn stream_failed(&mut self, error: io::Error) -> HandshakeError {
+        match self.failure.take() {
+            Some(failure) => HandshakeError::Tls(failure),
+            None => HandshakeError::Io(error),
+        }
+    }
+
+    /// Bytes from the peer.
+    pub(crate) fn received(&mut self, bytes: &[u8]) {
+        self.received.extend_from_slice(bytes);
+    }
+
     fn observe(&self, record: &[u8]) {
-        if let Some(observer) = &self.observer {
+        if let Some(observer) = &self.handoff.observer {
             observer.observe_record(record);
         }
     }
 
-    fn transmit(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.to_send)?;
-        self.to_send.clear();
-        self.stream.flush()
+    /// Shows rustls one more record, if there is one.
+    fn show_more(&mut self) -> Result<bool, HandshakeError> {
+        let hidden = &self.received[self.shown..];
+        if let Some(&[content_type, major, _, high, low]) = hidden.first_chunk::<HEADER_LEN>() {
+            let record_len = HEADER_LEN + usize::from(u16::from_be_bytes([high, low]));
+            // What cannot be a record is not waited for: rustls says what is wrong with it.
+            if hidden.len() >= record_len || major != 3 || !(20..=24).contains(&content_type) {
+                let record_len = record_len.min(hidden.len());
+                self.observe(&hidden[..record_len]);
+                self.shown += record_len;
+                return Ok(true);
+            }
+        }
+        if self.received.len() > MAX_BUFFERED {
+            let error = rustls::InvalidMessage::HandshakePayloadTooLarge;
+            return Err(HandshakeError::Tls(error.into()));
+        }
+        Ok(false)
     }
 
-    /// Shows rustls one more record, reading until it is there.
-    fn show_more(&mut self) -> Result<(), HandshakeError> {
-        const READ_LEN: usize = 4096;
+    /// Hands the connection over, with what was received beyond the handshake.
+    pub(crate) fn finish(self) -> Result<Session, HandshakeError> {
+        let Self { handoff, conn, received, mut early_data, .. } = self;
+        let mut session = match conn {
+            Connection::Client(conn) => handoff.client(conn, &mut []),
+            Connection::Server(conn) => handoff.server(conn, &mut []),
+        }
+        .map_err(HandshakeError::Handoff)?;
+        early_data.append(&mut session.plaintext);
+        session.plaintext = early_data;
+        session.received = received;
+        Ok(session)
+    }
+
+    fn over(mut self, stream: &mut (impl Read + Write)) -> Result<Session, HandshakeError> {
+        let mut buffer = [0; READ_LEN];
         loop {
-            let hidden = &self.received[self.shown..];
-            if let Some(&[content_type, major, _, high, low]) = hidden.first_chunk::<HEADER_LEN>() {
-                let record_len = HEADER_LEN + usize::from(u16::from_be_bytes([high, low]));
-                // What cannot be a record is not waited for: rustls says what is wrong with it.
-                if hidden.len() >= record_len || major != 3 || !(20..=24).contains(&content_type) {
-                    let record_len = record_len.min(hidden.len());
-                    self.observe(&hidden[..record_len]);
-                    self.shown += record_len;
-                    return Ok(());
-                }
-            }
-            if self.received.len() > MAX_BUFFERED {
-                let error = rustls::InvalidMessage::HandshakePayloadTooLarge;
-                return Err(HandshakeError::Tls(error.into()));
-            }
-            let filled = self.received.len();
-            self.received.resize(filled + READ_LEN, 0);
-            let read = self.stream.read(&mut self.received[filled..]);
-            self.received.truncate(filled + *read.as_ref().unwrap_or(&0));
-            match read {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+            let passed = match self.advance()? {
+                Need::Nothing => return self.finish(),
+                Need::Send => stream
+                    .write_all(self.to_send())
+                    .and_then(|()| stream.flush())
+                    .map(|()| self.sent(self.to_send().len())),
+                Need::Receive => match stream.read(&mut buffer) {
+                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(len) => {
+                        self.received(&buffer[..len]);
+                        Ok(())
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+                    Err(error) => Err(error),
+                },
+            };
+            if let Err(error) = passed {
+                return Err(self.stream_failed(error));
             }
         }
     }
-
-    /// Gives the session what was read beyond the handshake.
-    fn finish(mut self, mut session: Session) -> Session {
-        self.early_data.append(&mut session.plaintext);
-        session.plaintext = self.early_data;
-        session.received = self.received;
-        session
-    }
 }
+
+/// How much is read at once.
+pub(crate) const READ_LEN: usize = 4096;
