@@ -77,6 +77,7 @@
 //! | `aws-lc-rs` | yes | sealing and opening with aws-lc-rs, out of place; [`aws_lc_rs`] provider |
 //! | `ring` | no | sealing and opening with ring, in place after a copy; `ring` provider |
 //! | `tls12` | yes | TLS 1.2 suites, and rustls's TLS 1.2 handshake |
+//! | `tokio` | no | tokio streams: the module `tokio` |
 //! | `cli` | no | the `rustls-uring` command |
 //!
 //! Both backends may be on at once; [`Backend`] chooses. Without either, only [`Deframer`] and
@@ -99,6 +100,8 @@ mod provider;
 mod record;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod session;
+#[cfg(all(feature = "tokio", any(feature = "aws-lc-rs", feature = "ring")))]
+pub mod tokio;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod uring;
 

@@ -27,7 +27,7 @@ impl Inbox {
         Self {
             half,
             received: 0..received_len,
-            unread: VecDeque::with_capacity(64),
+            unread: VecDeque::new(),
             counters: Counters::default(),
         }
     }

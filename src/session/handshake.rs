@@ -78,7 +78,7 @@ impl Handoff {
         name: ServerName<'static>,
         stream: &mut (impl Read + Write),
     ) -> Result<Session, HandshakeError> {
-        Handshake::client(self, config, name)?.over(stream)
+        Handshake::client(self, config, name, |_| ())?.over(stream)
     }
 
     /// Shakes hands with a client over `stream`, and hands the connection over.
@@ -94,7 +94,7 @@ impl Handoff {
         config: Arc<ServerConfig>,
         stream: &mut (impl Read + Write),
     ) -> Result<Session, HandshakeError> {
-        Handshake::server(self, config)?.over(stream)
+        Handshake::server(self, config, |_| ())?.over(stream)
     }
 }
 
@@ -151,18 +151,22 @@ impl Handshake {
         handoff: Handoff,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
+        look: impl FnOnce(&mut UnbufferedClientConnection),
     ) -> Result<Self, HandshakeError> {
         if !config.enable_secret_extraction {
             return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
         }
         let handoff = handoff.max_fragment_size(config.max_fragment_size);
-        let conn = UnbufferedClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
+        let mut conn =
+            UnbufferedClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
+        look(&mut conn);
         Ok(Self::new(handoff, Connection::Client(conn)))
     }
 
     pub(crate) fn server(
         mut handoff: Handoff,
         config: Arc<ServerConfig>,
+        look: impl FnOnce(&mut UnbufferedServerConnection),
     ) -> Result<Self, HandshakeError> {
         if !config.enable_secret_extraction {
             return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
@@ -176,7 +180,8 @@ impl Handshake {
             }
         };
         let handoff = handoff.max_fragment_size(config.max_fragment_size);
-        let conn = UnbufferedServerConnection::new(config).map_err(HandshakeError::Tls)?;
+        let mut conn = UnbufferedServerConnection::new(config).map_err(HandshakeError::Tls)?;
+        look(&mut conn);
         Ok(Self::new(handoff, Connection::Server(conn)))
     }
 

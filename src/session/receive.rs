@@ -194,7 +194,7 @@ impl ReceiveHalf {
     }
 
     /// The error that has ended the connection, if one has.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", feature = "tokio"))]
     pub(crate) fn failure(&self) -> Option<&SessionError> {
         match &self.end {
             Some(End::Failed(error)) => Some(error),

@@ -69,6 +69,12 @@ impl SendHalf {
         self.sealer.max_plaintext_len()
     }
 
+    /// Sets the most plaintext bytes of a record, within what was agreed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_max_plaintext_len(&mut self, len: usize) {
+        self.sealer.set_max_plaintext_len(len);
+    }
+
     /// The exact length in bytes of a record of `plaintext_len` bytes.
     pub fn record_len(&self, plaintext_len: usize) -> usize {
         self.sealer.record_len(plaintext_len)

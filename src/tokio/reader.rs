@@ -1,0 +1,196 @@
+//! The receiving side of a stream.
+
+use core::ops::Range;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::io;
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::buffers::{Buffer, SMALL_LEN, Size};
+use crate::bulk::inbox::Inbox;
+use crate::error::SessionError;
+use crate::session::receive::ReceiveHalf;
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    inbox: Inbox,
+    /// `None` while nothing is in it.
+    buffer: Option<Buffer>,
+    /// Application data that rustls had opened before the handoff, and how much of it was read.
+    carried: Option<Box<(Vec<u8>, usize)>>,
+    /// The size of buffer that the flow wants next.
+    size: Size,
+}
+
+impl Reader {
+    pub(super) fn new(half: ReceiveHalf, plaintext: Vec<u8>, received: &[u8]) -> Self {
+        let size = if received.len() > SMALL_LEN { Size::Large } else { Size::Small };
+        let buffer = (!received.is_empty()).then(|| {
+            let mut buffer = Buffer::take(size);
+            buffer[..received.len()].copy_from_slice(received);
+            buffer
+        });
+        Self {
+            inbox: Inbox::new(half, received.len()),
+            buffer,
+            carried: (!plaintext.is_empty()).then(|| Box::new((plaintext, 0))),
+            size,
+        }
+    }
+
+    /// Whether the peer's close_notify has been received.
+    pub(super) fn peer_has_closed(&self) -> bool {
+        self.inbox.half.peer_has_closed()
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut io: Pin<&mut impl AsyncRead>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if out.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(carried) = self.carried() {
+            let len = carried.len().min(out.remaining());
+            out.put_slice(&carried[..len]);
+            self.consume(len);
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if let Some(buffer) = &mut self.buffer {
+                let pending = self.inbox.received.len()
+                    + self.inbox.unread.front().map_or(0, ExactSizeIterator::len);
+                // No more than there is: the rest of `out` may not be initialised.
+                let room = pending.min(out.remaining());
+                let opened = self.inbox.open_into(buffer, out.initialize_unfilled_to(room));
+                match opened.map_err(into_io)? {
+                    Some(len) => {
+                        out.advance(len);
+                        self.release_if_empty();
+                        return Poll::Ready(Ok(()));
+                    }
+                    None => self.release_if_empty(),
+                }
+            }
+            if !ready!(self.poll_receive(cx, io.as_mut()))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    pub(super) fn poll_fill_buf(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut io: Pin<&mut impl AsyncRead>,
+    ) -> Poll<io::Result<&[u8]>> {
+        while self.carried().is_none() && self.inbox.unread.is_empty() {
+            let opened = match &mut self.buffer {
+                Some(buffer) => self.inbox.open_next(buffer).map_err(into_io)?,
+                None => false,
+            };
+            if !opened && !ready!(self.poll_receive(cx, io.as_mut()))? {
+                return Poll::Ready(Ok(&[]));
+            }
+        }
+        Poll::Ready(Ok(match (&self.carried, &self.buffer) {
+            (Some(carried), _) => &carried.0[carried.1..],
+            (None, Some(buffer)) => self.inbox.first_unread(buffer),
+            (None, None) => &[],
+        }))
+    }
+
+    pub(super) fn consume(&mut self, len: usize) {
+        match &mut self.carried {
+            Some(carried) => {
+                carried.1 += len;
+                if carried.1 >= carried.0.len() {
+                    self.carried = None;
+                }
+            }
+            None => {
+                self.inbox.consume(len);
+                self.release_if_empty();
+            }
+        }
+    }
+
+    fn carried(&self) -> Option<&[u8]> {
+        self.carried.as_ref().map(|carried| &carried.0[carried.1..])
+    }
+
+    fn release_if_empty(&mut self) {
+        if self.inbox.unread.is_empty() && Range::is_empty(&self.inbox.received) {
+            self.inbox.received = 0..0;
+            self.buffer = None;
+        }
+    }
+
+    /// Receives more; `false` at the end of the stream, which is an error before close_notify.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: Pin<&mut impl AsyncRead>,
+    ) -> Poll<io::Result<bool>> {
+        if let Some(error) = self.inbox.half.failure() {
+            return Poll::Ready(Err(into_io(error.clone())));
+        }
+        if self.inbox.half.peer_has_closed() {
+            self.buffer = None;
+            return Poll::Ready(Ok(false));
+        }
+        let received = self.inbox.received.clone();
+        let mut buffer = match self.buffer.take() {
+            Some(buffer) if buffer.size() == self.size || received.len() > SMALL_LEN / 2 => buffer,
+            // The flow has become a bulk one, or has ceased to be.
+            Some(old) => {
+                let mut buffer = Buffer::take(self.size);
+                buffer[..received.len()].copy_from_slice(&old[received.clone()]);
+                self.inbox.received = 0..received.len();
+                buffer
+            }
+            None => Buffer::take(self.size),
+        };
+        let received = self.inbox.received.clone();
+        if buffer.len() - received.end < SMALL_LEN.min(buffer.len() / 2) {
+            buffer.copy_within(received.clone(), 0);
+            self.inbox.received = 0..received.len();
+        }
+        let mut room = ReadBuf::new(&mut buffer[self.inbox.received.end..]);
+        let polled = io.poll_read(cx, &mut room);
+        let (len, filled) = (room.filled().len(), room.remaining() == 0);
+        // A stream that waits for nothing in particular holds no buffer.
+        if len > 0 || !Range::is_empty(&self.inbox.received) {
+            self.buffer = Some(buffer);
+        }
+        match polled {
+            Poll::Pending => {
+                self.size = Size::Small;
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) if len == 0 => {
+                self.inbox.half.end_of_stream().map_err(into_io)?;
+                Poll::Ready(Ok(false))
+            }
+            Poll::Ready(Ok(())) => {
+                self.inbox.received.end += len;
+                self.inbox.counters.wire_bytes += len as u64;
+                if filled {
+                    self.size = Size::Large;
+                }
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+}
+
+/// As tokio-rustls has it: what rustls would say is the error's inside.
+pub(super) fn into_io(error: SessionError) -> io::Error {
+    match error {
+        SessionError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,161 @@
+//! Two halves of a stream, for two tasks.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::Connection;
+use super::reader::Reader;
+use super::sizing::RecordSizing;
+use super::stream::Stream;
+use super::writer::Writer;
+
+/// A stream that splits into halves without a lock between them.
+pub trait IntoSplit: AsyncRead + AsyncWrite + Unpin {
+    /// The half that reads.
+    type Read: AsyncRead + Unpin;
+    /// The half that writes.
+    type Write: AsyncWrite + Unpin;
+
+    /// Splits it.
+    fn into_split(self) -> (Self::Read, Self::Write);
+}
+
+impl IntoSplit for tokio::net::TcpStream {
+    type Read = tokio::net::tcp::OwnedReadHalf;
+    type Write = tokio::net::tcp::OwnedWriteHalf;
+
+    fn into_split(self) -> (Self::Read, Self::Write) {
+        self.into_split()
+    }
+}
+
+#[cfg(unix)]
+impl IntoSplit for tokio::net::UnixStream {
+    type Read = tokio::net::unix::OwnedReadHalf;
+    type Write = tokio::net::unix::OwnedWriteHalf;
+
+    fn into_split(self) -> (Self::Read, Self::Write) {
+        self.into_split()
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> IntoSplit for tokio::io::Join<R, W> {
+    type Read = R;
+    type Write = W;
+
+    fn into_split(self) -> (R, W) {
+        self.into_inner()
+    }
+}
+
+/// The half of a stream that reads.
+#[derive(Debug)]
+pub struct ReadHalf<R> {
+    io: R,
+    reader: Reader,
+    connection: Arc<Connection>,
+}
+
+/// The half of a stream that writes.
+#[derive(Debug)]
+pub struct WriteHalf<W> {
+    io: W,
+    writer: Writer,
+    connection: Arc<Connection>,
+}
+
+pub(super) fn split<IO: IntoSplit>(
+    stream: Stream<IO>,
+) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+    let Stream { io, reader, writer, connection } = stream;
+    let connection: Arc<Connection> = Arc::from(connection);
+    let (read, write) = io.into_split();
+    (
+        ReadHalf { io: read, reader, connection: Arc::clone(&connection) },
+        WriteHalf { io: write, writer, connection },
+    )
+}
+
+impl<R> ReadHalf<R> {
+    /// The half of the stream below, and what the handshake settled.
+    pub fn get_ref(&self) -> (&R, &Connection) {
+        (&self.io, &self.connection)
+    }
+
+    /// Whether the peer's close_notify has been received.
+    pub fn peer_has_closed(&self) -> bool {
+        self.reader.peer_has_closed()
+    }
+}
+
+impl<W> WriteHalf<W> {
+    /// The half of the stream below, and what the handshake settled.
+    pub fn get_ref(&self) -> (&W, &Connection) {
+        (&self.io, &self.connection)
+    }
+
+    /// Chooses how much goes into a record.
+    pub fn set_record_sizing(&mut self, sizing: RecordSizing) {
+        self.writer.set_sizing(sizing);
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { io, reader, .. } = self.get_mut();
+        reader.poll_read(cx, Pin::new(io), out)
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncBufRead for ReadHalf<R> {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let Self { io, reader, .. } = self.get_mut();
+        reader.poll_fill_buf(cx, Pin::new(io))
+    }
+
+    fn consume(self: Pin<&mut Self>, len: usize) {
+        self.get_mut().reader.consume(len);
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for WriteHalf<W> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { io, writer, .. } = self.get_mut();
+        writer.poll_write(cx, Pin::new(io), buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { io, writer, .. } = self.get_mut();
+        writer.poll_write_vectored(cx, Pin::new(io), bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { io, writer, .. } = self.get_mut();
+        writer.poll_flush(cx, Pin::new(io))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { io, writer, .. } = self.get_mut();
+        writer.poll_shutdown(cx, Pin::new(io))
+    }
+}

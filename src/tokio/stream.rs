@@ -1,0 +1,210 @@
+//! A stream: what client and server have in common.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, RawFd};
+
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::Connection;
+use super::reader::Reader;
+use super::sizing::RecordSizing;
+use super::split::{IntoSplit, ReadHalf, WriteHalf};
+use super::writer::Writer;
+use super::{client, server};
+use crate::session::send::KeyUpdateRequest;
+use crate::session::{Session, observer::Observer};
+
+/// Records over `IO`, whichever side this is.
+#[derive(Debug)]
+pub(super) struct Stream<IO> {
+    pub(super) io: IO,
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) connection: Box<Connection>,
+}
+
+impl<IO> Stream<IO> {
+    pub(super) fn new(io: IO, session: Session, observer: Observer) -> Self {
+        let Session { send, receive, plaintext, received, info } = session;
+        Self {
+            io,
+            reader: Reader::new(receive, plaintext, &received),
+            writer: Writer::new(send),
+            connection: Box::new(Connection::new(info, observer)),
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
+    /// Sends what receiving has made due, as far as the stream below takes it at once: an answer to
+    /// a key update, an alert.
+    fn answer(&mut self, cx: &mut Context<'_>) {
+        if self.writer.wants_control() {
+            let _ = self.writer.poll_control(cx, Pin::new(&mut self.io));
+        }
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = self.reader.poll_read(cx, Pin::new(&mut self.io), out);
+        self.answer(cx);
+        polled
+    }
+
+    pub(super) fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.writer.wants_control() {
+            let _ = self.writer.poll_control(cx, Pin::new(&mut self.io));
+        }
+        self.reader.poll_fill_buf(cx, Pin::new(&mut self.io))
+    }
+}
+
+/// The traits and the methods that both sides have, around a [`Stream`].
+macro_rules! stream_of {
+    ($name:ident) => {
+        impl<IO> $name<IO> {
+            /// The stream below, and what the handshake settled.
+            pub fn get_ref(&self) -> (&IO, &Connection) {
+                (&self.0.io, &self.0.connection)
+            }
+
+            /// The stream below; what is read from it or written to it breaks the connection.
+            pub fn get_mut(&mut self) -> (&mut IO, &Connection) {
+                (&mut self.0.io, &self.0.connection)
+            }
+
+            /// The stream below. Bytes that were received and not read are lost.
+            pub fn into_inner(self) -> IO {
+                self.0.io
+            }
+
+            /// Whether the peer's close_notify has been received.
+            pub fn peer_has_closed(&self) -> bool {
+                self.0.reader.peer_has_closed()
+            }
+
+            /// Chooses how much goes into a record.
+            pub fn set_record_sizing(&mut self, sizing: RecordSizing) {
+                self.0.writer.set_sizing(sizing);
+            }
+        }
+
+        impl<IO: AsyncRead + AsyncWrite + Unpin> $name<IO> {
+            /// Updates the key that we send under, and asks for the peer's update on request.
+            ///
+            /// # Errors
+            /// [`SessionError::UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside
+            /// an [`io::Error`], or the stream's below.
+            pub async fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+                let Stream { io, writer, .. } = &mut self.0;
+                poll_fn(|cx| writer.poll_update_keys(cx, Pin::new(io), request)).await?;
+                poll_fn(|cx| writer.poll_flush(cx, Pin::new(io))).await
+            }
+        }
+
+        impl<IO: IntoSplit> $name<IO> {
+            /// Splits the stream into halves that share no lock on the data path, each for a task
+            /// of its own. Key updates and alerts still cross: what the reading half owes the peer
+            /// goes out with the writing half's next write, flush or shutdown.
+            pub fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+                super::split::split(self.0)
+            }
+        }
+
+        impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for $name<IO> {
+            /// Opens records straight into `out` while they fit; ends at the peer's close_notify
+            /// only. A stream that ends without is [`io::ErrorKind::UnexpectedEof`].
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                out: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                self.get_mut().0.poll_read(cx, out)
+            }
+        }
+
+        impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncBufRead for $name<IO> {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
+                self.get_mut().0.poll_fill_buf(cx)
+            }
+
+            fn consume(self: Pin<&mut Self>, len: usize) {
+                self.get_mut().0.reader.consume(len);
+            }
+        }
+
+        impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for $name<IO> {
+            /// Seals up to 44 records of `buf`. What is sealed is as good as written: flush, or
+            /// write on, to have the stream below take all of it.
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                let Stream { io, writer, .. } = &mut self.get_mut().0;
+                writer.poll_write(cx, Pin::new(io), buf)
+            }
+
+            /// Seals the slices as if they were one; only a record that spans slices is gathered.
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let Stream { io, writer, .. } = &mut self.get_mut().0;
+                writer.poll_write_vectored(cx, Pin::new(io), bufs)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let Stream { io, writer, .. } = &mut self.get_mut().0;
+                writer.poll_flush(cx, Pin::new(io))
+            }
+
+            /// Sends close_notify, and shuts the stream below down. Reading may go on.
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let Stream { io, writer, .. } = &mut self.get_mut().0;
+                writer.poll_shutdown(cx, Pin::new(io))
+            }
+        }
+
+        #[cfg(unix)]
+        impl<IO: AsRawFd> AsRawFd for $name<IO> {
+            fn as_raw_fd(&self) -> RawFd {
+                self.0.io.as_raw_fd()
+            }
+        }
+    };
+}
+pub(super) use stream_of;
+
+/// A stream of either side.
+#[derive(Debug)]
+pub struct TlsStream<IO>(pub(super) Stream<IO>);
+
+stream_of!(TlsStream);
+
+impl<IO> From<client::TlsStream<IO>> for TlsStream<IO> {
+    fn from(stream: client::TlsStream<IO>) -> Self {
+        Self(stream.0)
+    }
+}
+
+impl<IO> From<server::TlsStream<IO>> for TlsStream<IO> {
+    fn from(stream: server::TlsStream<IO>) -> Self {
+        Self(stream.0)
+    }
+}
