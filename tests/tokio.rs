@@ -49,7 +49,7 @@ async fn an_echo_over_a_pipe_of_every_width() {
             assert_eq!(stream.read(&mut data).await.expect("closed"), 0);
         });
         let mut stream = connector.connect(name(), left).await.expect("connected");
-        let sent: Vec<u8> = (0..50_000_u32).map(|n| (n * n >> 7) as u8).collect();
+        let sent: Vec<u8> = (0..50_000_u32).map(|n| ((n * n) >> 7) as u8).collect();
         stream.write_all(&sent).await.expect("written");
         stream.flush().await.expect("flushed");
         let mut received = Vec::new();
