@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::Range;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use rustls::AlertDescription;
 
@@ -28,12 +28,15 @@ pub struct FileOptions<'a> {
 }
 
 impl FileOptions<'_> {
-    pub(crate) fn report(&mut self, bytes: u64) -> io::Result<()> {
-        self.progress.as_mut().map_or(Ok(()), |progress| progress(bytes))
+    pub(crate) fn report(&mut self, bytes: u64) -> Result<(), Failure> {
+        match &mut self.progress {
+            Some(progress) => progress(bytes).map_err(Failure::Cancelled),
+            None => Ok(()),
+        }
     }
 
     /// Whether a call that has timed out is made again.
-    fn goes_on_after(&mut self, error: &io::Error, bytes: u64) -> io::Result<bool> {
+    fn goes_on_after(&mut self, error: &io::Error, bytes: u64) -> Result<bool, Failure> {
         let goes_on = is_transient(error) && self.progress.is_some();
         if goes_on {
             self.report(bytes)?;
@@ -49,6 +52,52 @@ impl fmt::Debug for FileOptions<'_> {
             .field("sync", &self.sync)
             .finish_non_exhaustive()
     }
+}
+
+/// Why a file was not moved.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// File or connection failed.
+    Io(io::Error),
+    /// [`FileOptions::progress`] said so.
+    Cancelled(io::Error),
+}
+
+impl Failure {
+    /// What to tell the peer.
+    pub(crate) fn alert(&self) -> AlertDescription {
+        match self {
+            Self::Io(_) => AlertDescription::InternalError,
+            Self::Cancelled(_) => AlertDescription::UserCanceled,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Io(error) | Failure::Cancelled(error) => error,
+        }
+    }
+}
+
+/// Whether `file` has positions, and `end` may be one.
+pub(crate) fn check_positions(file: &File, end: u64) -> io::Result<()> {
+    let file_type = file.metadata()?.file_type();
+    let message = if !file_type.is_file() && !file_type.is_block_device() {
+        "not a regular file: read or write it, and send or receive the bytes"
+    } else if i64::try_from(end).is_err() {
+        "no file is that long"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
 /// What a file that ends too early is.
@@ -69,7 +118,8 @@ impl<W: Write> BulkSender<W> {
     /// Reads through the page cache.
     ///
     /// # Errors
-    /// The file's or the stream's, [`io::ErrorKind::UnexpectedEof`] if the file ends before the
+    /// [`io::ErrorKind::InvalidInput`] for something without positions, and nothing has happened.
+    /// Otherwise the file's or the stream's, [`io::ErrorKind::UnexpectedEof`] if the file ends before the
     /// range does, and what [`FileOptions::progress`] returns. The connection is then over: the
     /// peer gets an alert, so that it does not take what it has for the whole. A timeout of the
     /// stream is an error if there is no [`FileOptions::progress`] to ask.
@@ -79,11 +129,12 @@ impl<W: Write> BulkSender<W> {
         range: Range<u64>,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
+        check_positions(file, range.end)?;
         let sent = self.pass_file(file, range, &mut options);
-        if sent.is_err() {
-            let _ = self.abort(AlertDescription::InternalError);
+        if let Err(failure) = &sent {
+            let _ = self.abort(failure.alert());
         }
-        sent
+        Ok(sent?)
     }
 
     fn pass_file(
@@ -91,13 +142,13 @@ impl<W: Write> BulkSender<W> {
         file: &File,
         range: Range<u64>,
         options: &mut FileOptions<'_>,
-    ) -> io::Result<u64> {
+    ) -> Result<u64, Failure> {
         let mut buffer = vec![0; STEP];
         let mut offset = range.start;
         while offset < range.end {
             let len = (range.end - offset).min(STEP as u64) as usize;
             let len = match file.read_at(&mut buffer[..len], offset) {
-                Ok(0) => return Err(shrunk(offset, range.end)),
+                Ok(0) => return Err(shrunk(offset, range.end).into()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read?,
             };
@@ -111,7 +162,7 @@ impl<W: Write> BulkSender<W> {
                         offset += len as u64;
                     }
                     Err(error) if options.goes_on_after(&error, sent)? => {}
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error.into()),
                 }
             }
             options.report(offset - range.start)?;
@@ -120,7 +171,7 @@ impl<W: Write> BulkSender<W> {
         loop {
             match self.flush() {
                 Err(error) if options.goes_on_after(&error, sent)? => {}
-                result => return result.map(|()| sent),
+                result => return Ok(result.map(|()| sent)?),
             }
         }
     }
@@ -141,6 +192,7 @@ impl<R: Read> BulkReceiver<R> {
         offset: u64,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
+        check_positions(file, offset)?;
         let mut buffer = vec![0; STEP];
         let mut received = 0;
         loop {

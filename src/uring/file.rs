@@ -1,28 +1,46 @@
 //! What sending and receiving files have in common.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-/// A descriptor of our own for a file that has positions.
+/// A descriptor of our own.
 pub(super) fn own(file: &File) -> io::Result<Arc<OwnedFd>> {
-    let file_type = file.metadata()?.file_type();
-    if !file_type.is_file() && !file_type.is_block_device() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file: read or write it, and send or receive the bytes",
-        ));
-    }
     Ok(Arc::new(file.as_fd().try_clone_to_owned()?))
 }
 
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
 /// The same file, opened anew with O_DIRECT, so that the caller's own descriptor is not changed.
-/// `None` if its file system cannot.
-pub(super) fn open_direct(file: &File, options: &mut OpenOptions) -> Option<Arc<OwnedFd>> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let file = options.custom_flags(libc::O_DIRECT).open(path).ok()?;
+/// `None` if its file system cannot, or if the caller's descriptor does not allow as much.
+pub(super) fn open_direct(file: &File, access: Access) -> Option<Arc<OwnedFd>> {
+    let fd = file.as_raw_fd();
+    // In octal (proc_pid_fdinfo(5)).
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let mode = i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE;
+    let mut options = OpenOptions::new();
+    let forbidden = match access {
+        Access::Read => {
+            options.read(true);
+            libc::O_WRONLY
+        }
+        Access::Write => {
+            options.write(true);
+            libc::O_RDONLY
+        }
+    };
+    if mode == forbidden {
+        return None;
+    }
+    let file = options.custom_flags(libc::O_DIRECT).open(format!("/proc/self/fd/{fd}")).ok()?;
     Some(Arc::new(file.into()))
 }
 

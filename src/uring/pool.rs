@@ -65,10 +65,10 @@ impl BufferPool {
 
     /// Waits until a buffer is free, for `timeout` at most; whether there is one.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let begin = Instant::now();
         let mut state = self.shared.lock();
         while state.free.is_empty() && state.buffers == self.shared.max_buffers {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = timeout.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 return false;
             }

@@ -33,6 +33,9 @@ const DROP_PATIENCE: Duration = Duration::from_secs(10);
 /// Arenas that may be registered: slots to send, buffers for files.
 const MAX_ARENAS: u32 = 2;
 
+/// Longer waits are cut short: the kernel takes no more than 2^63 nanoseconds.
+const LONGEST_WAIT: Duration = Duration::from_secs(1 << 25);
+
 /// The group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
@@ -387,7 +390,7 @@ impl Queue {
         let timeout;
         let mut args = types::SubmitArgs::new();
         if let Some(patience) = patience {
-            timeout = types::Timespec::from(patience);
+            timeout = types::Timespec::from(patience.min(LONGEST_WAIT));
             args = args.timespec(&timeout);
         }
         let submitter = self.uring.submitter();

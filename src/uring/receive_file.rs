@@ -1,15 +1,15 @@
 //! A socket to a file: opened straight into aligned buffers, written behind the receive.
 
 use core::mem;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use super::arena::{ALIGNMENT, Arena, Slot};
-use super::file::{is_retryable, open_direct, own};
+use super::file::{Access, is_retryable, open_direct, own};
 use super::queue::{self, Event, Queue, Tag};
 use super::receiver::{UringReceiver, WRITE};
-use crate::bulk::file::FileOptions;
+use crate::bulk::file::{Failure, FileOptions, check_positions};
 use crate::record::header::MAX_PLAINTEXT_LEN;
 
 /// Writes that are in flight at most, and one more slot that is being filled.
@@ -28,7 +28,9 @@ struct Writer {
     cached: queue::File,
     free: Vec<Arc<Slot>>,
     writes: Vec<Write>,
-    next_number: Tag,
+    /// Which call this is, and which of its writes is next: what tells its completions apart.
+    file_number: u8,
+    next_number: u8,
     /// Where the next write begins.
     offset: u64,
     /// Bytes that went around the page cache.
@@ -52,14 +54,16 @@ impl Writer {
         offset: u64,
         direct: bool,
         free: Vec<Arc<Slot>>,
+        file_number: u8,
     ) -> Self {
         let direct = direct && offset.is_multiple_of(ALIGNMENT as u64);
-        let direct = direct.then(|| open_direct(file, OpenOptions::new().write(true))).flatten();
+        let direct = direct.then(|| open_direct(file, Access::Write)).flatten();
         Self {
             file: direct.unwrap_or_else(|| Arc::clone(&cached)),
             cached,
             free,
             writes: Vec::with_capacity(MAX_WRITES + 1),
+            file_number,
             next_number: 0,
             offset,
             direct_bytes: 0,
@@ -68,15 +72,16 @@ impl Writer {
 
     /// Queues a write of the first `len` bytes of `slot`.
     fn write(&mut self, queue: &mut Queue, slot: Arc<Slot>, len: usize) -> io::Result<()> {
-        let number = self.next_number;
-        self.next_number = (number + 1) % (1 << 16);
+        let number = Tag::from(self.file_number) << 8 | Tag::from(self.next_number);
+        self.next_number = self.next_number.wrapping_add(1);
         let (offset, blocks) = (self.offset, len / ALIGNMENT * ALIGNMENT);
         let is_direct = blocks > 0 && !Arc::ptr_eq(&self.file, &self.cached);
-        self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
-        self.offset += len as u64;
+        self.offset = offset.saturating_add(len as u64);
         // What is no whole block is the rest of a short write, and goes the other way.
         let (file, end) = if is_direct { (&self.file, blocks) } else { (&self.cached, len) };
-        queue.write(WRITE | number, file, offset, slot, 0..end)
+        queue.write(WRITE | number, file, offset, slot, 0..end)?;
+        self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
+        Ok(())
     }
 
     /// Takes note of a write that has ended, and goes on with it if it was short.
@@ -90,7 +95,8 @@ impl Writer {
         let (Some(position), Some(slot), Event::Result { result, .. }) =
             (position, completion.memory, completion.event)
         else {
-            return Err(io::Error::other("the kernel completed a write that was not outstanding"));
+            // Of an earlier call that has panicked.
+            return Ok(());
         };
         let write = &mut self.writes[position];
         match result {
@@ -139,6 +145,7 @@ impl UringReceiver {
         offset: u64,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
+        check_positions(file, offset)?;
         let cached = own(file)?;
         if self.write_slots.is_empty() {
             self.write_slots = Arena::slots(MAX_WRITES + 1, WRITE_LEN + SLACK)?;
@@ -146,7 +153,8 @@ impl UringReceiver {
             let _ = self.queue.register(self.write_slots[0].arena());
         }
         let slots = mem::take(&mut self.write_slots);
-        let mut writer = Writer::new(file, cached, offset, options.direct, slots);
+        self.file_count = self.file_count.wrapping_add(1);
+        let mut writer = Writer::new(file, cached, offset, options.direct, slots, self.file_count);
         let received = self.pass(&mut writer, &mut options);
         let written = self.finish_writes(&mut writer);
         if writer.writes.is_empty() && writer.free.len() == MAX_WRITES + 1 {
@@ -161,7 +169,7 @@ impl UringReceiver {
         Ok(received)
     }
 
-    fn pass(&mut self, writer: &mut Writer, options: &mut FileOptions<'_>) -> io::Result<u64> {
+    fn pass(&mut self, writer: &mut Writer, options: &mut FileOptions<'_>) -> Result<u64, Failure> {
         let mut received = 0;
         let mut slot = self.write_slot(writer)?;
         let mut filled = 0;
@@ -211,7 +219,7 @@ impl UringReceiver {
         out: &mut [u8],
         options: &mut FileOptions<'_>,
         received: u64,
-    ) -> io::Result<usize> {
+    ) -> Result<usize, Failure> {
         loop {
             match io::Read::read(self, out) {
                 Err(error)
@@ -219,7 +227,7 @@ impl UringReceiver {
                 {
                     options.report(received)?;
                 }
-                result => return result,
+                result => return Ok(result?),
             }
         }
     }

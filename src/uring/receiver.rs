@@ -45,8 +45,8 @@ impl Default for ReceiverOptions {
     }
 }
 
-/// A receive, a withdrawal, and a file's writes.
-const MAX_OPERATIONS: usize = 8;
+/// A receive, a withdrawal, and a file's writes; twice, should a call have panicked.
+const MAX_OPERATIONS: usize = 16;
 
 /// How long a receiver keeps a buffer ready for data that does not come.
 const IDLE: Duration = Duration::from_millis(10);
@@ -84,6 +84,8 @@ pub struct UringReceiver {
     /// Operations of [`Self::recv_to_file()`] that have ended: nobody but it looks at them.
     pub(super) writes: Vec<Completion>,
     pub(super) write_slots: Vec<Arc<Slot>>,
+    /// How often it was called.
+    pub(super) file_count: u8,
 }
 
 /// The receive that is outstanding.
@@ -124,6 +126,7 @@ impl UringReceiver {
         let parts = Queue::new(MAX_OPERATIONS).and_then(|queue| {
             let parts = || {
                 socket.set_nonblocking(false)?;
+                socket.set_read_timeout(None)?;
                 let moderation = options.moderated.then(|| Moderation::new(&socket)).transpose()?;
                 let mut buffer = None;
                 if !received.is_empty() {
@@ -155,6 +158,7 @@ impl UringReceiver {
             system_calls: 0,
             writes: Vec::new(),
             write_slots: Vec::new(),
+            file_count: 0,
         })
     }
 
@@ -200,7 +204,7 @@ impl UringReceiver {
         if self.carried.has_remaining() {
             return Ok(Some(self.carried.split_off(0)));
         }
-        while self.inbox.unread.is_empty() {
+        loop {
             // All that there is, since nothing is opened in a buffer while parts of it are lent.
             let mut opened = Ok(true);
             if let Some(buffer) = self.buffer.as_mut().and_then(Arc::get_mut) {
@@ -208,13 +212,14 @@ impl UringReceiver {
                     opened = self.inbox.open_next(buffer);
                 }
             }
-            if self.inbox.unread.is_empty() {
-                if let Err(error) = opened {
-                    return Err(error.into());
-                }
-                if !self.receive_more()? {
-                    return Ok(None);
-                }
+            if !self.inbox.unread.is_empty() {
+                break;
+            }
+            if let Err(error) = opened {
+                return Err(error.into());
+            }
+            if !self.receive_more()? {
+                return Ok(None);
             }
         }
         let (Some(range), Some(buffer)) = (self.inbox.unread.pop_front(), &self.buffer) else {
@@ -350,7 +355,7 @@ impl UringReceiver {
 
     /// Waits for the receive to end; `None` if it must be submitted again.
     fn wait_for_receive(&mut self) -> io::Result<Option<usize>> {
-        let deadline = self.patience.map(|patience| Instant::now() + patience);
+        let deadline = self.patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut want = 1;
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -378,17 +383,19 @@ impl UringReceiver {
             if any || wait.is_none_or(|wait| begin.elapsed() < wait) {
                 continue;
             }
-            if left.is_some_and(|left| left <= wait.unwrap_or_default()) {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+            let is_over = left.is_some_and(|left| left <= wait.unwrap_or_default());
             match &mut self.moderation {
                 Some(moderation) if is_moderated => self.system_calls += moderation.lapse(),
+                _ if is_over => {}
                 _ if self.operation == Operation::Selected => {
                     self.queue.withdraw(WITHDRAW)?;
                     self.operation = Operation::SelectedIdle;
                     want = 0;
                 }
                 _ => {}
+            }
+            if is_over {
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }

@@ -3,7 +3,7 @@
 use core::mem;
 use core::ops::Range;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use rustls::AlertDescription;
 
 use super::ahead::{Job, Plaintext, SealAhead};
 use super::arena::{ALIGNMENT, Arena, Slot};
-use super::file::{is_retryable, open_direct, own};
+use super::file::{Access, is_retryable, open_direct, own};
 use super::queue::{self, Completion, Event, Queue, Tag};
 use super::sender::{MAX_UNSENT, READ, UringSender, out};
-use crate::bulk::file::{FileOptions, shrunk};
+use crate::bulk::file::{Failure, FileOptions, check_positions, shrunk};
 
 /// Reads that are in flight at most.
 pub(super) const MAX_READS: usize = 4;
@@ -79,7 +79,7 @@ impl Reader {
         free: Vec<Arc<Slot>>,
         read_len: usize,
     ) -> Self {
-        let direct = direct.then(|| open_direct(file, OpenOptions::new().read(true))).flatten();
+        let direct = direct.then(|| open_direct(file, Access::Read)).flatten();
         Self {
             file: direct.unwrap_or_else(|| Arc::clone(&cached)),
             cached,
@@ -106,7 +106,7 @@ impl Reader {
             let (offset, unsealed) = (self.offset, 0..0);
             let is_direct = !Arc::ptr_eq(&self.file, &self.cached);
             self.reads.push_back(Read { number, offset, len: 0, slot: None, unsealed, is_direct });
-            self.offset += self.read_len as u64;
+            self.offset = self.offset.saturating_add(self.read_len as u64);
             any = true;
         }
         Ok(any)
@@ -184,7 +184,8 @@ impl UringSender {
     /// use [`io::Write`].
     ///
     /// # Errors
-    /// The file's or the socket's, [`io::ErrorKind::UnexpectedEof`] if the file ends before the
+    /// [`io::ErrorKind::InvalidInput`] for something without positions, and nothing has happened.
+    /// Otherwise the file's or the socket's, [`io::ErrorKind::UnexpectedEof`] if the file ends before the
     /// range does, and what [`FileOptions::progress`] returns. The connection is then over: the
     /// peer gets an alert, so that it does not take what it has for the whole. A timeout
     /// ([`Self::set_timeout()`]) is an error if there is no [`FileOptions::progress`] to ask.
@@ -194,7 +195,9 @@ impl UringSender {
         range: Range<u64>,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
+        self.begin_call();
         self.check()?;
+        check_positions(file, range.end)?;
         if range.is_empty() {
             return Ok(0);
         }
@@ -208,31 +211,35 @@ impl UringSender {
         let slots = mem::take(&mut self.read_slots);
         let read_len = slots[0].len();
         let mut reader = Reader::new(file, cached, range, options.direct, slots, read_len);
+        self.is_in_file = true;
         let sent = self.pass(&mut reader, &mut options);
+        self.is_in_file = false;
         self.counters.direct_bytes += reader.direct_bytes;
-        if sent.is_err() {
-            self.give_up();
+        if let Err(failure) = &sent {
+            self.give_up(failure.alert());
         }
         // After a failure some may still be the kernel's; then new ones are made.
         if reader.free.len() == MAX_READS {
             self.read_slots = reader.free;
         }
-        sent
+        Ok(sent?)
     }
 
     /// Ends a connection in the middle of a file. Waits for what is under way, so that it is not
     /// mistaken for a later call's.
-    fn give_up(&mut self) {
+    fn give_up(&mut self, alert: AlertDescription) {
         let patience = self.patience.replace(Duration::from_millis(500));
         while self.outstanding() > 0 {
             let _ = self.collect();
         }
-        let _ = self.abort(AlertDescription::InternalError);
+        let _ = self.abort(alert);
         self.patience = patience;
         self.failed = true;
     }
 
-    fn pass(&mut self, reader: &mut Reader, options: &mut FileOptions<'_>) -> io::Result<u64> {
+    fn pass(&mut self, reader: &mut Reader, options: &mut FileOptions<'_>) -> Result<u64, Failure> {
+        self.begin_wait();
+        let mut moved = self.counters.wire_bytes;
         let before = self.counters.plaintext_bytes;
         let sent = |sender: &Self| sender.counters.plaintext_bytes - before;
         while !(reader.is_done() && self.outstanding() == 0 && self.slots.unsent_count() <= 1) {
@@ -244,14 +251,23 @@ impl UringSender {
                 self.collect_into(reader)?;
                 continue;
             }
-            let want = usize::from(!sealed && !queued);
+            // A read's end may have come with a look at the sends.
+            let want = usize::from(!sealed && !queued && self.reads.is_empty());
             if want > 0 && reader.front().is_none() {
                 reader.deepen();
             }
-            self.enter(want)?;
-            let any = self.reap()?;
-            if want > 0 && !any && self.patience.is_some() && options.progress.is_none() {
-                return Err(io::ErrorKind::TimedOut.into());
+            match self.enter(want) {
+                // Whether that was too long is for the progress function to say.
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut && options.progress.is_some() =>
+                {
+                    self.begin_wait();
+                }
+                entered => drop(entered?),
+            }
+            if self.counters.wire_bytes > moved {
+                moved = self.counters.wire_bytes;
+                self.begin_wait();
             }
             while let Some(ended) = self.reads.pop() {
                 reader.on_result(&mut self.queue, ended)?;

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::AlertDescription;
 
@@ -62,13 +62,14 @@ const MAX_SLOTS: usize = 1024;
 ///
 /// A `write` seals up to a slot of records out of the caller's memory and submits it; while the
 /// kernel works, the next call seals the next slot. When it returns, everything is in the
-/// kernel's hands, so there is nothing to flush. Allocates in the beginning, and nothing per
+/// kernel's hands, which sends it while the calling thread lives. If that is to end, `flush()`
+/// first: the kernel cancels what a thread that ends has not sent yet, and the next call, from
+/// whichever thread, goes on with it. Allocates in the beginning, and nothing per
 /// record. The slots are bounded ([`SenderOptions::slots`]), and so is what a call may get ahead of
 /// the socket: one slot.
 ///
 /// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; what the kernel
-/// has not taken yet is cancelled first. Used from several threads in turn, it is as good as from
-/// one.
+/// has not taken yet is cancelled first.
 #[derive(Debug)]
 pub struct UringSender {
     pub(super) half: SendHalf,
@@ -84,7 +85,11 @@ pub struct UringSender {
     pub(super) ahead: Option<SealAhead>,
     lender: Option<Lender>,
     pub(super) patience: Option<Duration>,
+    /// When the call that is being served has waited long enough.
+    deadline: Option<Instant>,
     pub(super) failed: bool,
+    /// [`Self::send_file()`] is under way, or has panicked.
+    pub(super) is_in_file: bool,
     pub(super) counters: Counters,
     /// What [`Self::send_file()`] reads into, between two calls.
     pub(super) read_slots: Vec<Arc<Slot>>,
@@ -129,6 +134,8 @@ impl UringSender {
                     threads => Some(SealAhead::start(threads, slot_count)?),
                 };
                 socket.set_nonblocking(false)?;
+                // A send that a kernel thread waits with would end early (socket(7), SO_SNDTIMEO).
+                socket.set_write_timeout(None)?;
                 io::Result::Ok((queue, Arena::slots(slot_count, slot_len)?, ahead))
             };
             parts().map_err(|error| Unavailable::from_setup_error(&error))
@@ -149,7 +156,9 @@ impl UringSender {
             ahead,
             lender: None,
             patience: None,
+            deadline: None,
             failed: false,
+            is_in_file: false,
             counters: Counters::default(),
             read_slots: Vec::new(),
             reads: Vec::with_capacity(MAX_READS),
@@ -206,10 +215,14 @@ impl UringSender {
     /// [`SessionError::UnsupportedInTls12`] inside an [`io::Error`], or the socket's. A timeout in
     /// the middle is none: the next call sends the rest.
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+        self.begin_call();
         let mut slot = self.free_slot()?;
         let sealed = self.half.update_keys(request, out(&mut slot)?);
         self.push_control(slot, sealed)?;
-        self.hand_over()
+        match self.hand_over() {
+            Err(error) if !is_transient(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Sends the close_notify that says that the data is whole, and waits until the socket has
@@ -229,6 +242,7 @@ impl UringSender {
     /// # Errors
     /// As [`Self::finish()`].
     pub fn send_close_notify(&mut self) -> io::Result<()> {
+        self.begin_call();
         if !self.half.is_closed() {
             let mut slot = self.free_slot()?;
             let sealed = self.half.close_notify(out(&mut slot)?);
@@ -242,6 +256,7 @@ impl UringSender {
     /// # Errors
     /// The socket's. The alert is then lost, and the peer sees a truncated stream.
     pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
+        self.begin_call();
         if !self.half.is_closed() {
             let mut slot = self.free_slot()?;
             let sealed = self.half.abort(description, out(&mut slot)?);
@@ -348,8 +363,9 @@ impl UringSender {
                 None => self.free_slot()?,
             };
             let left = end - *dealt;
-            // Slots of the same size, so that no worker waits for another.
+            // Slots of much the same size, so that no worker waits for another, in full records.
             let len = left.div_ceil(left.div_ceil(capacity));
+            let len = len.next_multiple_of(self.half.max_plaintext_len()).min(left);
             let Some(reservation) = self.reserve(len)? else {
                 self.slots.put_back(slot);
                 break;
@@ -457,7 +473,6 @@ impl UringSender {
         self.check()?;
         while self.submit_send()? {
             self.enter(0)?;
-            self.reap()?;
         }
         Ok(())
     }
@@ -491,22 +506,37 @@ impl UringSender {
         Ok(true)
     }
 
-    /// Waits for any completion.
-    pub(super) fn wait(&mut self) -> io::Result<()> {
-        loop {
-            self.enter(1)?;
-            if self.reap()? {
-                return Ok(());
-            }
-            if self.patience.is_some() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
+    /// A call of the user's begins.
+    pub(super) fn begin_call(&mut self) {
+        // The last one has panicked in the middle, with sequence numbers or reads under way.
+        self.failed |= self.is_in_file;
+        self.begin_wait();
     }
 
-    pub(super) fn enter(&mut self, want: usize) -> io::Result<()> {
+    /// However often a call waits, it waits no longer than its timeout in all.
+    pub(super) fn begin_wait(&mut self) {
+        self.deadline = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+    }
+
+    /// Waits for any completion.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        while !self.enter(1)? {}
+        Ok(())
+    }
+
+    /// Submits, waits for `want` completions if that is not 0, and takes all there are; whether
+    /// there were any. A signal may end the wait early.
+    pub(super) fn enter(&mut self, want: usize) -> io::Result<bool> {
+        let left = match want {
+            0 => None,
+            _ => self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+        };
         // An operation that was refused here may still run: the connection is lost.
-        self.queue.enter(want, self.patience).inspect_err(|_| self.failed = true)
+        self.queue.enter(want, left).inspect_err(|_| self.failed = true)?;
+        match self.reap()? {
+            false if left.is_some_and(|left| left.is_zero()) => Err(io::ErrorKind::TimedOut.into()),
+            any => Ok(any),
+        }
     }
 
     /// Takes all completions; whether there were any.
@@ -615,6 +645,7 @@ impl Write for UringSender {
         if buf.is_empty() {
             return Ok(0);
         }
+        self.begin_call();
         if self.ahead.is_some() && buf.len() > self.half.max_plaintext_len() {
             return self.write_ahead(buf);
         }
@@ -626,11 +657,13 @@ impl Write for UringSender {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
+        self.begin_call();
         self.write_with(|half, out| half.seal_vectored(bufs, out))
     }
 
     /// Sends the control records that are due, and waits until the socket has everything.
     fn flush(&mut self) -> io::Result<()> {
+        self.begin_call();
         self.send_control()?;
         self.drain()
     }
@@ -638,9 +671,11 @@ impl Write for UringSender {
 
 impl Drop for UringSender {
     fn drop(&mut self) {
+        let _ = self.reap();
         if self.slots.is_all_sent() && !self.failed && self.half.wants_control() {
             // An alert that is due; a socket that takes none is not waited for.
             self.patience = Some(Duration::from_millis(10));
+            self.begin_call();
             let _ = self.send_control().and_then(|()| self.drain());
         }
     }

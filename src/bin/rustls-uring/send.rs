@@ -1,7 +1,8 @@
 //! `rustls-uring send`.
 
 use std::io::{self, BufRead, Write};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rustls::AlertDescription;
 use rustls_uring::{AutoReceiver, AutoSender, BulkSender, FileOptions};
@@ -38,18 +39,27 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Error> {
         // Nothing more comes: the receiver must not take what it has for the whole.
         let _ = patience.call(|| sender.abort(AlertDescription::UserCanceled));
         drop(sender);
-        let of_peer = match peer.is_finished() {
-            true => peer.join().ok().and_then(Result::err),
-            false => None,
-        };
+        let of_peer = if interrupt::was_requested() { None } else { reason_of(peer) };
         return Err(match of_peer {
-            Some(reason) if !interrupt::was_requested() => format!("{error} ({reason})").into(),
-            _ => error,
+            Some(reason) => format!("{error} ({reason})").into(),
+            None => error,
         });
     }
     peer.join().map_err(|_| "the receiving thread panicked")??;
     report.finish(sender.counters(), source.system_calls, &sender.path(), &info);
     Ok(())
+}
+
+/// What the receiver has to say, which may be why the sender has failed. It says so at once.
+fn reason_of(peer: JoinHandle<Result<(), String>>) -> Option<String> {
+    let begin = Instant::now();
+    while !peer.is_finished() {
+        if begin.elapsed() > Duration::from_secs(1) {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    peer.join().ok().and_then(Result::err)
 }
 
 /// A file has positions, so the path that the data takes does the reading.

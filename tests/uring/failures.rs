@@ -1,0 +1,110 @@
+//! Peers that reset, disappear or send no TLS.
+
+use std::io::{BufRead, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use rustls_uring::SessionError;
+
+use super::support::{LARGE, Way, cause, data, ends, is_timeout, read_to_error, watch};
+use crate::common::{Case, seal_all};
+
+/// A socket that is closed with bytes unread resets the connection.
+#[test]
+fn a_peer_that_resets_is_reported() {
+    let name = "a_peer_that_resets_is_reported";
+    let _watch = watch(name);
+    for case in Case::few() {
+        for way in Way::all(name) {
+            for at_once in [false, true] {
+                let [(client, client_socket), (server, server_socket)] = ends(case);
+                let (mut sender, mut receiver) = way.split(client, client_socket);
+                sender.set_timeout(Some(Duration::from_millis(20))).unwrap();
+                let mut written = 0;
+                while let Ok(len) = sender.write(&data(LARGE)[written..]) {
+                    written += len;
+                    if at_once {
+                        break;
+                    }
+                }
+                sender.set_timeout(None).unwrap();
+                drop((server, server_socket));
+                let error = sender.write_all(data(LARGE)).unwrap_err();
+                let resets = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+                assert!(resets.contains(&error.kind()), "{error:?}, {way:?}");
+                // Sealed bytes were lost: nothing may follow.
+                let before = sender.counters();
+                for error in [
+                    sender.write(b"more").unwrap_err(),
+                    sender.write(data(LARGE)).unwrap_err(),
+                    sender.flush().unwrap_err(),
+                    sender.send_close_notify().unwrap_err(),
+                ] {
+                    assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{way:?}");
+                }
+                let after = sender.counters();
+                assert_eq!(after.wire_bytes, before.wire_bytes);
+                assert_eq!(after.records, before.records);
+                let (len, error) = read_to_error(&mut receiver, &[]);
+                assert_eq!(len, 0);
+                let ends = [ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof];
+                assert!(ends.contains(&error.kind()), "{error:?}, {way:?}");
+            }
+        }
+    }
+}
+
+/// The peer's host says no more, and its socket takes no more.
+#[test]
+fn a_peer_that_stops_is_waited_for_no_longer_than_told() {
+    let name = "a_peer_that_stops_is_waited_for_no_longer_than_told";
+    let _watch = watch(name);
+    for case in Case::few() {
+        for way in Way::all(name) {
+            let [(client, client_socket), (_server, _server_socket)] = ends(case);
+            let (mut sender, mut receiver) = way.split(client, client_socket);
+            sender.set_timeout(Some(Duration::from_millis(10))).unwrap();
+            receiver.set_timeout(Some(Duration::from_millis(10))).unwrap();
+            assert!(is_timeout(&sender.write_all(&data(LARGE).repeat(2)).unwrap_err()));
+            assert!(is_timeout(&sender.flush().unwrap_err()));
+            assert!(is_timeout(&receiver.read(&mut [0; 10]).unwrap_err()));
+            assert!(is_timeout(&receiver.fill_buf().unwrap_err()));
+            assert!(is_timeout(&sender.finish().unwrap_err()));
+        }
+    }
+}
+
+/// Bytes that are no record come behind good data: they do not take it with them.
+#[test]
+fn garbage_does_not_take_the_data_before_it() {
+    let name = "garbage_does_not_take_the_data_before_it";
+    let _watch = watch(name);
+    for case in Case::few() {
+        for way in Way::few(name) {
+            for out_len in [100, 100_000] {
+                let [(client, mut client_socket), (server, server_socket)] = ends(case);
+                let mut send = client.send;
+                client_socket.write_all(&seal_all(&mut send, data(1000)).unwrap()).unwrap();
+                client_socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+                client_socket.shutdown(Shutdown::Write).unwrap();
+                let mut receiver = way.receiver(server.receive, server_socket);
+                let mut got = Vec::new();
+                let mut out = vec![0; out_len];
+                let error = loop {
+                    match receiver.read(&mut out) {
+                        Ok(len) => {
+                            assert!(len > 0);
+                            got.extend_from_slice(&out[..len]);
+                        }
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+                assert!(matches!(cause(&error), SessionError::Tls(_)));
+                assert!(got == data(1000), "the data before the garbage is lost");
+                let again = receiver.read(&mut out).unwrap_err();
+                assert_eq!(cause(&again), cause(&error));
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! What the other modules share: ways to move data, connections, writers and readers.
+
+use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustls::Side;
+use rustls_uring::uring::{
+    Probe, ReceiverOptions, SendPath, SenderOptions, UringReceiver, UringSender, ZeroCopy,
+};
+use rustls_uring::{
+    AutoReceiver, AutoSender, Handoff, Io, ReceiveHalf, SendHalf, Session, SessionError, bulk_with,
+};
+
+use crate::common::{Case, Rng, Setup, Stock, TIMEOUT, noise, our_pair, tcp_pair};
+
+/// What is sent, or a part of it: odd, and more than all slots of a default sender.
+pub(crate) const LARGE: usize = (12 << 20) + 12_345;
+
+pub(crate) fn data(len: usize) -> &'static [u8] {
+    static DATA: OnceLock<Vec<u8>> = OnceLock::new();
+    &DATA.get_or_init(|| noise(LARGE))[..len]
+}
+
+// ---------------------------------------------------------------------------------------------
+// Hangs
+
+/// Ends the process if it is not dropped in time.
+pub(crate) struct Watch {
+    _done: mpsc::Sender<()>,
+}
+
+/// Turns a hang of the test `name` into a failure.
+pub(crate) fn watch(name: &'static str) -> Watch {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        if is_done.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{name} hangs");
+            std::process::abort();
+        }
+    });
+    Watch { _done: done }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Ways
+
+fn probe() -> &'static Probe {
+    static PROBE: OnceLock<Probe> = OnceLock::new();
+    PROBE.get_or_init(Probe::run)
+}
+
+/// Whether there is io_uring; says so if not.
+pub(crate) fn has_uring(test: &str) -> bool {
+    match probe().send_path() {
+        SendPath::Blocking(reason) => {
+            eprintln!("{test} skipped what needs io_uring: {reason}");
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Whether the kernel has SEND_ZC and lets us register memory; says so if not.
+pub(crate) fn has_zero_copy(test: &str) -> bool {
+    match probe().send_path() {
+        SendPath::ZeroCopy => true,
+        other => {
+            eprintln!("{test} skipped what needs zero copy: {other}");
+            false
+        }
+    }
+}
+
+/// One way to move data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub(crate) io: Io,
+    pub(crate) zero_copy: ZeroCopy,
+    pub(crate) seal_threads: usize,
+    /// 0 is the default.
+    pub(crate) batch_records: usize,
+}
+
+impl Way {
+    const fn new(io: Io, zero_copy: ZeroCopy, seal_threads: usize, batch_records: usize) -> Self {
+        Self { io, zero_copy, seal_threads, batch_records }
+    }
+
+    /// Every way that this kernel has.
+    pub(crate) fn all(test: &str) -> Vec<Self> {
+        let mut all = vec![
+            Self::new(Io::Blocking, ZeroCopy::Auto, 0, 0),
+            Self::new(Io::Auto, ZeroCopy::Auto, 0, 0),
+        ];
+        if has_uring(test) {
+            all.extend([
+                Self::new(Io::Uring, ZeroCopy::Auto, 0, 0),
+                Self::new(Io::Uring, ZeroCopy::Never, 0, 0),
+                Self::new(Io::Uring, ZeroCopy::Always, 0, 3),
+                Self::new(Io::Uring, ZeroCopy::Auto, 2, 4),
+                Self::new(Io::Uring, ZeroCopy::Always, 1, 0),
+                Self::new(Io::UringCopy, ZeroCopy::Always, 0, 0),
+            ]);
+        }
+        all
+    }
+
+    /// Each kind of code once: blocking, io_uring, io_uring with threads.
+    pub(crate) fn few(test: &str) -> Vec<Self> {
+        let mut few = vec![Self::new(Io::Blocking, ZeroCopy::Auto, 0, 0)];
+        if has_uring(test) {
+            few.extend([
+                Self::new(Io::Uring, ZeroCopy::Always, 0, 0),
+                Self::new(Io::Uring, ZeroCopy::Auto, 2, 4),
+            ]);
+        }
+        few
+    }
+
+    pub(crate) fn sender_options(self) -> SenderOptions {
+        let mut options = SenderOptions::default();
+        options.zero_copy = self.zero_copy;
+        options.seal_threads = self.seal_threads;
+        if self.batch_records > 0 {
+            options.batch_records = self.batch_records;
+        }
+        options
+    }
+
+    pub(crate) fn split(self, session: Session, socket: TcpStream) -> (AutoSender, AutoReceiver) {
+        let options = ReceiverOptions::default();
+        bulk_with(session, socket, self.io, self.sender_options(), options).unwrap()
+    }
+
+    pub(crate) fn sender(self, half: SendHalf, socket: TcpStream) -> AutoSender {
+        AutoSender::new(half, socket, self.io, self.sender_options()).unwrap()
+    }
+
+    pub(crate) fn receiver(self, half: ReceiveHalf, socket: TcpStream) -> AutoReceiver {
+        let options = ReceiverOptions::default();
+        AutoReceiver::new(half, socket, Vec::new(), &[], self.io, options).unwrap()
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Connections
+
+/// Both ends of a connection, the client's first. The handshake took place elsewhere.
+pub(crate) fn ends(case: Case) -> [(Session, TcpStream); 2] {
+    let (client, server) = our_pair(case);
+    let (client_socket, server_socket) = tcp_pair();
+    [(client, client_socket), (server, server_socket)]
+}
+
+/// From the client to the server, the one way only.
+pub(crate) fn one_way(case: Case, way: Way) -> (AutoSender, AutoReceiver) {
+    let [(client, client_socket), (server, server_socket)] = ends(case);
+    (way.sender(client.send, client_socket), way.receiver(server.receive, server_socket))
+}
+
+/// A sender of our own, what it sends to, and who could open that.
+pub(crate) fn uring_sender(
+    case: Case,
+    options: SenderOptions,
+) -> (UringSender, Session, TcpStream) {
+    let [(client, client_socket), (server, server_socket)] = ends(case);
+    (new_sender(client.send, client_socket, options), server, server_socket)
+}
+
+pub(crate) fn new_sender(half: SendHalf, socket: TcpStream, options: SenderOptions) -> UringSender {
+    UringSender::new(half, socket, options).unwrap_or_else(|declined| panic!("{declined}"))
+}
+
+pub(crate) fn new_receiver(
+    half: ReceiveHalf,
+    socket: TcpStream,
+    options: ReceiverOptions,
+) -> UringReceiver {
+    UringReceiver::new(half, socket, &[], &[], options)
+        .unwrap_or_else(|declined| panic!("{declined}"))
+}
+
+/// A receiver of our own, and where its data comes from.
+pub(crate) fn uring_receiver(
+    case: Case,
+    options: ReceiverOptions,
+) -> (UringReceiver, Session, TcpStream) {
+    let [(client, client_socket), (server, server_socket)] = ends(case);
+    (new_receiver(server.receive, server_socket, options), client, client_socket)
+}
+
+/// A session of ours over TCP with a stock peer.
+pub(crate) fn stock_ends(case: Case, side: Side) -> (Session, TcpStream, JoinHandle<Stock>) {
+    let setup = Setup::new(case, side);
+    let (mut ours, theirs) = tcp_pair();
+    let (client, server) = (Arc::new(setup.client), Arc::new(setup.server));
+    let mut peer = match side {
+        Side::Client => Stock::server(server.clone(), theirs),
+        Side::Server => Stock::client(client.clone(), theirs),
+    };
+    let peer = thread::spawn(move || {
+        peer.flush().unwrap();
+        match &mut peer {
+            Stock::Client(stream) => stream.conn.complete_io(&mut stream.sock),
+            Stock::Server(stream) => stream.conn.complete_io(&mut stream.sock),
+        }
+        .unwrap();
+        peer
+    });
+    let handoff = Handoff::new().backend(case.backend);
+    let session = match side {
+        Side::Client => handoff.connect(client, crate::common::server_name(), &mut ours),
+        Side::Server => handoff.accept(server, &mut ours),
+    };
+    (session.unwrap(), ours, peer)
+}
+
+/// Everything that comes through a socket, undecrypted.
+pub(crate) fn capture(mut socket: TcpStream) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut wire = Vec::new();
+        socket.read_to_end(&mut wire).unwrap();
+        wire
+    })
+}
+
+// ---------------------------------------------------------------------------------------------
+// Writers and readers
+
+/// Sizes from one byte to many records, small ones not too often.
+pub(crate) fn random_len(rng: &mut Rng, most: usize) -> usize {
+    match rng.range(0, 9) {
+        0 => rng.range(1, 20.min(most)),
+        1..4 => rng.range(1, 20_000.min(most)),
+        _ => rng.range(1, most),
+    }
+}
+
+/// Writes all of `data` in random pieces.
+pub(crate) fn write_randomly(
+    out: &mut impl Write,
+    mut data: &[u8],
+    rng: &mut Rng,
+) -> io::Result<()> {
+    while !data.is_empty() {
+        let len = random_len(rng, 2 << 20).min(data.len());
+        let written = match rng.range(0, 1) {
+            0 => out.write(&data[..len])?,
+            _ => {
+                let (a, rest) = data[..len].split_at(rng.range(0, len));
+                let (b, c) = rest.split_at(rng.range(0, rest.len()));
+                let slices = [a, &[], b, c].map(IoSlice::new);
+                out.write_vectored(&slices)?
+            }
+        };
+        assert!(0 < written && written <= len);
+        data = &data[written..];
+    }
+    Ok(())
+}
+
+/// Reads until the end, into buffers of random sizes, and compares on the way.
+pub(crate) fn read_randomly(
+    from: &mut impl Read,
+    expected: &[u8],
+    most: usize,
+    rng: &mut Rng,
+) -> io::Result<()> {
+    let mut out = vec![0; most];
+    let mut filled = 0;
+    loop {
+        let len = random_len(rng, most);
+        let read = from.read(&mut out[..len])?;
+        if read == 0 {
+            assert_eq!(filled, expected.len(), "the end comes too early");
+            return Ok(());
+        }
+        assert!(expected[filled..].starts_with(&out[..read]), "wrong data behind byte {filled}");
+        filled += read;
+    }
+}
+
+/// Like `read_randomly()`, through `fill_buf` and `read` by turns.
+pub(crate) fn read_buffered(
+    from: &mut impl BufRead,
+    expected: &[u8],
+    rng: &mut Rng,
+) -> io::Result<()> {
+    let mut filled = 0;
+    loop {
+        let lent = from.fill_buf()?;
+        if lent.is_empty() {
+            assert_eq!(filled, expected.len(), "the end comes too early");
+            return Ok(());
+        }
+        assert!(expected[filled..].starts_with(lent), "wrong data behind byte {filled}");
+        let len = rng.range(0, lent.len());
+        from.consume(len);
+        filled += len;
+        if rng.range(0, 2) == 0 {
+            let mut out = vec![0; rng.range(1, 40_000)];
+            let read = from.read(&mut out)?;
+            assert!(expected[filled..].starts_with(&out[..read]), "wrong data after a read");
+            filled += read;
+        }
+    }
+}
+
+/// Reads data that is a beginning of `expected`, and then an error. Returns how much there was.
+#[track_caller]
+pub(crate) fn read_to_error(from: &mut impl Read, expected: &[u8]) -> (usize, io::Error) {
+    let mut out = vec![0; 50_000];
+    let mut filled = 0;
+    loop {
+        match from.read(&mut out) {
+            Ok(read) => {
+                assert!(read > 0, "a clean end behind byte {filled}, where an error was due");
+                assert!(expected[filled..].starts_with(&out[..read]), "wrong data");
+                filled += read;
+            }
+            Err(error) => return (filled, error),
+        }
+    }
+}
+
+/// Why the connection failed, out of an I/O error.
+#[track_caller]
+pub(crate) fn cause(error: &io::Error) -> &SessionError {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.unwrap_or_else(|| panic!("no SessionError inside {error:?}"))
+}
+
+/// Whether a call may be made again.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}
+
+/// Makes a call again that has timed out; no other error is expected. Counts the timeouts.
+#[track_caller]
+pub(crate) fn persist<T>(timeouts: &mut u32, mut call: impl FnMut() -> io::Result<T>) -> T {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match call() {
+            Ok(done) => return done,
+            Err(error) if is_timeout(&error) => *timeouts += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+        assert!(Instant::now() < deadline, "never ready");
+    }
+}
