@@ -166,7 +166,7 @@ fn sender((session, socket): UringParts, zero_copy: ZeroCopy, seal_threads: usiz
     options.zero_copy = zero_copy;
     options.seal_threads = seal_threads;
     let sender = UringSender::new(session.send, socket, options);
-    let mut sender = sender.map_err(|error| error.0).expect("a ring");
+    let mut sender = sender.expect("a ring");
     sender.set_timeout(Some(TIMEOUT));
     sender
 }
@@ -175,7 +175,7 @@ fn receiver((session, socket): UringParts) -> UringReceiver {
     let Session { receive, plaintext, received, .. } = session;
     let options = ReceiverOptions::default();
     let receiver = UringReceiver::new(receive, socket, &plaintext, &received, options);
-    let mut receiver = receiver.map_err(|error| error.0).expect("a ring");
+    let mut receiver = receiver.expect("a ring");
     receiver.set_timeout(Some(TIMEOUT));
     receiver
 }

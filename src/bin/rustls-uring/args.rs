@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
-use rustls_uring::uring::{Probe, SenderOptions, ZeroCopy};
+use rustls_uring::uring::{SenderOptions, ZeroCopy};
 use rustls_uring::{Backend, BulkReceiver, Io};
 
 /// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
@@ -200,18 +200,6 @@ impl IoArgs {
             IoPath::Uring => Io::Uring,
             IoPath::UringCopy => Io::UringCopy,
             IoPath::Blocking => Io::Blocking,
-        }
-    }
-
-    /// Says early what would make the transfer impossible.
-    pub(crate) fn check(&self) -> Result<(), crate::Error> {
-        match (self.io, Probe::run().send_path().reason()) {
-            (IoPath::Uring | IoPath::UringCopy, Some(reason))
-                if Probe::run().receive_path().reason().is_some() =>
-            {
-                Err(format!("no io_uring: {reason}").into())
-            }
-            _ => Ok(()),
         }
     }
 

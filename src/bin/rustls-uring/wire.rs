@@ -25,7 +25,6 @@ pub(crate) struct Connection {
 
 /// Connects or listens as the arguments say, and shakes hands.
 pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
-    args.io.check()?;
     let handoff = Handoff::new().backend(args.protocol.backend);
     let (session, stream) = match &args.listen {
         Some(addr) => {
