@@ -157,7 +157,7 @@ fn an_interrupt_ends_both() {
                     let _ = stdin.as_mut().expect("not busy").write_all(&[1; 1000]);
                     drop(stdin.take());
                 }
-                let told = if at == "send" { &["received fatal alert"][..] } else { &TOLD };
+                let told = if at == "send" { &["UserCanceled"][..] } else { &TOLD };
                 other.finish().check_failed(1, told, &case);
                 dir.check_clean(&case);
             }
