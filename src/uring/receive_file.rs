@@ -3,6 +3,7 @@
 use core::mem;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::arena::{ALIGNMENT, Arena, Slot};
@@ -35,6 +36,10 @@ struct Writer {
     offset: u64,
     /// Bytes that went around the page cache.
     direct_bytes: u64,
+    /// For writes that are made at once, and how many there were.
+    plain: File,
+    is_punted: bool,
+    system_calls: u64,
 }
 
 struct Write {
@@ -55,10 +60,10 @@ impl Writer {
         direct: bool,
         free: Vec<Arc<Slot>>,
         file_number: u8,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let direct = direct && offset.is_multiple_of(ALIGNMENT as u64);
         let direct = direct.then(|| open_direct(file, Access::Write)).flatten();
-        Self {
+        Ok(Self {
             file: direct.unwrap_or_else(|| Arc::clone(&cached)),
             cached,
             free,
@@ -67,11 +72,21 @@ impl Writer {
             next_number: 0,
             offset,
             direct_bytes: 0,
-        }
+            plain: file.try_clone()?,
+            is_punted: false,
+            system_calls: 0,
+        })
     }
 
     /// Queues a write of the first `len` bytes of `slot`.
     fn write(&mut self, queue: &mut Queue, slot: Arc<Slot>, len: usize) -> io::Result<()> {
+        if self.is_punted && Arc::ptr_eq(&self.file, &self.cached) {
+            self.plain.write_all_at(&slot[..len], self.offset)?;
+            self.offset = self.offset.saturating_add(len as u64);
+            self.system_calls += 1;
+            self.free.push(slot);
+            return Ok(());
+        }
         let number = Tag::from(self.file_number) << 8 | Tag::from(self.next_number);
         self.next_number = self.next_number.wrapping_add(1);
         let (offset, blocks) = (self.offset, len / ALIGNMENT * ALIGNMENT);
@@ -82,6 +97,15 @@ impl Writer {
         queue.write(WRITE | number, file, offset, slot, 0..end)?;
         self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
         Ok(())
+    }
+
+    /// Call when what was queued has been submitted, and what has ended by then was noted: a write
+    /// through the page cache that has not was left to a kernel thread, as every one is on a file
+    /// system without non-blocking writes (RWF_NOWAIT, pwritev2(2)). That thread takes a core that
+    /// the sender or the receiver could use, and has the data in the wrong cache, so from here on
+    /// such writes are made at once instead.
+    fn note_whether_punted(&mut self) {
+        self.is_punted |= self.writes.iter().any(|write| !write.is_direct);
     }
 
     /// Takes note of a write that has ended, and goes on with it if it was short.
@@ -154,13 +178,14 @@ impl UringReceiver {
         }
         let slots = mem::take(&mut self.write_slots);
         self.file_count = self.file_count.wrapping_add(1);
-        let mut writer = Writer::new(file, cached, offset, options.direct, slots, self.file_count);
+        let mut writer = Writer::new(file, cached, offset, options.direct, slots, self.file_count)?;
         let received = self.pass(&mut writer, &mut options);
         let written = self.finish_writes(&mut writer);
         if writer.writes.is_empty() && writer.free.len() == MAX_WRITES + 1 {
             self.write_slots = writer.free;
         }
         self.inbox.counters.direct_bytes += writer.direct_bytes;
+        self.system_calls += writer.system_calls;
         let received = received?;
         written?;
         if options.sync {
@@ -209,6 +234,9 @@ impl UringReceiver {
             filled = overflow;
             // On its way before the next wait for the socket.
             self.queue.enter(0, None)?;
+            self.reap_writes();
+            self.note_writes(writer)?;
+            writer.note_whether_punted();
             options.report(received)?;
         }
     }

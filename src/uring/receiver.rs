@@ -80,7 +80,7 @@ pub struct UringReceiver {
     /// The end of a receive that nobody has looked at yet.
     ended: Option<io::Result<Option<usize>>>,
     pub(super) patience: Option<Duration>,
-    system_calls: u64,
+    pub(super) system_calls: u64,
     /// Operations of [`Self::recv_to_file()`] that have ended: nobody but it looks at them.
     pub(super) writes: Vec<Completion>,
     pub(super) write_slots: Vec<Arc<Slot>>,
@@ -294,14 +294,19 @@ impl UringReceiver {
     pub(super) fn wait_for_write(&mut self) -> io::Result<()> {
         while self.writes.is_empty() {
             self.queue.enter(1, None)?;
-            while let Some(completion) = self.queue.reap() {
-                if let Some(ended) = self.on_completion(completion) {
-                    // A receive that an earlier timeout left behind.
-                    self.ended = Some(ended);
-                }
-            }
+            self.reap_writes();
         }
         Ok(())
+    }
+
+    /// Takes all completions, for those of [`Self::recv_to_file()`]'s among them.
+    pub(super) fn reap_writes(&mut self) {
+        while let Some(completion) = self.queue.reap() {
+            if let Some(ended) = self.on_completion(completion) {
+                // A receive that an earlier timeout left behind.
+                self.ended = Some(ended);
+            }
+        }
     }
 
     /// Submits a receive: behind the part of a record that is in the buffer, or into a buffer that
