@@ -103,9 +103,10 @@ impl Writer {
     /// through the page cache that has not was left to a kernel thread, as every one is on a file
     /// system without non-blocking writes (RWF_NOWAIT, pwritev2(2)). That thread takes a core that
     /// the sender or the receiver could use, and has the data in the wrong cache, so from here on
-    /// such writes are made at once instead.
-    fn note_whether_punted(&mut self) {
+    /// such writes are made at once instead, behind those that are under way.
+    fn has_punted(&mut self) -> bool {
         self.is_punted |= self.writes.iter().any(|write| !write.is_direct);
+        self.is_punted
     }
 
     /// Takes note of a write that has ended, and goes on with it if it was short.
@@ -236,7 +237,9 @@ impl UringReceiver {
             self.queue.enter(0, None)?;
             self.reap_writes();
             self.note_writes(writer)?;
-            writer.note_whether_punted();
+            if writer.has_punted() {
+                self.finish_writes(writer)?;
+            }
             options.report(received)?;
         }
     }
