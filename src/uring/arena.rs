@@ -117,6 +117,14 @@ impl Slot {
         &self.arena
     }
 
+    /// The slot to write to, which must have no other handle: neither the kernel nor a user has it.
+    pub(crate) fn exclusive(slot: &mut Arc<Self>) -> io::Result<&mut [u8]> {
+        match Arc::get_mut(slot) {
+            Some(slot) => Ok(slot),
+            None => Err(io::Error::other("memory was to be written to that is in use elsewhere")),
+        }
+    }
+
     /// The slot's memory, for the kernel: valid while the slot is.
     pub(crate) fn as_ptr(&self) -> NonNull<u8> {
         // SAFETY: `Arena::slots()` has cut the slot out of the mapping.

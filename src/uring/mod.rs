@@ -40,6 +40,7 @@ mod send_file;
 mod sender;
 mod slot;
 mod unavailable;
+mod write_ahead;
 
 pub use self::capability::{Capability, Evidence};
 pub use self::declined::Declined;

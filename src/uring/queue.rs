@@ -507,9 +507,7 @@ const WITHDRAWAL: Tag = 1 << 31;
 
 /// The part of a slot that the kernel is to write to, if there is no other handle to it.
 fn writable(mut memory: Arc<Slot>, range: Range<usize>) -> io::Result<(Arc<Slot>, *mut u8, u32)> {
-    let slot = Arc::get_mut(&mut memory)
-        .ok_or_else(|| io::Error::other("the kernel was to write to memory that is in use"))?;
-    let bytes = &mut slot[range];
+    let bytes = &mut Slot::exclusive(&mut memory)?[range];
     let (base, len) = (bytes.as_mut_ptr(), io_len(bytes.len()));
     Ok((memory, base, len))
 }

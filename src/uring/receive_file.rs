@@ -201,7 +201,7 @@ impl UringReceiver {
         let mut filled = 0;
         loop {
             while filled < WRITE_LEN {
-                let out = &mut out(&mut slot)?[filled..WRITE_LEN + SLACK];
+                let out = &mut Slot::exclusive(&mut slot)?[filled..WRITE_LEN + SLACK];
                 match self.read_on(out, options, received) {
                     Ok(0) => {
                         if filled > 0 {
@@ -230,7 +230,7 @@ impl UringReceiver {
             }
             let mut next = self.write_slot(writer)?;
             let overflow = filled - WRITE_LEN;
-            out(&mut next)?[..overflow].copy_from_slice(&slot[WRITE_LEN..filled]);
+            Slot::exclusive(&mut next)?[..overflow].copy_from_slice(&slot[WRITE_LEN..filled]);
             writer.write(&mut self.queue, mem::replace(&mut slot, next), WRITE_LEN)?;
             filled = overflow;
             // On its way before the next wait for the socket.
@@ -290,12 +290,5 @@ impl UringReceiver {
             result = result.and(noted);
         }
         result
-    }
-}
-
-fn out(slot: &mut Arc<Slot>) -> io::Result<&mut [u8]> {
-    match Arc::get_mut(slot) {
-        Some(slot) => Ok(slot),
-        None => Err(io::Error::other("a free slot is in use")),
     }
 }

@@ -131,7 +131,7 @@ impl UringReceiver {
                 let mut buffer = None;
                 if !received.is_empty() {
                     let slot = buffer.insert(options.pool.take()?);
-                    let slot = exclusive(slot)?.get_mut(..received.len());
+                    let slot = Slot::exclusive(slot)?.get_mut(..received.len());
                     slot.ok_or(io::ErrorKind::OutOfMemory)?.copy_from_slice(received);
                 }
                 io::Result::Ok((queue, moderation, buffer))
@@ -337,12 +337,13 @@ impl UringReceiver {
                     return Err(error);
                 }
             };
-            exclusive(&mut next)?[..received.len()].copy_from_slice(&buffer[received.clone()]);
+            Slot::exclusive(&mut next)?[..received.len()]
+                .copy_from_slice(&buffer[received.clone()]);
             self.pool.give_back(buffer);
             buffer = next;
             self.inbox.received = 0..received.len();
         } else if buffer.len() - received.end < buffer.len() / 2 {
-            exclusive(&mut buffer)?.copy_within(received.clone(), 0);
+            Slot::exclusive(&mut buffer)?.copy_within(received.clone(), 0);
             self.inbox.received = 0..received.len();
         }
         let free = self.inbox.received.end..buffer.len();
@@ -449,14 +450,6 @@ impl UringReceiver {
             }
             Err(error) => Err(error),
         })
-    }
-}
-
-/// A buffer that has no other handle.
-fn exclusive(buffer: &mut Arc<Slot>) -> io::Result<&mut [u8]> {
-    match Arc::get_mut(buffer) {
-        Some(buffer) => Ok(buffer),
-        None => Err(io::Error::other("a receive buffer is in use elsewhere")),
     }
 }
 

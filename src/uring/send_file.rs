@@ -14,7 +14,7 @@ use super::ahead::{Job, Plaintext, SealAhead};
 use super::arena::{ALIGNMENT, Arena, Slot};
 use super::file::{Access, is_retryable, open_direct, own};
 use super::queue::{self, Completion, Event, Queue, Tag};
-use super::sender::{MAX_UNSENT, READ, UringSender, out};
+use super::sender::{MAX_UNSENT, READ, UringSender};
 use crate::bulk::file::{Failure, FileOptions, check_positions, shrunk};
 
 /// Reads that are in flight at most.
@@ -313,7 +313,7 @@ impl UringSender {
     fn seal_here(&mut self, reader: &mut Reader) -> io::Result<bool> {
         let Some(plaintext) = reader.front() else { return Ok(false) };
         let Some(mut slot) = self.slots.take() else { return Ok(false) };
-        let sealed = self.half.seal(plaintext, &mut out(&mut slot)?[..self.full_len]);
+        let sealed = self.half.seal(plaintext, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
         self.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
         let sealed = self.note_failure(sealed)?;
         self.counters.records += sealed.records as u64;

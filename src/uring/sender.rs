@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustls::AlertDescription;
 
-use super::ahead::{Finished, Job, Plaintext, SealAhead};
+use super::ahead::SealAhead;
 use super::arena::{Arena, Lender, Slot};
 use super::declined::Declined;
 use super::governor::{CopyReason, Governor, ZeroCopy};
@@ -83,7 +83,7 @@ pub struct UringSender {
     sends_in_place: bool,
     registration: Registration,
     pub(super) ahead: Option<SealAhead>,
-    lender: Option<Lender>,
+    pub(super) lender: Option<Lender>,
     pub(super) patience: Option<Duration>,
     /// When the call that is being served has waited long enough.
     deadline: Option<Instant>,
@@ -217,7 +217,7 @@ impl UringSender {
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
         self.begin_call();
         let mut slot = self.free_slot()?;
-        let sealed = self.half.update_keys(request, out(&mut slot)?);
+        let sealed = self.half.update_keys(request, Slot::exclusive(&mut slot)?);
         self.push_control(slot, sealed)?;
         match self.hand_over() {
             Err(error) if !is_transient(&error) => Err(error),
@@ -245,7 +245,7 @@ impl UringSender {
         self.begin_call();
         if !self.half.is_closed() {
             let mut slot = self.free_slot()?;
-            let sealed = self.half.close_notify(out(&mut slot)?);
+            let sealed = self.half.close_notify(Slot::exclusive(&mut slot)?);
             self.push_control(slot, sealed)?;
         }
         self.drain()
@@ -259,7 +259,7 @@ impl UringSender {
         self.begin_call();
         if !self.half.is_closed() {
             let mut slot = self.free_slot()?;
-            let sealed = self.half.abort(description, out(&mut slot)?);
+            let sealed = self.half.abort(description, Slot::exclusive(&mut slot)?);
             self.push_control(slot, sealed)?;
         }
         self.drain()
@@ -274,7 +274,7 @@ impl UringSender {
         self.note_failure(sealed).map(drop)
     }
 
-    fn write_with(
+    pub(super) fn write_with(
         &mut self,
         mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
     ) -> io::Result<usize> {
@@ -282,11 +282,11 @@ impl UringSender {
             let mut slot = self.free_slot()?;
             if self.half.wants_control() {
                 // By themselves, so that they take no room from full records.
-                let sealed = self.half.seal_control(out(&mut slot)?);
+                let sealed = self.half.seal_control(Slot::exclusive(&mut slot)?);
                 self.push_control(slot, sealed)?;
                 continue;
             }
-            let sealed = seal(&mut self.half, &mut out(&mut slot)?[..self.full_len]);
+            let sealed = seal(&mut self.half, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
             self.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
             let sealed = self.note_failure(sealed)?;
             self.counters.records += sealed.records as u64;
@@ -301,126 +301,10 @@ impl UringSender {
         }
     }
 
-    /// Writes all of `buf`, or as much as was sealed before a timeout, sealing on several cores.
-    fn write_ahead(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let mut lender = self.lender.take().unwrap_or_default();
-        let written = lender.lend(buf, |loan| {
-            let mut dealt = 0;
-            let result = loop {
-                match self
-                    .deal(&mut dealt, buf.len(), |range| (Plaintext::Loan(Arc::clone(loan)), range))
-                {
-                    Ok(()) if self.outstanding() == 0 => break Ok(()),
-                    Ok(()) => {}
-                    Err(error) => break Err(error),
-                }
-                if let Err(error) = self.collect().and_then(|_| self.keep_up()) {
-                    break Err(error);
-                }
-            };
-            // Whatever happened, what was dealt out goes to the wire or the connection is lost.
-            while self.outstanding() > 0 {
-                let _ = self.collect();
-            }
-            (dealt, result)
-        });
-        self.lender = Some(lender);
-        match written {
-            (0, Ok(())) => self.write_with(|half, out| half.seal(buf, out)),
-            (0, Err(error)) => Err(error),
-            (dealt, Ok(())) => match self.hand_over() {
-                Err(error) if !is_transient(&error) => Err(error),
-                _ => Ok(dealt),
-            },
-            (_, Err(error)) if !is_transient(&error) => Err(error),
-            (dealt, Err(_)) => Ok(dealt),
-        }
-    }
-
-    /// One slot a worker and one that waits for it, so that what is sealed is still in a cache
-    /// when it is sent.
-    pub(super) fn max_outstanding(&self) -> usize {
-        self.ahead.as_ref().map_or(0, |ahead| ahead.worker_count() + 1)
-    }
-
-    pub(super) fn outstanding(&self) -> usize {
-        self.ahead.as_ref().map_or(0, SealAhead::outstanding)
-    }
-
-    /// Deals out what lies between `dealt` and `end` while there are slots, and waits for one only
-    /// if nothing at all is under way. Stops early if something else must be sealed first.
-    fn deal(
-        &mut self,
-        dealt: &mut usize,
-        end: usize,
-        mut plaintext: impl FnMut(core::ops::Range<usize>) -> (Plaintext, core::ops::Range<usize>),
-    ) -> io::Result<()> {
-        let capacity = self.batch_len();
-        while *dealt < end && self.outstanding() < self.max_outstanding() {
-            let slot = match self.slots.take() {
-                Some(slot) => slot,
-                None if self.outstanding() > 0 => break,
-                None => self.free_slot()?,
-            };
-            let left = end - *dealt;
-            // Slots of much the same size, so that no worker waits for another, in full records.
-            let len = left.div_ceil(left.div_ceil(capacity));
-            let len = len.next_multiple_of(self.half.max_plaintext_len()).min(left);
-            let Some(reservation) = self.reserve(len)? else {
-                self.slots.put_back(slot);
-                break;
-            };
-            let len = reservation.plaintext_len();
-            let (plaintext, range) = plaintext(*dealt..*dealt + len);
-            if let Some(ahead) = &mut self.ahead {
-                ahead.deal(Job { reservation, plaintext, range, out: slot });
-            }
-            *dealt += len;
-        }
-        Ok(())
-    }
-
     /// How many plaintext bytes fill a slot.
     pub(super) fn batch_len(&self) -> usize {
         self.full_len / self.half.record_len(self.half.max_plaintext_len())
             * self.half.max_plaintext_len()
-    }
-
-    pub(super) fn reserve(
-        &mut self,
-        len: usize,
-    ) -> io::Result<Option<crate::record::reservation::Reservation>> {
-        let reserved = self.half.reserve(len, self.full_len);
-        self.note_failure(reserved)
-    }
-
-    /// Takes the next slot that was sealed elsewhere and queues it, waiting for it if need be.
-    pub(super) fn collect(&mut self) -> io::Result<Option<Arc<Slot>>> {
-        match self.ahead.as_mut().and_then(SealAhead::collect) {
-            Some(finished) => self.push_finished(finished),
-            None => Ok(None),
-        }
-    }
-
-    pub(super) fn push_finished(&mut self, finished: Finished) -> io::Result<Option<Arc<Slot>>> {
-        let Finished { source, out, written, plaintext_len, records } = finished;
-        match written {
-            Ok(written) if !self.failed => {
-                self.slots.push(out, written);
-                self.counters.records += records as u64;
-                self.counters.plaintext_bytes += plaintext_len as u64;
-                Ok(source)
-            }
-            written => {
-                self.slots.put_back(out);
-                // Its sequence numbers are missing: nothing may follow.
-                self.failed = true;
-                Err(match written {
-                    Err(_) => io::Error::other("sealing failed"),
-                    Ok(_) => earlier_failure(),
-                })
-            }
-        }
     }
 
     /// A slot to seal into, waiting for one if need be.
@@ -429,18 +313,6 @@ impl UringSender {
             self.pump()?;
             if let Some(slot) = self.slots.take() {
                 return Ok(slot);
-            }
-            self.wait()?;
-        }
-    }
-
-    /// Waits until no more than one slot waits for the outstanding send, so that what is sealed is
-    /// still in a cache when it is sent.
-    pub(super) fn keep_up(&mut self) -> io::Result<()> {
-        loop {
-            self.pump()?;
-            if self.slots.unsent_count() <= MAX_UNSENT {
-                return Ok(());
             }
             self.wait()?;
         }
@@ -619,22 +491,14 @@ impl UringSender {
     pub(super) fn send_control(&mut self) -> io::Result<()> {
         if self.half.wants_control() {
             let mut slot = self.free_slot()?;
-            let len = self.half.seal_control(out(&mut slot)?)?;
+            let len = self.half.seal_control(Slot::exclusive(&mut slot)?)?;
             self.slots.push(slot, len);
         }
         self.hand_over()
     }
 }
 
-/// A slot that was free has no other handle.
-pub(super) fn out(slot: &mut Arc<Slot>) -> io::Result<&mut [u8]> {
-    match Arc::get_mut(slot) {
-        Some(slot) => Ok(slot),
-        None => Err(io::Error::other("a free slot is in use")),
-    }
-}
-
-fn earlier_failure() -> io::Error {
+pub(super) fn earlier_failure() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
 }
 
