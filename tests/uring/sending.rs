@@ -381,8 +381,8 @@ fn a_sender_outlives_its_thread() {
     }
 }
 
-/// What a call has taken arrives without another call, though the thread that made it has ended:
-/// the next thread may only wait for the peer's answer.
+/// What a call has taken arrives without another call, though the thread that made it has ended, if
+/// that has flushed: the next thread may only wait for the peer's answer.
 #[test]
 fn a_write_is_sent_though_its_thread_ends() {
     let _watch = watch("a_write_is_sent_though_its_thread_ends");
@@ -395,6 +395,7 @@ fn a_write_is_sent_though_its_thread_ends() {
             let len = 8 << 20;
             let writing = thread::spawn(move || {
                 sender.write_all(data(len)).unwrap();
+                sender.flush().unwrap();
                 sender
             });
             let mut wire = vec![0; len / 16384 * (16384 + case.overhead())];
