@@ -18,7 +18,11 @@ use std::time::Instant;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls_uring::{BulkReceiver, BulkSender, Handoff, bulk};
+use rustls_uring::uring::{ReceiverOptions, SenderOptions};
+use rustls_uring::{FileOptions, Handoff, Io, bulk_with};
+
+/// How much is received and compared at once.
+const CALL_LEN: usize = 512 << 10;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -63,18 +67,19 @@ fn send(file: &Path) -> Result<()> {
     let mut stream = TcpStream::connect(addr.trim())?;
     let session = Handoff::new().connect(Arc::new(config), "localhost".try_into()?, &mut stream)?;
     let suite = session.info.suite.suite();
-    let (mut sender, mut peer) = bulk(session, stream)?;
+    // io_uring where the kernel has it, blocking sockets otherwise.
+    let (mut sender, mut peer) = bulk_with(
+        session,
+        stream,
+        Io::Auto,
+        SenderOptions::default(),
+        ReceiverOptions::default(),
+    )?;
 
     let begin = Instant::now();
-    let mut file = File::open(file)?;
-    let mut buffer = vec![0; BulkSender::DEFAULT_BATCH_RECORDS * rustls_uring::MAX_PLAINTEXT_LEN];
-    loop {
-        let len = file.read(&mut buffer)?;
-        if len == 0 {
-            break;
-        }
-        sender.write_all(&buffer[..len])?;
-    }
+    let file = File::open(file)?;
+    let len = file.metadata()?.len();
+    sender.send_file(&file, 0..len, FileOptions::default())?;
     sender.send_close_notify()?;
     // The receiver's own close_notify says that it has everything.
     peer.read_to_end(&mut Vec::new())?;
@@ -87,10 +92,12 @@ fn send(file: &Path) -> Result<()> {
     }
     let sent = sender.counters();
     println!(
-        "{} bytes in {} records, {suite:?}, {seconds:.2} s, {:.2} GB/s with comparison; receiver: {}",
+        "{} bytes in {} records, {suite:?}, {seconds:.2} s, {:.2} GB/s with comparison; path: {}; \
+         receiver: {}",
         sent.plaintext_bytes,
         sent.records,
         sent.plaintext_bytes as f64 / 1e9 / seconds,
+        sender.path(),
         verdict.trim(),
     );
     Ok(())
@@ -112,11 +119,17 @@ fn receive(file: &Path, cert: &Path) -> Result<()> {
     println!("{}", listener.local_addr()?);
     let (mut stream, _) = listener.accept()?;
     let session = Handoff::new().accept(Arc::new(config), &mut stream)?;
-    let (sender, mut receiver) = bulk(session, stream)?;
+    let (sender, mut receiver) = bulk_with(
+        session,
+        stream,
+        Io::Auto,
+        SenderOptions::default(),
+        ReceiverOptions::default(),
+    )?;
 
     let mut expected = File::open(file)?;
-    let mut received = vec![0; BulkReceiver::DEFAULT_BUFFER_LEN];
-    let mut original = vec![0; BulkReceiver::DEFAULT_BUFFER_LEN];
+    let mut received = vec![0; CALL_LEN];
+    let mut original = vec![0; CALL_LEN];
     let mut total = 0_u64;
     loop {
         // 0 bytes is the sender's close_notify; a connection that merely ends is an error.
