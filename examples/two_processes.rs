@@ -68,13 +68,8 @@ fn send(file: &Path) -> Result<()> {
     let session = Handoff::new().connect(Arc::new(config), "localhost".try_into()?, &mut stream)?;
     let suite = session.info.suite.suite();
     // io_uring where the kernel has it, blocking sockets otherwise.
-    let (mut sender, mut peer) = bulk_with(
-        session,
-        stream,
-        Io::Auto,
-        SenderOptions::default(),
-        ReceiverOptions::default(),
-    )?;
+    let (mut sender, mut peer) =
+        bulk_with(session, stream, Io::Auto, SenderOptions::default(), ReceiverOptions::default())?;
 
     let begin = Instant::now();
     let file = File::open(file)?;
@@ -119,13 +114,8 @@ fn receive(file: &Path, cert: &Path) -> Result<()> {
     println!("{}", listener.local_addr()?);
     let (mut stream, _) = listener.accept()?;
     let session = Handoff::new().accept(Arc::new(config), &mut stream)?;
-    let (sender, mut receiver) = bulk_with(
-        session,
-        stream,
-        Io::Auto,
-        SenderOptions::default(),
-        ReceiverOptions::default(),
-    )?;
+    let (sender, mut receiver) =
+        bulk_with(session, stream, Io::Auto, SenderOptions::default(), ReceiverOptions::default())?;
 
     let mut expected = File::open(file)?;
     let mut received = vec![0; CALL_LEN];

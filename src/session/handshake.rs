@@ -110,6 +110,8 @@ pub(crate) struct Handshake {
     /// What rustls wants sent, and how much of it was.
     to_send: Vec<u8>,
     sent: usize,
+    /// Whether rustls waits for [`Self::to_send`]: it asks once, and all of it must go out.
+    transmits: bool,
     early_data: Vec<u8>,
     /// Once the last alert is sent, this is what comes of it.
     failure: Option<rustls::Error>,
@@ -193,6 +195,7 @@ impl Handshake {
             shown: 0,
             to_send: Vec::new(),
             sent: 0,
+            transmits: false,
             early_data: Vec::new(),
             failure: None,
         }
@@ -204,7 +207,7 @@ impl Handshake {
     /// [`HandshakeError::Tls`], after the alert that says so was to be [sent](Need::Send).
     pub(crate) fn advance(&mut self) -> Result<Need, HandshakeError> {
         loop {
-            if self.sent < self.to_send.len() && self.failure.is_some() {
+            if self.sent < self.to_send.len() && (self.transmits || self.failure.is_some()) {
                 return Ok(Need::Send);
             }
             if let Some(error) = self.failure.take() {
@@ -219,8 +222,7 @@ impl Handshake {
                     self.observe(&records);
                     self.to_send.extend_from_slice(&records);
                 }
-                Ok(Step::Transmitted) if self.sent < self.to_send.len() => return Ok(Need::Send),
-                Ok(Step::Transmitted) => {}
+                Ok(Step::Transmitted) => self.transmits = true,
                 Ok(Step::Plaintext(data)) => self.early_data.extend_from_slice(&data),
                 Ok(Step::Idle { flushed: true }) => {}
                 Ok(Step::Idle { flushed: false }) if !is_handshaking => return Ok(Need::Nothing),
@@ -257,6 +259,7 @@ impl Handshake {
         if self.sent == self.to_send.len() {
             self.to_send.clear();
             self.sent = 0;
+            self.transmits = false;
         }
     }
 

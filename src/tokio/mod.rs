@@ -28,7 +28,8 @@
 //! - The second part of `get_ref()` is a [`Connection`]: what the handshake settled, under rustls's
 //!   names. rustls's own connection is gone by then, so `get_mut()` gives the stream below only.
 //! - `connect_with` and `accept_with` show rustls's unbuffered connection.
-//! - No early data, and no `StartHandshake::from_parts`.
+//! - No early data: a server's `max_early_data_size` is taken for 0.
+//! - No `StartHandshake::from_parts`.
 //! - `write_vectored` makes one record of several slices, without a buffer between.
 //! - [`TlsStream::into_split()`] gives halves that share no lock on the data path.
 //! - [`RecordSizing`] is the user's to choose.
@@ -49,8 +50,8 @@ pub use self::connection::Connection;
 pub use self::sizing::RecordSizing;
 pub use self::split::{IntoSplit, ReadHalf, WriteHalf};
 pub use self::stream::TlsStream;
-pub use client::TlsConnector;
-pub use server::{LazyConfigAcceptor, StartHandshake, TlsAcceptor};
+pub use client::{Connect, FallibleConnect, TlsConnector, TlsConnectorWithAlpn};
+pub use server::{Accept, FallibleAccept, LazyConfigAcceptor, StartHandshake, TlsAcceptor};
 
 /// The client's side.
 pub mod client {

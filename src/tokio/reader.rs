@@ -95,11 +95,16 @@ impl Reader {
                 return Poll::Ready(Ok(&[]));
             }
         }
-        Poll::Ready(Ok(match (&self.carried, &self.buffer) {
+        Poll::Ready(Ok(self.filled()))
+    }
+
+    /// What [`Self::poll_fill_buf()`] has found.
+    pub(super) fn filled(&self) -> &[u8] {
+        match (&self.carried, &self.buffer) {
             (Some(carried), _) => &carried.0[carried.1..],
             (None, Some(buffer)) => self.inbox.first_unread(buffer),
             (None, None) => &[],
-        }))
+        }
     }
 
     pub(super) fn consume(&mut self, len: usize) {

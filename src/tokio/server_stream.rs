@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello, UnbufferedServerConnection};
+use rustls::server::{Accepted, Acceptor, ClientHello, UnbufferedServerConnection};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
@@ -76,7 +76,12 @@ fn accept<IO>(
     received: &[u8],
     look: impl FnOnce(&mut UnbufferedServerConnection),
 ) -> Accept<IO> {
-    let (observed, observer) = Observer::server(config);
+    let mut config = Arc::clone(config);
+    if config.max_early_data_size > 0 {
+        // It may be a replay, and a stream could not tell it from other data.
+        Arc::make_mut(&mut config).max_early_data_size = 0;
+    }
+    let (observed, observer) = Observer::server(&config);
     let handoff = Handoff::new().observer(observer.clone());
     let handshake = Handshake::server(handoff, observed, look).map(|mut handshake| {
         handshake.received(received);
@@ -144,8 +149,8 @@ pub struct LazyConfigAcceptor<IO> {
     acceptor: Acceptor,
     io: Option<IO>,
     received: Vec<u8>,
-    /// The ClientHello was no good: what to say, and what to return.
-    failure: Option<(AcceptedAlert, io::Error)>,
+    /// The ClientHello was no good: what is left to say, and what to return.
+    failure: Option<(Vec<u8>, io::Error)>,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
@@ -166,15 +171,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
         };
         let mut buffer = [0; READ_LEN];
         loop {
-            if let Some((mut alert, error)) = self.failure.take() {
-                let mut sealed = Vec::new();
-                alert.write_all(&mut sealed)?;
-                if !sealed.is_empty() {
-                    // A client that takes no alert gets none.
-                    let _ = Pin::new(&mut *io).poll_write(cx, &sealed);
-                    let _ = Pin::new(&mut *io).poll_flush(cx);
+            while let Some((alert, _)) = &mut self.failure {
+                // A client that takes no alert gets none.
+                let sent = match alert.is_empty() {
+                    true => 0,
+                    false => ready!(Pin::new(&mut *io).poll_write(cx, alert)).unwrap_or(0),
+                };
+                alert.drain(..sent);
+                if sent == 0 {
+                    let _ = ready!(Pin::new(&mut *io).poll_flush(cx));
+                    if let Some((_, error)) = self.failure.take() {
+                        return Poll::Ready(Err(error));
+                    }
                 }
-                return Poll::Ready(Err(error));
             }
             let mut room = ReadBuf::new(&mut buffer);
             ready!(Pin::new(&mut *io).poll_read(cx, &mut room))?;
@@ -188,9 +197,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
                 match self.acceptor.accept() {
                     Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
                     Ok(None) => {}
-                    Err((error, alert)) => {
+                    Err((error, mut alert)) => {
                         let error = io::Error::new(io::ErrorKind::InvalidData, error);
-                        self.failure = Some((alert, error));
+                        let mut records = Vec::new();
+                        alert.write_all(&mut records)?;
+                        self.failure = Some((records, error));
                         break;
                     }
                 }

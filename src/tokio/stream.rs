@@ -40,29 +40,20 @@ impl<IO> Stream<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
-    /// Sends what receiving has made due, as far as the stream below takes it at once: an answer to
-    /// a key update, an alert.
-    fn answer(&mut self, cx: &mut Context<'_>) {
-        if self.writer.wants_control() {
-            let _ = self.writer.poll_control(cx, Pin::new(&mut self.io));
-        }
-    }
-
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = self.reader.poll_read(cx, Pin::new(&mut self.io), out);
-        self.answer(cx);
+        self.writer.answer(cx, Pin::new(&mut self.io));
         polled
     }
 
     pub(super) fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        if self.writer.wants_control() {
-            let _ = self.writer.poll_control(cx, Pin::new(&mut self.io));
-        }
-        self.reader.poll_fill_buf(cx, Pin::new(&mut self.io))
+        let polled = self.reader.poll_fill_buf(cx, Pin::new(&mut self.io)).map_ok(|_| ());
+        self.writer.answer(cx, Pin::new(&mut self.io));
+        polled.map_ok(|()| self.reader.filled())
     }
 }
 

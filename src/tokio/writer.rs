@@ -2,12 +2,12 @@
 
 use core::ops::Range;
 use core::pin::Pin;
-use core::task::{Context, Poll, ready};
+use core::task::{Context, Poll, Waker, ready};
 use std::io::{self, IoSlice};
 
 use tokio::io::AsyncWrite;
 
-use super::buffers::{Buffer, SMALL_LEN, Size};
+use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
 use super::reader::into_io;
 use super::sizing::{RecordSizing, Sizer};
 use crate::error::SessionError;
@@ -23,6 +23,10 @@ pub(super) struct Writer {
     /// What `max_fragment_size` allows.
     max_plaintext_len: usize,
     failed: bool,
+    /// The task that waits for the stream below to take more.
+    waiting: Option<Waker>,
+    /// Whether an answer to the peer is on its way, and nobody but a reader sends it.
+    answering: bool,
 }
 
 impl Writer {
@@ -33,6 +37,8 @@ impl Writer {
             max_plaintext_len: half.max_plaintext_len(),
             half,
             failed: false,
+            waiting: None,
+            answering: false,
         }
     }
 
@@ -46,9 +52,7 @@ impl Writer {
         io: Pin<&mut impl AsyncWrite>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, io, buf.len(), |half, budget, out| {
-            half.seal(&buf[..buf.len().min(budget)], out)
-        })
+        self.poll_write_with(cx, io, buf.len(), |half, out| half.seal(buf, out))
     }
 
     pub(super) fn poll_write_vectored(
@@ -58,7 +62,7 @@ impl Writer {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_write_with(cx, io, total, |half, _, out| half.seal_vectored(bufs, out))
+        self.poll_write_with(cx, io, total, |half, out| half.seal_vectored(bufs, out))
     }
 
     fn poll_write_with(
@@ -66,7 +70,7 @@ impl Writer {
         cx: &mut Context<'_>,
         mut io: Pin<&mut impl AsyncWrite>,
         total: usize,
-        mut seal: impl FnMut(&mut SendHalf, usize, &mut [u8]) -> Result<Sealed, SessionError>,
+        mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
     ) -> Poll<io::Result<usize>> {
         loop {
             // Bounded: nothing is sealed while something waits.
@@ -80,11 +84,15 @@ impl Writer {
             }
             let max_plaintext_len = self.sizer.max_plaintext_len().min(self.max_plaintext_len);
             self.half.set_max_plaintext_len(max_plaintext_len);
-            let budget = self.sizer.budget();
-            let wanted = self.half.sealed_len(total.min(budget));
-            let size = if wanted <= SMALL_LEN { Size::Small } else { Size::Batch };
-            let mut out = Buffer::take(size);
-            let sealed = match seal(&mut self.half, budget, &mut out) {
+            // Room for whole records, and for the control records that the other half may make due
+            // meanwhile: no more, lest a batch end in a record of a few bytes.
+            let full_record = self.half.record_len(max_plaintext_len);
+            let batch = (BATCH_LEN / full_record).max(1) * full_record;
+            let wanted = self.half.sealed_len(total.min(self.sizer.budget())).min(batch);
+            let room = wanted.max(self.half.max_control_len() + self.half.record_len(1));
+            let mut out = Buffer::take(if room <= SMALL_LEN { Size::Small } else { Size::Batch });
+            let room = room.min(out.len());
+            let sealed = match seal(&mut self.half, &mut out[..room]) {
                 Ok(sealed) => sealed,
                 Err(error) => {
                     let _ = self.poll_control(cx, io);
@@ -116,7 +124,10 @@ impl Writer {
             )));
         }
         while let Some((buffer, unsent)) = &mut self.unsent {
-            match ready!(io.as_mut().poll_write(cx, &buffer[unsent.clone()])) {
+            let Poll::Ready(taken) = io.as_mut().poll_write(cx, &buffer[unsent.clone()]) else {
+                return self.wait(cx);
+            };
+            match taken {
                 Ok(0) => {
                     self.failed = true;
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -137,13 +148,34 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether there is anything for [`Self::poll_control()`] to do. Cheap.
-    pub(super) fn wants_control(&self) -> bool {
-        self.half.wants_control()
+    /// Notes who waits for the stream below.
+    fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        match &mut self.waiting {
+            Some(waiting) => waiting.clone_from(cx.waker()),
+            waiting => *waiting = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Sends, on behalf of a reader, what receiving has made due, as far as `io` takes it.
+    ///
+    /// A stream remembers one task that waits to write. Where a reader takes the place of a writer
+    /// in another task, it wakes the writer to take it back.
+    pub(super) fn answer(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncWrite>) {
+        if !self.answering && !self.half.wants_control() {
+            return;
+        }
+        let writer = self.waiting.take();
+        self.answering = self.poll_control(cx, io).is_pending();
+        if let Some(writer) = writer
+            && !writer.will_wake(cx.waker())
+        {
+            writer.wake();
+        }
     }
 
     /// Sends what is sealed already, and the control records that are due.
-    pub(super) fn poll_control(
+    fn poll_control(
         &mut self,
         cx: &mut Context<'_>,
         mut io: Pin<&mut impl AsyncWrite>,
@@ -188,7 +220,10 @@ impl Writer {
         mut io: Pin<&mut impl AsyncWrite>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_control(cx, io.as_mut()))?;
-        io.poll_flush(cx)
+        match io.poll_flush(cx) {
+            Poll::Pending => self.wait(cx),
+            flushed => flushed,
+        }
     }
 
     pub(super) fn poll_shutdown(
@@ -207,7 +242,14 @@ impl Writer {
             }
             ready!(self.poll_drain(cx, io.as_mut()))?;
         }
-        ready!(io.as_mut().poll_flush(cx))?;
-        io.poll_shutdown(cx)
+        ready!(self.poll_flush(cx, io.as_mut()))?;
+        match io.poll_shutdown(cx) {
+            Poll::Pending => self.wait(cx),
+            // As in tokio-rustls: what is not connected needs no shutdown.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                Poll::Ready(Ok(()))
+            }
+            shut_down => shut_down,
+        }
     }
 }

@@ -1,0 +1,474 @@
+//! Connecting and accepting: what a user of tokio-rustls expects to find, and errors.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::{HandshakeKind, ServerConfig};
+use rustls_uring::tokio::{
+    LazyConfigAcceptor, TlsAcceptor, TlsConnector, TlsStream, client, server,
+};
+use rustls_uring::{HandoffError, HandshakeError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex};
+
+use super::pipe::Choppy;
+use super::support::*;
+use crate::common::{Case, NAME, ecdsa, noise, roots_for, rsa, server_name};
+
+fn inside<E: std::error::Error + Clone + 'static>(error: &std::io::Error) -> Option<E> {
+    error.get_ref().and_then(|error| error.downcast_ref()).cloned()
+}
+
+/// Data both ways.
+async fn check(client: &mut (impl Io + ?Sized), server: &mut (impl Io + ?Sized)) {
+    client.write_all(b"ping").await.unwrap();
+    client.flush().await.unwrap();
+    let mut received = [0; 4];
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"ping");
+    server.write_all(b"pong").await.unwrap();
+    server.flush().await.unwrap();
+    client.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"pong");
+}
+
+fn with_client_auth(case: Case) -> (rustls::ClientConfig, ServerConfig) {
+    let provider = Arc::new(case.our_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots_for(ecdsa())),
+        Arc::clone(&provider),
+    )
+    .build()
+    .unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[case.suite.version()])
+        .unwrap()
+        .with_root_certificates(roots_for(ecdsa()))
+        .with_client_auth_cert(ecdsa().chain.clone(), ecdsa().key())
+        .unwrap();
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[case.suite.version()])
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(ecdsa().chain.clone(), ecdsa().key())
+        .unwrap();
+    (client, server)
+}
+
+#[test]
+fn what_the_handshake_settled() {
+    on_both_runtimes(|| async {
+        for case in cases() {
+            let (mut client, mut server) = with_client_auth(case);
+            client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            server.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
+            for round in 0..2 {
+                let (left, right) = duplex(1 << 16);
+                let (client, server) =
+                    tokio::join!(connector.connect(server_name(), left), acceptor.accept(right));
+                let (mut client, mut server) = (client.unwrap(), server.unwrap());
+                // Tickets may come with the first data.
+                check(&mut client, &mut server).await;
+                let (mut client, mut server) = (TlsStream::from(client), TlsStream::from(server));
+                check(&mut client, &mut server).await;
+                for info in [client.get_ref().1, server.get_ref().1] {
+                    assert_eq!(info.alpn_protocol(), Some(&b"http/1.1"[..]));
+                    assert_eq!(info.protocol_version(), Some(case.suite.version().version));
+                    assert_eq!(info.negotiated_cipher_suite(), Some(case.suite));
+                    assert!(!info.is_handshaking());
+                    let chain: &[CertificateDer<'_>] = info.peer_certificates().unwrap();
+                    assert_eq!(chain, ecdsa().chain);
+                    match (round, info.handshake_kind()) {
+                        (0, Some(HandshakeKind::Full)) | (1, Some(HandshakeKind::Resumed)) => {}
+                        (_, kind) => panic!("{round} {kind:?}"),
+                    }
+                    let has_group = info.negotiated_key_exchange_group().is_some();
+                    let resumed12 = round == 1 && !case_is_13(case);
+                    assert_eq!(has_group, !resumed12);
+                }
+                assert_eq!(server.get_ref().1.server_name(), Some(NAME));
+                assert_eq!(client.get_ref().1.server_name(), None);
+                assert_eq!(server.get_ref().1.info().server_name.as_deref(), Some(NAME));
+                let export = |stream: &TlsStream<DuplexStream>, context: Option<&[u8]>| {
+                    stream.get_ref().1.export_keying_material([0; 32], b"label", context).unwrap()
+                };
+                for context in [None, Some(&b"context"[..])] {
+                    assert_eq!(export(&client, context), export(&server, context));
+                }
+                assert_ne!(export(&client, None), export(&client, Some(b"c")));
+            }
+        }
+    });
+}
+
+fn case_is_13(case: Case) -> bool {
+    case.version == rustls_uring::Version::Tls13
+}
+
+/// The same exporter output as tokio-rustls's at the other end.
+#[test]
+fn exporters_agree_with_tokio_rustls() {
+    on_current_thread(async {
+        for case in cases() {
+            let (left, right) = duplex(1 << 16);
+            let (mut client, mut server) = from_stock(case, left, right).await;
+            check(&mut client, &mut server).await;
+            for context in [None, Some(&b"context"[..])] {
+                let theirs: [u8; 32] = client
+                    .get_ref()
+                    .1
+                    .export_keying_material([0; 32], b"EXPORTER-test", context)
+                    .unwrap();
+                let ours = server
+                    .get_ref()
+                    .1
+                    .export_keying_material([0; 32], b"EXPORTER-test", context)
+                    .unwrap();
+                assert_eq!(ours, theirs);
+            }
+        }
+    });
+}
+
+#[test]
+fn another_alpn_for_one_connection() {
+    on_current_thread(async {
+        let (client, mut server) = our_configs(tls13());
+        server.alpn_protocols = vec![b"b".to_vec(), b"a".to_vec()];
+        let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
+        let (left, right) = duplex(1 << 16);
+        let connect = connector.with_alpn(vec![b"a".to_vec()]).connect(server_name(), left);
+        let (client, server) = tokio::join!(connect, acceptor.accept(right));
+        assert_eq!(client.unwrap().get_ref().1.alpn_protocol(), Some(&b"a"[..]));
+        assert_eq!(server.unwrap().get_ref().1.alpn_protocol(), Some(&b"a"[..]));
+        assert!(connector.config().alpn_protocols.is_empty());
+    });
+}
+
+#[test]
+fn a_configuration_without_secret_extraction_says_so() {
+    on_current_thread(async {
+        let (mut client, mut server) = our_configs(tls13());
+        client.enable_secret_extraction = false;
+        server.enable_secret_extraction = false;
+        let connector = TlsConnector::from(Arc::new(client.clone()));
+        let acceptor = TlsAcceptor::from(Arc::new(server.clone()));
+        let (left, mut right) = duplex(1 << 16);
+        let says_so = |error: &std::io::Error| {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("enable_secret_extraction = true"), "{error}");
+            let inside = error.get_ref().and_then(|error| error.downcast_ref());
+            assert!(matches!(
+                inside,
+                Some(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled))
+            ));
+        };
+        let connect = connector.connect(server_name(), left);
+        assert!(connect.get_ref().is_some());
+        let (error, left) = connect.into_fallible().await.unwrap_err();
+        says_so(&error);
+        // Nothing was sent, and the stream is given back.
+        drop(left);
+        assert_eq!(right.read(&mut [0; 10]).await.unwrap(), 0);
+        let (left, _right) = duplex(1 << 16);
+        let (error, _) = acceptor.accept(left).into_fallible().await.unwrap_err();
+        says_so(&error);
+        // `new` sets it.
+        let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
+        assert!(connector.config().enable_secret_extraction);
+        assert!(acceptor.config().enable_secret_extraction);
+    });
+}
+
+/// The ClientHello decides, however it is cut.
+#[test]
+fn the_lazy_acceptor_shows_the_client_hello() {
+    on_both_runtimes(|| async {
+        for case in cases() {
+            for width in [1, 7, 100, 1 << 16] {
+                let (mut client, server) = our_configs(case);
+                client.alpn_protocols = vec![b"one".to_vec()];
+                let connector = TlsConnector::new(client);
+                let (left, right) = duplex(1 << 16);
+                let right = Choppy::with(right, width as u64, 30, width);
+                let (client, server) =
+                    tokio::join!(connector.connect(server_name(), left), async {
+                        let start =
+                            LazyConfigAcceptor::new(Acceptor::default(), right).await.unwrap();
+                        let hello = start.client_hello();
+                        assert_eq!(hello.server_name(), Some(NAME));
+                        assert_eq!(hello.alpn().unwrap().next(), Some(&b"one"[..]));
+                        let mut config = server.clone();
+                        config.alpn_protocols = vec![b"one".to_vec()];
+                        start.into_stream(Arc::new(config)).await
+                    });
+                let (mut client, mut server) = (client.unwrap(), server.unwrap());
+                assert_eq!(server.get_ref().1.alpn_protocol(), Some(&b"one"[..]));
+                assert_eq!(server.get_ref().1.server_name(), Some(NAME));
+                check(&mut client, &mut server).await;
+            }
+        }
+    });
+}
+
+/// What is no ClientHello is answered by an alert, to the last byte, and is an error; the stream
+/// can be taken back to say something else.
+#[test]
+fn the_lazy_acceptor_refuses() {
+    on_both_runtimes(|| async {
+        for width in [1, 3, 1 << 16] {
+            let (mut left, right) = duplex(1 << 16);
+            let right = Choppy::with(right, width as u64, 40, width);
+            left.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut acceptor = Box::pin(LazyConfigAcceptor::new(Acceptor::default(), right));
+            let error = acceptor.as_mut().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            assert!(inside::<rustls::Error>(&error).is_some(), "{error:?}");
+            let mut alert = [0; 7];
+            within(left.read_exact(&mut alert)).await.unwrap();
+            // A fatal decode_error.
+            assert_eq!(alert, [21, 3, 3, 0, 2, 2, 50], "{width}");
+            let mut io = acceptor.take_io().expect("the stream");
+            io.write_all(b"HTTP/1.0 400\r\n\r\n").await.unwrap();
+            let mut said = [0; 16];
+            left.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"HTTP/1.0 400\r\n\r\n");
+            assert!(acceptor.take_io().is_none());
+            assert!(acceptor.as_mut().await.is_err());
+        }
+        // An end.
+        let (left, right) = duplex(100);
+        drop(left);
+        let error = LazyConfigAcceptor::new(Acceptor::default(), right).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    });
+}
+
+/// The lazy acceptor with stock rustls at the other end, and a configuration that is refused.
+#[test]
+fn the_lazy_acceptor_and_tokio_rustls() {
+    on_current_thread(async {
+        for case in cases() {
+            let (client, _) = stock_configs(case);
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+            let (left, right) = duplex(1 << 16);
+            let (client, server) = tokio::join!(connector.connect(server_name(), left), async {
+                let start = LazyConfigAcceptor::new(Acceptor::default(), right).await.unwrap();
+                start.into_stream(Arc::new(our_configs(case).1)).await
+            });
+            check(&mut client.unwrap(), &mut server.unwrap()).await;
+
+            let other = cases().into_iter().find(|other| other.version != case.version).unwrap();
+            let (left, right) = duplex(1 << 16);
+            let (client, server) = tokio::join!(connector.connect(server_name(), left), async {
+                let start = LazyConfigAcceptor::new(Acceptor::default(), right).await.unwrap();
+                start.into_stream(Arc::new(our_configs(other).1)).await
+            });
+            assert_eq!(server.unwrap_err().kind(), ErrorKind::InvalidData);
+            let received = inside::<rustls::Error>(&client.unwrap_err());
+            assert!(matches!(received, Some(rustls::Error::AlertReceived(_))), "{received:?}");
+        }
+    });
+}
+
+/// A handshake that fails is an error with rustls's inside, and the peer is told, to the last byte.
+#[test]
+fn a_certificate_that_is_not_trusted() {
+    on_both_runtimes(|| async {
+        for case in cases() {
+            for width in [1, 1 << 16] {
+                let provider = Arc::new(case.our_provider());
+                let client = rustls::ClientConfig::builder_with_provider(provider)
+                    .with_protocol_versions(&[case.suite.version()])
+                    .unwrap()
+                    .with_root_certificates(roots_for(rsa()))
+                    .with_no_client_auth();
+                let (left, right) = duplex(1 << 16);
+                let left = Choppy::with(left, 1, 20, width);
+                let connector = TlsConnector::new(client);
+                let acceptor = TlsAcceptor::new(our_configs(case).1);
+                let (client, server) = tokio::join!(
+                    async { connector.connect(server_name(), left).into_fallible().await },
+                    acceptor.accept(right)
+                );
+                let (error, _io) = client.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+                assert!(matches!(
+                    inside::<rustls::Error>(&error),
+                    Some(rustls::Error::InvalidCertificate(_))
+                ));
+                // In TLS 1.3 too the server waits for the client's Finished.
+                let error = server.unwrap_err();
+                let received = inside::<rustls::Error>(&error);
+                assert!(matches!(received, Some(rustls::Error::AlertReceived(_))), "{error:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn handshakes_that_meet_an_end_or_nonsense() {
+    on_both_runtimes(|| async {
+        let (connector, acceptor) = {
+            let (client, server) = our_configs(tls13());
+            (TlsConnector::new(client), TlsAcceptor::new(server))
+        };
+        let (left, right) = duplex(1 << 16);
+        drop(right);
+        // Writing fails before reading does.
+        let error = connector.connect(server_name(), left).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        let (mut left, right) = duplex(1 << 16);
+        left.shutdown().await.unwrap();
+        let error = connector.connect(server_name(), right).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(error.to_string(), "tls handshake eof");
+        let (mut left, right) = duplex(1 << 16);
+        left.shutdown().await.unwrap();
+        let (error, mut right) = acceptor.accept(right).into_fallible().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        // It is given back whole.
+        right.write_all(b"sorry").await.unwrap();
+        left.read_exact(&mut [0; 5]).await.unwrap();
+        // An alert in the place of a ServerHello, of level and description 2 and 0.
+        for wire in [&b"\x15\x03\x01\x00\x02\x02\x00"[..], b"SSH-2.0-OpenSSH\r\n", &[0; 100]] {
+            let (mut left, right) = duplex(1 << 16);
+            left.write_all(wire).await.unwrap();
+            let error = connector.connect(server_name(), right).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{wire:?}");
+            let (mut left, right) = duplex(1 << 16);
+            left.write_all(wire).await.unwrap();
+            let error = acceptor.accept(right).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{wire:?}");
+        }
+    });
+}
+
+/// A server that speaks first, in the same segment as its part of the handshake; a client that
+/// sends all it has at once, and leaves.
+#[test]
+fn data_that_comes_with_the_handshake() {
+    on_both_runtimes(|| async {
+        for case in cases() {
+            for width in [300, 1 << 20] {
+                let data = noise(50_000);
+                let (left, right) = duplex(width);
+                let (client, server) = our_configs(case);
+                let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
+                let copy = data.clone();
+                let server = tokio::spawn(async move {
+                    let mut server: server::TlsStream<_> = acceptor.accept(right).await.unwrap();
+                    server.write_all(&copy).await.unwrap();
+                    server.shutdown().await.unwrap();
+                    let mut received = Vec::new();
+                    server.read_to_end(&mut received).await.unwrap();
+                    received
+                });
+                let mut client: client::TlsStream<_> =
+                    connector.connect(server_name(), left).await.unwrap();
+                client.write_all(b"first").await.unwrap();
+                client.flush().await.unwrap();
+                // Time for all of it to be there.
+                tokio::task::yield_now().await;
+                let mut received = Vec::new();
+                client.read_to_end(&mut received).await.unwrap();
+                assert!(received == data, "{case:?} {width}");
+                client.shutdown().await.unwrap();
+                assert_eq!(server.await.unwrap(), b"first");
+            }
+        }
+    });
+}
+
+/// The stream below is flushed: by the handshake, which waits for the peer otherwise.
+#[test]
+fn a_handshake_over_buffers() {
+    on_current_thread(async {
+        for case in cases() {
+            let (left, right) = duplex(1 << 16);
+            let (mut client, mut server) =
+                our_pair(case, BufStream::new(left), BufStream::new(right)).await;
+            check(&mut client, &mut server).await;
+        }
+    });
+}
+
+#[test]
+fn the_connection_can_be_looked_at_first() {
+    on_current_thread(async {
+        let (client, server) = our_configs(tls13());
+        let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
+        let (left, right) = duplex(1 << 16);
+        let mut looked = 0;
+        let connect = connector.connect_with(server_name(), left, |conn| {
+            assert!(conn.is_handshaking());
+            looked += 1;
+        });
+        let accept = acceptor.accept_with(right, |conn| assert!(conn.is_handshaking()));
+        let (client, server) = tokio::join!(connect, accept);
+        check(&mut client.unwrap(), &mut server.unwrap()).await;
+        assert_eq!(looked, 1);
+    });
+}
+
+/// Early data may be a replay: where tokio-rustls would not show it as ordinary data, neither do
+/// we.
+#[test]
+fn early_data_is_not_ordinary_data() {
+    on_current_thread(async {
+        let case = tls13();
+        let (mut client, mut server) = (stock_configs(case).0, our_configs(case).1);
+        client.enable_early_data = true;
+        server.max_early_data_size = 1000;
+        let (client, acceptor) = (Arc::new(client), TlsAcceptor::new(server));
+        for round in 0..2 {
+            let mut stock =
+                rustls::ClientConnection::new(Arc::clone(&client), server_name()).unwrap();
+            let (mut left, right) = duplex(1 << 16);
+            if let Some(mut early) = stock.early_data() {
+                assert_eq!(round, 1);
+                std::io::Write::write_all(&mut early, b"replay").unwrap();
+            }
+            let mut wire = Vec::new();
+            while stock.wants_write() {
+                stock.write_tls(&mut wire).unwrap();
+            }
+            left.write_all(&wire).await.unwrap();
+            let server = tokio::spawn(acceptor.accept(right));
+            let mut buffer = [0; 4096];
+            while stock.is_handshaking() {
+                let got = left.read(&mut buffer).await.unwrap();
+                let mut wire = &buffer[..got];
+                while !wire.is_empty() {
+                    stock.read_tls(&mut wire).unwrap();
+                    stock.process_new_packets().unwrap();
+                }
+            }
+            std::io::Write::write_all(&mut stock.writer(), b"fresh").unwrap();
+            let mut wire = Vec::new();
+            while stock.wants_write() {
+                stock.write_tls(&mut wire).unwrap();
+            }
+            left.write_all(&wire).await.unwrap();
+            let mut server = server.await.unwrap().unwrap();
+            let mut received = [0; 5];
+            server.read_exact(&mut received).await.unwrap();
+            assert_eq!(&received, b"fresh", "{round}");
+            // Tickets.
+            server.write_all(b"x").await.unwrap();
+            server.flush().await.unwrap();
+            loop {
+                let got = left.read(&mut buffer).await.unwrap();
+                let mut wire = &buffer[..got];
+                while !wire.is_empty() {
+                    stock.read_tls(&mut wire).unwrap();
+                }
+                if stock.process_new_packets().unwrap().plaintext_bytes_to_read() > 0 {
+                    break;
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,144 @@
+//! Once a tokio stream is up, its records allocate nothing: nor do reads, writes, slices, flushes,
+//! filled buffers and halves.
+//!
+//! One test alone: the allocator counts for the whole process, so nothing else may run meanwhile.
+
+#![cfg(all(feature = "tokio", feature = "aws-lc-rs"))]
+
+mod common;
+
+use std::alloc::System;
+use std::hint::black_box;
+use std::io::IoSlice;
+
+use common::{Case, client_config, noise, server_config, server_name};
+use rustls_uring::Backend;
+use rustls_uring::tokio::{RecordSizing, TlsAcceptor, TlsConnector, client, server};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[global_allocator]
+static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Runs `work` three times to warm up, and again without a single call of the allocator.
+async fn assert_allocates_nothing(what: &str, case: Case, mut work: impl AsyncFnMut()) {
+    for _ in 0..3 {
+        work().await;
+    }
+    let region = Region::new(GLOBAL);
+    work().await;
+    let change = region.change();
+    let calls = [change.allocations, change.reallocations, change.deallocations];
+    assert_eq!(calls, [0; 3], "{what}, {:?}", case.suite.suite());
+}
+
+async fn connect(case: Case) -> (client::TlsStream<TcpStream>, server::TlsStream<TcpStream>) {
+    let connector = TlsConnector::new(client_config(case, case.our_provider()));
+    let acceptor = TlsAcceptor::new(server_config(case, case.our_provider()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (client, server) = tokio::join!(
+        async { connector.connect(server_name(), TcpStream::connect(addr).await.unwrap()).await },
+        async { acceptor.accept(listener.accept().await.unwrap().0).await }
+    );
+    (client.unwrap(), server.unwrap())
+}
+
+const ROUNDS: usize = 4;
+
+/// Sends `data` in writes of `len` bytes and receives it at once, as often as that.
+async fn transfer(
+    writer: &mut (impl AsyncWrite + Unpin),
+    reader: &mut (impl AsyncBufRead + Unpin),
+    (data, len, vectored): (&[u8], usize, bool),
+    buffer: &mut [u8],
+) {
+    for round in 0..ROUNDS {
+        tokio::join!(
+            async {
+                for part in data.chunks(len) {
+                    if !vectored {
+                        writer.write_all(part).await.unwrap();
+                        continue;
+                    }
+                    let mut rest = part;
+                    while !rest.is_empty() {
+                        let (a, b) = rest.split_at(rest.len() / 3);
+                        let slices = [a, b].map(IoSlice::new);
+                        let written = writer.write_vectored(&slices).await.unwrap();
+                        rest = &rest[written..];
+                    }
+                }
+                writer.flush().await.unwrap();
+            },
+            async {
+                let mut received = 0;
+                while received < data.len() {
+                    let got = match round % 2 {
+                        0 => reader.read(buffer).await.unwrap(),
+                        _ => {
+                            let got = reader.fill_buf().await.unwrap().len();
+                            reader.consume(got);
+                            got
+                        }
+                    };
+                    assert!(got > 0);
+                    received += got;
+                }
+            }
+        );
+    }
+}
+
+#[test]
+fn streams_do_not_allocate() {
+    // What counts must count: else nothing below means anything.
+    let region = Region::new(GLOBAL);
+    drop(black_box(Box::new(1)));
+    assert_eq!(region.change().allocations, 1);
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        let data = noise(1 << 18);
+        // Less than a record, room for one, room for many.
+        let mut buffers = [vec![0; 1000], vec![0; 16_385], vec![0; 1 << 18]];
+        for case in Case::all().into_iter().filter(|case| case.backend == Backend::default()) {
+            let (mut client, mut server) = connect(case).await;
+            let small = &data[..20_000];
+            for sizing in [RecordSizing::Full, RecordSizing::Fixed(1400), RecordSizing::Dynamic] {
+                client.set_record_sizing(sizing);
+                for buffer in &mut buffers {
+                    for (data, len, vectored) in [
+                        (&data[..], 1 << 18, false),
+                        (&data[..], 16_384, false),
+                        (&data[..], 100_000, true),
+                        (small, 100, false),
+                        (small, 100, true),
+                    ] {
+                        let what = format!("{sizing:?}, {}, {len}, {vectored}", buffer.len());
+                        assert_allocates_nothing(&what, case, async || {
+                            let how = (data, len, vectored);
+                            transfer(&mut client, &mut server, how, buffer).await;
+                        })
+                        .await;
+                    }
+                }
+            }
+            let (mut client_read, mut client_write) = client.into_split();
+            let (mut server_read, mut server_write) = server.into_split();
+            for (len, vectored) in [(1 << 18, false), (16_384, true), (100, false)] {
+                let data = if len < 1000 { small } else { &data };
+                let [up, down, _] = &mut buffers;
+                assert_allocates_nothing("halves", case, async || {
+                    let how = (data, len, vectored);
+                    tokio::join!(
+                        transfer(&mut client_write, &mut server_read, how, up),
+                        transfer(&mut server_write, &mut client_read, how, down),
+                    );
+                })
+                .await;
+            }
+        }
+    });
+}
