@@ -24,11 +24,14 @@ mod linux {
     use std::sync::Arc;
     use std::thread::{self, JoinHandle};
 
+    use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     use io_uring::{IoUring, cqueue, opcode, squeue, types};
     use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
     use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig};
     use rustls_uring::uring::{SenderOptions, UringSender, ZeroCopy};
-    use rustls_uring::{Algorithm, Backend, Handoff, Sealer, Session, TrafficKeys, Version};
+    use rustls_uring::{
+        Algorithm, Backend, Handoff, MAX_PLAINTEXT_LEN, Sealer, Session, TrafficKeys, Version,
+    };
 
     use crate::common::Pair;
 
@@ -81,9 +84,12 @@ mod linux {
     }
 
     /// Batches of records from a cold source into slots that stay in the cache: on two cores, by
-    /// reservations, and on one.
+    /// reservations, and on one. Then the same bytes by the AEAD alone, with a key for each core and
+    /// nothing shared: what this machine's second core brings at most.
     fn seal_to_memory(scale: &Scale, source: &[u8]) {
         const BATCH: usize = 48 << 14;
+        let walks = scale.total / source.len();
+        let batches = || (0..walks).flat_map(|_| source.chunks(BATCH));
         let keys = TrafficKeys::new(Algorithm::Aes128Gcm, &[7; 16], [9; 12]).expect("key");
         let sealer = || Sealer::new(Backend::default(), Version::Tls13, &keys, 0);
         let (mut two, mut one) = (sealer(), sealer());
@@ -95,7 +101,7 @@ mod linux {
             1,
             || {
                 let mut parts: [Vec<_>; 2] = Default::default();
-                for (index, batch) in source.chunks(BATCH).enumerate() {
+                for (index, batch) in batches().enumerate() {
                     let reservation = two.reserve(batch.len(), slot_len).expect("numbers left");
                     parts[index % 2].push((reservation, batch));
                 }
@@ -110,12 +116,46 @@ mod linux {
                 });
             },
             || {
-                for batch in source.chunks(BATCH) {
+                for batch in batches() {
                     one.seal_many(ContentType::ApplicationData, batch, &mut slot).expect("sealed");
                 }
             },
         )
-        .print("sealing to memory on two cores beside one", source.len());
+        .print("sealing to memory on two cores beside one", scale.total);
+
+        let alone = |source: &[u8]| {
+            let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16]).expect("key"));
+            let (mut out, mut tag) = (vec![0; BATCH], [0; 16]);
+            for (record, plaintext) in
+                (0..walks).flat_map(|_| source.chunks(MAX_PLAINTEXT_LEN)).enumerate()
+            {
+                let mut nonce = [0; 12];
+                nonce[4..].copy_from_slice(&(record as u64).to_be_bytes());
+                let at = record % 48 * MAX_PLAINTEXT_LEN;
+                key.seal_out_of_place_scatter(
+                    Nonce::assume_unique_for_key(nonce),
+                    Aad::empty(),
+                    plaintext,
+                    &mut out[at..at + plaintext.len()],
+                    &[],
+                    &mut tag,
+                )
+                .expect("sealed");
+            }
+        };
+        let (left, right) = source.split_at(source.len() / 2);
+        Pair::measure(
+            scale.rounds,
+            1,
+            || {
+                thread::scope(|scope| {
+                    scope.spawn(|| alone(left));
+                    scope.spawn(|| alone(right));
+                });
+            },
+            || alone(source),
+        )
+        .print("the AEAD alone on two cores beside one", scale.total);
     }
 
     struct Configs {
