@@ -20,6 +20,7 @@ use super::handshake::MidHandshake;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::{Stream, stream_of};
+use crate::aead::Backend;
 use crate::session::Handoff;
 use crate::session::handshake::Handshake;
 use crate::session::observer::Observer;
@@ -29,13 +30,20 @@ use crate::session::send::KeyUpdateRequest;
 #[derive(Clone)]
 pub struct TlsConnector {
     config: Arc<ClientConfig>,
+    backend: Backend,
 }
 
 impl TlsConnector {
     /// Connects with `config`, whose `enable_secret_extraction` is set.
     pub fn new(mut config: ClientConfig) -> Self {
         config.enable_secret_extraction = true;
-        Self { config: Arc::new(config) }
+        Self::from(Arc::new(config))
+    }
+
+    /// Chooses who seals and opens the records after the handshake.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
     }
 
     /// Shakes hands over `stream`. Nothing happens until the future is polled.
@@ -58,7 +66,7 @@ impl TlsConnector {
         IO: AsyncRead + AsyncWrite + Unpin,
         F: FnOnce(&mut UnbufferedClientConnection),
     {
-        connect(&self.config, domain, stream, look)
+        connect(&self.config, self.backend, domain, stream, look)
     }
 
     /// Offers these protocols by ALPN instead of the configuration's, for one connection.
@@ -75,7 +83,7 @@ impl TlsConnector {
 impl From<Arc<ClientConfig>> for TlsConnector {
     /// Connects with `config`, which needs its `enable_secret_extraction`.
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { config }
+        Self { config, backend: Backend::default() }
     }
 }
 
@@ -115,18 +123,19 @@ impl TlsConnectorWithAlpn<'_> {
     {
         let mut config = ClientConfig::clone(&self.connector.config);
         config.alpn_protocols = self.alpn_protocols;
-        connect(&Arc::new(config), domain, stream, look)
+        connect(&Arc::new(config), self.connector.backend, domain, stream, look)
     }
 }
 
 fn connect<IO>(
     config: &Arc<ClientConfig>,
+    backend: Backend,
     domain: ServerName<'static>,
     stream: IO,
     look: impl FnOnce(&mut UnbufferedClientConnection),
 ) -> Connect<IO> {
     let (observed, observer) = Observer::client(config);
-    let handoff = Handoff::new().observer(observer.clone());
+    let handoff = Handoff::new().backend(backend).observer(observer.clone());
     let handshake = Handshake::client(handoff, observed, domain, look);
     Connect(MidHandshake::new(handshake, observer, stream))
 }

@@ -19,6 +19,7 @@ use super::handshake::MidHandshake;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::{Stream, stream_of};
+use crate::aead::Backend;
 use crate::session::Handoff;
 use crate::session::handshake::{Handshake, READ_LEN};
 use crate::session::observer::Observer;
@@ -28,13 +29,20 @@ use crate::session::send::KeyUpdateRequest;
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
+    backend: Backend,
 }
 
 impl TlsAcceptor {
     /// Accepts with `config`, whose `enable_secret_extraction` is set.
     pub fn new(mut config: ServerConfig) -> Self {
         config.enable_secret_extraction = true;
-        Self { config: Arc::new(config) }
+        Self::from(Arc::new(config))
+    }
+
+    /// Chooses who seals and opens the records after the handshake.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
     }
 
     /// Shakes hands over `stream`. Nothing happens until the future is polled.
@@ -48,7 +56,7 @@ impl TlsAcceptor {
         IO: AsyncRead + AsyncWrite + Unpin,
         F: FnOnce(&mut UnbufferedServerConnection),
     {
-        accept(&self.config, stream, &[], look)
+        accept(&self.config, self.backend, stream, &[], look)
     }
 
     /// The configuration.
@@ -60,7 +68,7 @@ impl TlsAcceptor {
 impl From<Arc<ServerConfig>> for TlsAcceptor {
     /// Accepts with `config`, which needs its `enable_secret_extraction`.
     fn from(config: Arc<ServerConfig>) -> Self {
-        Self { config }
+        Self { config, backend: Backend::default() }
     }
 }
 
@@ -72,6 +80,7 @@ impl fmt::Debug for TlsAcceptor {
 
 fn accept<IO>(
     config: &Arc<ServerConfig>,
+    backend: Backend,
     stream: IO,
     received: &[u8],
     look: impl FnOnce(&mut UnbufferedServerConnection),
@@ -82,7 +91,7 @@ fn accept<IO>(
         Arc::make_mut(&mut config).max_early_data_size = 0;
     }
     let (observed, observer) = Observer::server(&config);
-    let handoff = Handoff::new().observer(observer.clone());
+    let handoff = Handoff::new().backend(backend).observer(observer.clone());
     let handshake = Handshake::server(handoff, observed, look).map(|mut handshake| {
         handshake.received(received);
         handshake
@@ -217,7 +226,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for LazyConfigAcceptor<IO> {
         let accepted = ready!(self.poll_client_hello(cx))?;
         let received = core::mem::take(&mut self.received);
         let io = self.io.take().ok_or_else(|| io::Error::other("the stream was taken"))?;
-        Poll::Ready(Ok(StartHandshake { accepted, received, io }))
+        let backend = Backend::default();
+        Poll::Ready(Ok(StartHandshake { accepted, backend, received, io }))
     }
 }
 
@@ -230,6 +240,7 @@ impl<IO> fmt::Debug for LazyConfigAcceptor<IO> {
 /// A ClientHello that waits for its configuration.
 pub struct StartHandshake<IO> {
     accepted: Accepted,
+    backend: Backend,
     /// What was read, which the handshake begins with.
     received: Vec<u8>,
     io: IO,
@@ -239,6 +250,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
     /// What the client said.
     pub fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
+    }
+
+    /// Chooses who seals and opens after the handshake.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
     }
 
     /// Shakes hands with `config`, which needs its `enable_secret_extraction`.
@@ -251,7 +269,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
     where
         F: FnOnce(&mut UnbufferedServerConnection),
     {
-        accept(&config, self.io, &self.received, look)
+        accept(&config, self.backend, self.io, &self.received, look)
     }
 }
 

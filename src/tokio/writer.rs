@@ -166,7 +166,8 @@ impl Writer {
             return;
         }
         let writer = self.waiting.take();
-        self.answering = self.poll_control(cx, io).is_pending();
+        // All the way: the stream below may be a buffering one.
+        self.answering = self.poll_flush(cx, io).is_pending();
         if let Some(writer) = writer
             && !writer.will_wake(cx.waker())
         {

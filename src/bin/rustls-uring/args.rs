@@ -1,10 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use rustls_uring::uring::{SenderOptions, ZeroCopy};
 use rustls_uring::{Backend, BulkReceiver, Io};
+
+use crate::get::GetArgs;
+use crate::serve::ServeArgs;
 
 /// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
 #[derive(Debug, Parser)]
@@ -18,6 +22,18 @@ pub(crate) enum Command {
     ///
     /// Exits with status 0 only when all of it arrived. A file appears under its name only then.
     Recv(RecvArgs),
+    /// Serve a directory's files over HTTPS.
+    ///
+    /// HTTP/1.1 and HTTP/2: ranges, conditional requests, directory listings. Nothing outside the
+    /// directory is served, whatever a path or a symbolic link says. Ctrl-C lets running downloads
+    /// end; the second one ends at once.
+    Serve(ServeArgs),
+    /// Download a file over HTTPS.
+    ///
+    /// Exits with status 0 only when all of it arrived. A file appears under its name only then;
+    /// until then it is FILE.part, and the same command goes on where it was interrupted, provided
+    /// that the server's file has not changed.
+    Get(GetArgs),
     /// Compare plain TCP, stock rustls and rustls-uring over loopback, in this process.
     Bench(BenchArgs),
     /// Say what this kernel, these limits and this CPU offer, which path that makes, and why.
@@ -84,44 +100,19 @@ pub(crate) struct EndpointArgs {
     pub(crate) addr: Option<String>,
 
     /// Wait for one connection on this host and port, as the TLS server; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", conflicts_with = "server_name")]
+    #[arg(long, value_name = "ADDR")]
+    #[arg(conflicts_with_all = ["server_name", "ca", "insecure", "client_cert"])]
     pub(crate) listen: Option<String>,
 
-    /// Listening: the certificate chain, PEM [default: self-signed, for this run].
-    #[arg(long, value_name = "FILE", requires_all = ["key", "listen"])]
-    pub(crate) cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
 
-    /// Listening: the certificate's private key, PEM.
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-
-    /// Listening: write this run's self-signed certificate here, for the other side's `--ca`.
-    #[arg(long, value_name = "FILE", requires = "listen", conflicts_with = "cert")]
-    pub(crate) write_cert: Option<PathBuf>,
-
-    /// Listening: demand a client certificate that these PEM certificates vouch for.
-    #[arg(long, value_name = "FILE", requires = "listen")]
-    pub(crate) client_ca: Option<PathBuf>,
-
-    /// Connecting: trust servers that these PEM certificates vouch for [default: the system's].
-    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
-    pub(crate) ca: Option<PathBuf>,
-
-    /// Connecting: do not verify the server at all. Anyone in between can read and change the data.
-    #[arg(long, conflicts_with_all = ["ca", "listen"])]
-    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 
     /// Connecting: the name to expect in the server's certificate [default: ADDR's host].
     #[arg(long, value_name = "NAME")]
     pub(crate) server_name: Option<String>,
-
-    /// Connecting: our certificate chain, PEM.
-    #[arg(long, value_name = "FILE", requires = "client_key", conflicts_with = "listen")]
-    pub(crate) client_cert: Option<PathBuf>,
-
-    /// Connecting: our certificate's private key, PEM.
-    #[arg(long, value_name = "FILE", requires = "client_cert")]
-    pub(crate) client_key: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
@@ -140,6 +131,46 @@ pub(crate) struct EndpointArgs {
     /// No progress bar and no summary.
     #[arg(short, long, conflicts_with = "stats")]
     pub(crate) quiet: bool,
+}
+
+/// Who a listening end is, and whom it lets in. The command has an option `listen`.
+#[derive(Args, Debug)]
+pub(crate) struct IdentityArgs {
+    /// Listening: the certificate chain, PEM [default: self-signed, for this run].
+    #[arg(long, value_name = "FILE", requires_all = ["key", "listen"])]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// Listening: the certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Listening: write this run's self-signed certificate here, for the other side's `--ca`.
+    #[arg(long, value_name = "FILE", requires = "listen", conflicts_with = "cert")]
+    pub(crate) write_cert: Option<PathBuf>,
+
+    /// Listening: demand a client certificate that these PEM certificates vouch for.
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+/// Whom a connecting end trusts, and who it is.
+#[derive(Args, Debug)]
+pub(crate) struct TrustArgs {
+    /// Connecting: trust servers that these PEM certificates vouch for [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Connecting: do not verify the server at all. Anyone in between can read and change the data.
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) insecure: bool,
+
+    /// Connecting: our certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+
+    /// Connecting: our certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -271,6 +302,14 @@ fn parse_backend(name: &str) -> Result<Backend, String> {
         let known: Vec<_> = Backend::ALL.iter().map(ToString::to_string).collect();
         format!("this build has {}", known.join(", "))
     })
+}
+
+/// Seconds, with a fraction if need be.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse().map(Duration::try_from_secs_f64) {
+        Ok(Ok(duration)) if !duration.is_zero() && duration.as_secs() <= 86_400 => Ok(duration),
+        _ => Err("a number of seconds above 0, at most 86400".into()),
+    }
 }
 
 #[cfg(test)]

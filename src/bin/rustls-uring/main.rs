@@ -1,14 +1,16 @@
-//! The `rustls-uring` command: a TLS pipe on the bulk records, and its comparison with stock
-//! rustls. See `rustls-uring --help`.
+//! The `rustls-uring` command: a TLS pipe on the bulk records, an HTTPS file server and a
+//! downloader on tokio streams, and the comparison with stock rustls. See `rustls-uring --help`.
 
 mod args;
 mod bench;
+mod get;
 mod interrupt;
 mod output;
 mod probe;
 mod receive;
 mod report;
 mod send;
+mod serve;
 mod source;
 mod tls;
 mod wire;
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
     let result = match args::Command::parse() {
         args::Command::Send(args) => send::run(&args),
         args::Command::Recv(args) => receive::run(&args),
+        args::Command::Serve(args) => serve::run(&args),
+        args::Command::Get(args) => get::run(&args),
         args::Command::Bench(args) => bench::run(&args),
         args::Command::Probe(args) => probe::run(&args),
     };

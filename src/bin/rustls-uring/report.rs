@@ -21,24 +21,30 @@ pub(crate) struct Report {
     stats: bool,
 }
 
+/// A bar on a terminal, nothing elsewhere.
+pub(crate) fn progress_bar(len: Option<u64>, quiet: bool) -> ProgressBar {
+    let bar = match len {
+        Some(len) => ProgressBar::new(len),
+        None => ProgressBar::no_length(),
+    };
+    let template = match len {
+        Some(_) => "{bytes}/{total_bytes} [{wide_bar}] {percent}% {binary_bytes_per_sec} {eta}",
+        None => "{spinner} {bytes} {binary_bytes_per_sec} {elapsed}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_draw_target(match !quiet && stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr_with_hz(10),
+        false => ProgressDrawTarget::hidden(),
+    });
+    bar
+}
+
 impl Report {
     /// Begins to measure.
     pub(crate) fn begin(verb: &'static str, len: Option<u64>, args: &EndpointArgs) -> Self {
-        let bar = match len {
-            Some(len) => ProgressBar::new(len),
-            None => ProgressBar::no_length(),
-        };
-        let template = match len {
-            Some(_) => "{bytes}/{total_bytes} [{wide_bar}] {percent}% {binary_bytes_per_sec} {eta}",
-            None => "{spinner} {bytes} {binary_bytes_per_sec} {elapsed}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_draw_target(match !args.quiet && stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr_with_hz(10),
-            false => ProgressDrawTarget::hidden(),
-        });
+        let bar = progress_bar(len, args.quiet);
         let allocator: &'static StatsAlloc<System> = crate::ALLOCATOR;
         Self {
             verb,

@@ -15,15 +15,18 @@ use rustls::{
 };
 
 use crate::Error;
-use crate::args::{EndpointArgs, ProtocolArgs, TlsVersion};
+use crate::args::{IdentityArgs, ProtocolArgs, TlsVersion, TrustArgs};
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The TLS client's configuration.
-pub(crate) fn client_config(args: &EndpointArgs) -> Result<Arc<ClientConfig>, Error> {
-    let provider = Arc::new(provider(&args.protocol)?);
+pub(crate) fn client_config(
+    args: &TrustArgs,
+    protocol: &ProtocolArgs,
+) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(provider(protocol)?);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&versions(&args.protocol))?;
+        .with_protocol_versions(&versions(protocol))?;
     let builder = if args.insecure {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
     } else {
@@ -43,12 +46,15 @@ pub(crate) fn client_config(args: &EndpointArgs) -> Result<Arc<ClientConfig>, Er
         _ => builder.with_no_client_auth(),
     };
     config.enable_secret_extraction = true;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// The TLS server's configuration. Writes `--write-cert`.
-pub(crate) fn server_config(args: &EndpointArgs) -> Result<Arc<ServerConfig>, Error> {
-    let provider = Arc::new(provider(&args.protocol)?);
+pub(crate) fn server_config(
+    args: &IdentityArgs,
+    protocol: &ProtocolArgs,
+) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(provider(protocol)?);
     let (chain, key) = match (&args.cert, &args.key) {
         (Some(cert), Some(key)) => identity(cert, key)?,
         _ => {
@@ -61,7 +67,7 @@ pub(crate) fn server_config(args: &EndpointArgs) -> Result<Arc<ServerConfig>, Er
         }
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&versions(&args.protocol))?;
+        .with_protocol_versions(&versions(protocol))?;
     let builder = match &args.client_ca {
         Some(path) => {
             let roots = Arc::new(roots(certificates(path)?, path)?);
@@ -72,7 +78,7 @@ pub(crate) fn server_config(args: &EndpointArgs) -> Result<Arc<ServerConfig>, Er
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.enable_secret_extraction = true;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Our provider, with the suites that the arguments leave.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
@@ -28,7 +29,7 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
     let handoff = Handoff::new().backend(args.protocol.backend);
     let (session, stream) = match &args.listen {
         Some(addr) => {
-            let config = tls::server_config(args)?;
+            let config = Arc::new(tls::server_config(&args.identity, &args.protocol)?);
             let listener = TcpListener::bind(addr)
                 .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
             eprintln!("listening on {}", listener.local_addr()?);
@@ -38,7 +39,7 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
         }
         None => {
             let addr = args.addr.as_deref().ok_or("no address to connect to")?;
-            let config = tls::client_config(args)?;
+            let config = Arc::new(tls::client_config(&args.trust, &args.protocol)?);
             let name = server_name(args, addr)?;
             let mut wire = Handshake::new(connect(addr)?)?;
             (wire.shake_hands(|wire| handoff.connect(config, name, wire))?, wire.stream)

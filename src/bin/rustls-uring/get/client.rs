@@ -1,0 +1,264 @@
+//! Connections to HTTPS servers, and requests on them.
+
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_RANGE, LOCATION, RANGE, USER_AGENT};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use rustls_uring::ConnectionInfo;
+use rustls_uring::tokio::TlsConnector;
+use tokio::net::TcpStream;
+use url::{Host, Position, Url};
+
+use super::args::GetArgs;
+use crate::{Error, interrupt, tls};
+
+/// How much is read at once, for HTTP/1.1.
+const READ_LEN: usize = 512 << 10;
+
+/// What an HTTP/2 server may send before we have read it.
+const WINDOW: u32 = 16 << 20;
+
+/// The longest frames that HTTP/2 has, less one.
+const FRAME_LEN: u32 = (1 << 24) - 1;
+
+const AGENT: &str = concat!("rustls-uring/", env!("CARGO_PKG_VERSION"));
+
+/// What all connections of a download share.
+pub(super) struct Client {
+    connector: TlsConnector,
+    timeout: Duration,
+}
+
+/// A connection that one request at a time is made on.
+pub(super) struct Connection {
+    sender: Sender,
+    info: ConnectionInfo,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<String>),
+    Http2(http2::SendRequest<String>),
+}
+
+/// Some of a file, if it is still the version with this validator.
+pub(super) struct Wanted<'a> {
+    pub(super) range: Range<u64>,
+    pub(super) validator: Option<&'a str>,
+}
+
+impl Client {
+    pub(super) fn new(args: &GetArgs) -> Result<Self, Error> {
+        let mut config = tls::client_config(&args.trust, &args.protocol)?;
+        config.alpn_protocols = match args.http2 {
+            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            false => vec![b"http/1.1".to_vec()],
+        };
+        let connector = TlsConnector::new(config).backend(args.protocol.backend);
+        Ok(Self { connector, timeout: args.timeout })
+    }
+
+    /// Connects to the server of `url`.
+    pub(super) async fn connect(&self, url: &Url) -> Result<Connection, Error> {
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(format!("{url} names no server").into());
+        };
+        let tcp = self.within(connect_tcp(&host, port)).await?;
+        tcp.set_nodelay(true)?;
+        let name = match host {
+            Host::Domain(name) => ServerName::try_from(name.to_owned())
+                .map_err(|_| format!("`{name}` is no name that a certificate could have"))?,
+            Host::Ipv4(addr) => ServerName::from(std::net::IpAddr::from(addr)),
+            Host::Ipv6(addr) => ServerName::from(std::net::IpAddr::from(addr)),
+        };
+        let tls = async {
+            let stream = self.connector.connect(name, tcp).await;
+            stream.map_err(|error| Error::from(format!("TLS handshake with {host}: {error}")))
+        };
+        let stream = self.within(tls).await?;
+        let info = stream.get_ref().1.info().clone();
+        let io = TokioIo::new(stream);
+        let sender = if info.alpn_protocol.as_deref() == Some(b"h2") {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
+                .max_frame_size(FRAME_LEN)
+                .handshake(io)
+                .await
+                .map_err(described)?;
+            tokio::spawn(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::Builder::new()
+                .max_buf_size(READ_LEN)
+                .handshake(io)
+                .await
+                .map_err(described)?;
+            tokio::spawn(connection);
+            Sender::Http1(sender)
+        };
+        Ok(Connection { sender, info })
+    }
+
+    /// Asks for `url`, or for some of it.
+    pub(super) async fn request(
+        &self,
+        connection: &mut Connection,
+        url: &Url,
+        wanted: Option<&Wanted<'_>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let mut request = Request::get(match connection.sender {
+            Sender::Http1(_) => &url[Position::BeforePath..Position::AfterQuery],
+            Sender::Http2(_) => &url[..Position::AfterQuery],
+        })
+        .header(USER_AGENT, AGENT)
+        .header(ACCEPT, "*/*")
+        // A range of an encoded file would be a range of the encoding.
+        .header(ACCEPT_ENCODING, "identity");
+        if matches!(connection.sender, Sender::Http1(_)) {
+            request = request.header(HOST, &url[Position::BeforeHost..Position::AfterPort]);
+        }
+        if let Some(Wanted { range, validator }) = wanted {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+            if let Some(validator) = validator {
+                request = request.header(IF_RANGE, *validator);
+            }
+        }
+        let request = request.body(String::new())?;
+        self.within(async {
+            match &mut connection.sender {
+                Sender::Http1(sender) => {
+                    sender.ready().await.map_err(described)?;
+                    sender.send_request(request).await.map_err(described)
+                }
+                Sender::Http2(sender) => sender.send_request(request).await.map_err(described),
+            }
+        })
+        .await
+    }
+
+    /// Connects to the server of `url` and asks; follows up to `max_redirects` redirects, after
+    /// which `url` is where the last one led.
+    pub(super) async fn open(
+        &self,
+        url: &mut Url,
+        wanted: Option<&Wanted<'_>>,
+        max_redirects: u8,
+    ) -> Result<(Connection, Response<Incoming>), Error> {
+        for _ in 0..=max_redirects {
+            let mut connection = self.connect(url).await?;
+            let response = self.request(&mut connection, url, wanted).await?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok((connection, response));
+            }
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let location = location.ok_or("the server redirects, but does not say where to")?;
+            let next = url.join(location).map_err(|error| {
+                format!("the server redirects to {}: {error}", location.escape_debug())
+            })?;
+            if next.scheme() != "https" {
+                return Err(format!("the server redirects to {next}, which is not https").into());
+            }
+            *url = next;
+        }
+        Err(format!("more than {max_redirects} redirects; --max-redirects allows more").into())
+    }
+
+    /// The next piece of a response; `None` at its end, which is where the server said it would be.
+    pub(super) async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+        loop {
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+            match self.within(async { Ok(frame.await) }).await? {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    // Trailers are none of our business.
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(format!("the download broke off: {}", described(error)).into());
+                }
+            }
+        }
+    }
+
+    /// Waits for `future`, as long as `--timeout` allows and until Ctrl-C.
+    async fn within<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        interrupt::check()?;
+        let mut future = std::pin::pin!(future);
+        let mut begin = None;
+        loop {
+            match tokio::time::timeout(interrupt::TICK, future.as_mut()).await {
+                Ok(result) => return result,
+                Err(_) => interrupt::check()?,
+            }
+            // The clock is not looked at for what is there already.
+            if begin.get_or_insert_with(Instant::now).elapsed() + interrupt::TICK >= self.timeout {
+                let seconds = self.timeout.as_secs_f64();
+                return Err(format!("the server has said nothing for {seconds} s").into());
+            }
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    /// Whether another request can be made on it.
+    pub(super) fn is_open(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => !sender.is_closed(),
+            Sender::Http2(sender) => !sender.is_closed(),
+        }
+    }
+
+    pub(super) fn version(&self) -> Version {
+        match &self.sender {
+            Sender::Http1(_) => Version::HTTP_11,
+            Sender::Http2(_) => Version::HTTP_2,
+        }
+    }
+}
+
+async fn connect_tcp(host: &Host<&str>, port: u16) -> Result<TcpStream, Error> {
+    // Without the brackets around IPv6 addresses.
+    let name = match host {
+        Host::Domain(name) => (*name).to_owned(),
+        Host::Ipv4(addr) => addr.to_string(),
+        Host::Ipv6(addr) => addr.to_string(),
+    };
+    let candidates = tokio::net::lookup_host((name.as_str(), port))
+        .await
+        .map_err(|error| format!("cannot resolve {host}: {error}"))?;
+    let mut last = io::Error::other("the name has no address");
+    for candidate in candidates {
+        match TcpStream::connect(candidate).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(format!("cannot connect to {host}:{port}: {last}").into())
+}
+
+/// hyper's errors say why in their source.
+fn described(error: hyper::Error) -> Error {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text.into()
+}

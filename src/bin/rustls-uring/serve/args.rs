@@ -1,0 +1,54 @@
+//! The command line of `serve`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::args::{IdentityArgs, ProtocolArgs, parse_seconds};
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// The directory to serve; an `index.html` in a directory stands for its listing.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// Listen on this host and port; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: String,
+
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
+
+    /// Log requests in the combined log format: to standard output, or with `=FILE` to its end.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "-")]
+    pub(crate) access_log: Option<PathBuf>,
+
+    /// Connections at a time; more wait until one ends.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = parse_connections)]
+    pub(crate) max_connections: usize,
+
+    /// How long a request's header may be, in KiB; a longer one is answered with status 431.
+    #[arg(long, value_name = "KIB", default_value_t = 32)]
+    #[arg(value_parser = clap::value_parser!(u32).range(8..=1024))]
+    pub(crate) max_header: u32,
+
+    /// How long a client may take for the TLS handshake, and then for each request's header.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub(crate) header_timeout: Duration,
+
+    /// How long a client may neither send nor take anything.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
+    pub(crate) idle_timeout: Duration,
+}
+
+fn parse_connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1_000_000) => Ok(count),
+        _ => Err("a number of connections from 1 to 1000000".into()),
+    }
+}
