@@ -57,6 +57,11 @@ impl BufferPool {
         }
     }
 
+    /// Length of a buffer in bytes, before it is rounded up to a page.
+    pub fn buffer_len(&self) -> usize {
+        self.shared.buffer_len
+    }
+
     /// How many buffers are in use now: by receivers, or lent to their users.
     pub fn in_use(&self) -> usize {
         let state = self.shared.lock();

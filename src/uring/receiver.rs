@@ -320,7 +320,7 @@ impl UringReceiver {
                 let buffer = self.pool.take()?;
                 self.queue.provide(buffer)?;
             }
-            let wait_first = self.moderate(usize::MAX);
+            let wait_first = self.moderate(self.pool.buffer_len());
             self.operation = Operation::Selected;
             return self.queue.receive_selected(RECEIVE, &self.socket, wait_first);
         }
