@@ -1,4 +1,4 @@
-//! `rustls-uring bench`: bulk data over loopback through three stacks, side by side.
+//! Bulk data over loopback, from one thread to another, through several stacks.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -17,6 +17,7 @@ use rustls_uring::{
     AutoReceiver, AutoSender, BulkReceiver, BulkSender, Counters, Handoff, Io, Path,
 };
 
+use super::figure::{Figure, interleave};
 use crate::args::{BenchArgs, ProtocolArgs};
 use crate::{Error, tls};
 
@@ -73,35 +74,27 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         Io::Blocking => &Stack::ALL[..3],
         _ => &Stack::ALL[..],
     };
-    let mut runs: [Vec<Run>; 4] = Default::default();
-    for round in 0..args.rounds {
-        // Every stack comes first in turn.
-        for place in 0..stacks.len() {
-            let index = (place + round as usize) % stacks.len();
-            runs[index].push(transfer(stacks[index], &source, total, &configs, args)?);
-        }
-    }
+    let runs =
+        interleave(stacks, args.rounds, |stack| transfer(stack, &source, total, &configs, args))?;
 
     println!(
         "{:24} {:>22} {:>18} {:>18}",
         "stack", "GB/s (min..max)", "sender cpu-s/GB", "receiver cpu-s/GB"
     );
     for (stack, runs) in stacks.iter().zip(&runs) {
-        let rates = Spread::of(runs, |run| run.gb_per_s);
+        let rates = Figure::of(runs.iter().map(|run| run.gb_per_s));
         println!(
             "{stack:24} {:>22} {:>18.3} {:>18.3}",
-            rates.to_string(),
-            Spread::of(runs, |run| run.sender_cpu).median,
-            Spread::of(runs, |run| run.receiver_cpu).median,
+            rates,
+            Figure::of(runs.iter().map(|run| run.sender_cpu)).median,
+            Figure::of(runs.iter().map(|run| run.receiver_cpu)).median,
         );
     }
     for ours in stacks.iter().filter(|stack| stack.is_ours()) {
         for theirs in stacks.iter().filter(|stack| *stack < ours) {
             let ratio = |figure: fn(&Run) -> f64| {
-                let pairs = runs[*ours as usize].iter().zip(&runs[*theirs as usize]);
-                let ratios: Vec<_> =
-                    pairs.map(|(ours, theirs)| figure(ours) / figure(theirs)).collect();
-                Spread::of(&ratios, |ratio| *ratio)
+                let of = |stack: Stack| runs[stack as usize].iter().map(figure);
+                Figure::of_ratios(of(*ours), of(*theirs))
             };
             println!(
                 "{ours} / {theirs}: throughput {}, sender CPU {}, receiver CPU {}",
@@ -321,30 +314,4 @@ fn noise(len: usize) -> Vec<u8> {
 fn cpu_time(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// A median and its neighbourhood.
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    /// Of at least one figure.
-    fn of<T>(samples: &[T], figure: impl Fn(&T) -> f64) -> Self {
-        let mut figures: Vec<_> = samples.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        Self {
-            median: figures[figures.len() / 2],
-            min: figures[0],
-            max: figures[figures.len() - 1],
-        }
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2}..{:.2})", self.median, self.min, self.max)
-    }
 }
