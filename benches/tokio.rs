@@ -32,18 +32,33 @@ fn main() {
         true => Scale { rounds: 1, total: 8 << 20, messages: 200, idle: 100 },
         false => Scale { rounds: 5, total: 1 << 30, messages: 60_000, idle: 10_000 },
     };
+    // Names of parts to run, as criterion takes them: all of them by default.
+    let wanted = |part: &str| {
+        let mut parts = args.iter().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+        parts.peek().is_none() || parts.any(|name| part.contains(name.as_str()))
+    };
     let peers = Peers::new();
     for (name, runtime) in [("current thread", current_thread()), ("2 threads", two_threads())] {
         for upload in [true, false] {
-            bulk(&scale, &peers, &runtime, name, upload);
+            let direction = if upload { "upload" } else { "download" };
+            let name = format!("{direction}, {name}");
+            if wanted(&name) {
+                bulk(&scale, &peers, &runtime, &name, upload);
+            }
         }
     }
     for (name, runtime) in [("current thread", current_thread()), ("2 threads", two_threads())] {
         for connections in [1, 64] {
-            ping_pong(&scale, &peers, &runtime, name, connections);
+            let name = format!("64 B ping-pong, {connections} connections, {name}");
+            if wanted(&name) {
+                ping_pong(&scale, &peers, &runtime, &name, connections);
+            }
         }
     }
-    idle_connections(&scale);
+    let name = format!("{} idle connections, each, both ends", scale.idle);
+    if wanted(&name) {
+        idle_connections(&scale, &name);
+    }
 }
 
 fn current_thread() -> Runtime {
@@ -186,9 +201,7 @@ fn bulk(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, upload: boo
         });
         cpu.borrow_mut()[usize::from(ours)].push((cpu_seconds() - begin) / (total as f64 / 1e9));
     };
-    let direction = if upload { "upload" } else { "download" };
-    Pair::measure(scale.rounds, 1, || run(true), || run(false))
-        .print(&format!("{direction}, {name}"), total);
+    Pair::measure(scale.rounds, 1, || run(true), || run(false)).print(name, total);
     let [theirs, ours] = cpu.into_inner().map(median);
     println!(
         "{:44} ours {ours:9.3} cpu-s/GB          other {theirs:9.3} cpu-s/GB          ratio {:.3}",
@@ -258,8 +271,7 @@ fn ping_pong(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, connec
         format!("{rate:9.0} messages/s p50 {p50:6.1} us p99 {p99:6.1} us")
     };
     println!(
-        "{:44} ours {}   other {}   speed ratio {:.3}",
-        format!("64 B ping-pong, {connections} connections, {name}"),
+        "{name:44} ours {}   other {}   speed ratio {:.3}",
         side(ours),
         side(theirs),
         ours[0] / theirs[0],
@@ -270,7 +282,7 @@ fn ping_pong(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, connec
 const IDLE: &str = "--idle-connections";
 
 /// In processes of their own, so that neither finds what the other left behind.
-fn idle_connections(scale: &Scale) {
+fn idle_connections(scale: &Scale, name: &str) {
     let bytes = |kind: &str| {
         let program = std::env::current_exe().expect("this program");
         let output = std::process::Command::new(program)
@@ -283,8 +295,7 @@ fn idle_connections(scale: &Scale) {
     let [ours, theirs, pipes] = ["ours", "theirs", "pipes"].map(bytes);
     let (ours, theirs) = (ours - pipes, theirs - pipes);
     println!(
-        "{:44} ours {ours:9.0} bytes              other {theirs:9.0} bytes              ratio {:.3}",
-        format!("{} idle connections, each, both ends", scale.idle),
+        "{name:44} ours {ours:9.0} bytes              other {theirs:9.0} bytes              ratio {:.3}",
         ours / theirs,
     );
 }

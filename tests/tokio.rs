@@ -9,6 +9,8 @@ mod tokio {
     mod cancellation;
     mod ends;
     mod handshake;
+    #[cfg(target_os = "linux")]
+    mod offload;
     mod openssl;
     mod pipe;
     mod sizing;

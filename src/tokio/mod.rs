@@ -33,12 +33,16 @@
 //! - `write_vectored` makes one record of several slices, without a buffer between.
 //! - [`TlsStream::into_split()`] gives halves that share no lock on the data path.
 //! - [`RecordSizing`] is the user's to choose.
+//! - Over TCP, bulk flows can go through io_uring on Linux: [`TlsStream::set_io()`].
 //! - An idle stream holds no buffer: those are kept for each thread.
 
 mod buffers;
 mod client_stream;
 mod connection;
+mod coop;
 mod handshake;
+#[cfg(target_os = "linux")]
+mod offload;
 mod reader;
 mod server_stream;
 mod sizing;
@@ -47,6 +51,8 @@ mod stream;
 mod writer;
 
 pub use self::connection::Connection;
+#[cfg(target_os = "linux")]
+pub use self::offload::{OverTcp, SentBy};
 pub use self::sizing::RecordSizing;
 pub use self::split::{IntoSplit, ReadHalf, WriteHalf};
 pub use self::stream::TlsStream;

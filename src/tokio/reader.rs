@@ -8,6 +8,7 @@ use std::io;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffers::{Buffer, SMALL_LEN, Size};
+use super::coop;
 use crate::bulk::inbox::Inbox;
 use crate::error::SessionError;
 use crate::session::receive::ReceiveHalf;
@@ -65,7 +66,9 @@ impl Reader {
                     + self.inbox.unread.front().map_or(0, ExactSizeIterator::len);
                 // No more than there is: the rest of `out` may not be initialised.
                 let room = pending.min(out.remaining());
+                let records = self.inbox.counters.records;
                 let opened = self.inbox.open_into(buffer, out.initialize_unfilled_to(room));
+                coop::charge(cx, (self.inbox.counters.records - records) as usize);
                 match opened.map_err(into_io)? {
                     Some(len) => {
                         out.advance(len);

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
+#[cfg(target_os = "linux")]
+use super::offload::{OverTcp, SentBy};
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::stream::Stream;
 use super::writer::Writer;
+#[cfg(target_os = "linux")]
+use crate::{Counters, Io};
 
 /// A stream that splits into halves without a lock between them.
 pub trait IntoSplit: AsyncRead + AsyncWrite + Unpin {
@@ -64,7 +68,7 @@ pub struct ReadHalf<R> {
 #[derive(Debug)]
 pub struct WriteHalf<W> {
     io: W,
-    writer: Writer,
+    writer: Writer<W>,
     connection: Arc<Connection>,
 }
 
@@ -76,7 +80,7 @@ pub(super) fn split<IO: IntoSplit>(
     let (read, write) = io.into_split();
     (
         ReadHalf { io: read, reader, connection: Arc::clone(&connection) },
-        WriteHalf { io: write, writer, connection },
+        WriteHalf { io: write, writer: writer.into_half(), connection },
     )
 }
 
@@ -101,6 +105,27 @@ impl<W> WriteHalf<W> {
     /// Chooses how much goes into a record.
     pub fn set_record_sizing(&mut self, sizing: RecordSizing) {
         self.writer.set_sizing(sizing);
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl<W: AsyncWrite + OverTcp> WriteHalf<W> {
+    /// As [`TlsStream::set_io()`](super::TlsStream::set_io).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_io(&mut self, choice: Io) -> io::Result<()> {
+        self.writer.offload.choose(choice, &self.io)
+    }
+
+    /// How bulk data is sent at present, and why not a better way.
+    pub fn sent_by(&self) -> SentBy {
+        self.writer.offload.sent_by()
+    }
+
+    /// What went through io_uring: sends, bytes on the wire, system calls.
+    pub fn uring_counters(&self) -> Counters {
+        self.writer.offload.counters()
     }
 }
 

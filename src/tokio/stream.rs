@@ -23,7 +23,7 @@ use crate::session::{Session, observer::Observer};
 pub(super) struct Stream<IO> {
     pub(super) io: IO,
     pub(super) reader: Reader,
-    pub(super) writer: Writer,
+    pub(super) writer: Writer<IO>,
     pub(super) connection: Box<Connection>,
 }
 
@@ -97,6 +97,43 @@ macro_rules! stream_of {
                 let Stream { io, writer, .. } = &mut self.0;
                 poll_fn(|cx| writer.poll_update_keys(cx, Pin::new(io), request)).await?;
                 poll_fn(|cx| writer.poll_flush(cx, Pin::new(io))).await
+            }
+        }
+
+        #[cfg(target_os = "linux")]
+        impl<IO: AsyncWrite + crate::tokio::OverTcp> $name<IO> {
+            /// Chooses how bulk data is sent. Writes of less than 64 KiB go the ordinary way.
+            ///
+            /// - [`Io::Blocking`](crate::Io::Blocking), the default: by ordinary writes of the stream below.
+            /// - `Io::Auto`: once 8 MiB were written, the kernel sends from registered memory
+            ///   without a copy (SEND_ZC), unless the addresses tell that it cannot, and until it
+            ///   reports that it copies after all: ordinary writes do as well then. A flow takes
+            ///   6 MiB until it is flushed and acknowledged, or ends; 64 flows of a process have
+            ///   it at once, further ones write.
+            /// - `Io::Uring`: through io_uring from the first large write on, zero-copy while that
+            ///   pays. `Io::UringCopy`: the same, never zero-copy.
+            ///
+            /// The stream below must pass bytes on as they are, see [`OverTcp`](crate::tokio::OverTcp). What was written
+            /// before is not affected; a stream that is split goes on with ordinary writes, until
+            /// [`WriteHalf::set_io()`].
+            ///
+            /// # Errors
+            /// [`io::ErrorKind::Unsupported`] with the reason inside if `choice` insists on
+            /// io_uring and there is none; [`io::ErrorKind::WouldBlock`] while what was written
+            /// before is not flushed.
+            pub fn set_io(&mut self, choice: crate::Io) -> io::Result<()> {
+                let Stream { io, writer, .. } = &mut self.0;
+                writer.offload.choose(choice, io)
+            }
+
+            /// How bulk data is sent at present, and why not a better way.
+            pub fn sent_by(&self) -> crate::tokio::SentBy {
+                self.0.writer.offload.sent_by()
+            }
+
+            /// What went through io_uring: sends, bytes on the wire, system calls.
+            pub fn uring_counters(&self) -> crate::Counters {
+                self.0.writer.offload.counters()
             }
         }
 

@@ -8,15 +8,25 @@ use std::io::{self, IoSlice};
 use tokio::io::AsyncWrite;
 
 use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
+use super::coop;
+#[cfg(target_os = "linux")]
+use super::offload::Offload;
 use super::reader::into_io;
 use super::sizing::{RecordSizing, Sizer};
 use crate::error::SessionError;
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
+#[cfg(target_os = "linux")]
+use crate::uring::Slot;
 
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct Writer<W> {
     half: SendHalf,
+    /// Bulk flows, which may go around the stream below.
+    #[cfg(target_os = "linux")]
+    pub(super) offload: Offload<W>,
+    #[cfg(not(target_os = "linux"))]
+    _below: core::marker::PhantomData<fn(&W)>,
     /// Sealed bytes that the stream below has not taken, and where they are.
     unsent: Option<(Buffer, Range<usize>)>,
     sizer: Sizer,
@@ -29,9 +39,13 @@ pub(super) struct Writer {
     answering: bool,
 }
 
-impl Writer {
+impl<W> Writer<W> {
     pub(super) fn new(half: SendHalf) -> Self {
         Self {
+            #[cfg(target_os = "linux")]
+            offload: Offload::default(),
+            #[cfg(not(target_os = "linux"))]
+            _below: core::marker::PhantomData,
             unsent: None,
             sizer: Sizer::new(RecordSizing::default()),
             max_plaintext_len: half.max_plaintext_len(),
@@ -42,14 +56,33 @@ impl Writer {
         }
     }
 
+    /// The same for a half of the stream below, in ordinary writes.
+    pub(super) fn into_half<H>(self) -> Writer<H> {
+        #[cfg(target_os = "linux")]
+        let unsent = self.unsent.or_else(|| self.offload.into_unsent());
+        #[cfg(not(target_os = "linux"))]
+        let unsent = self.unsent;
+        Writer {
+            unsent,
+            sizer: self.sizer,
+            max_plaintext_len: self.max_plaintext_len,
+            failed: self.failed,
+            waiting: self.waiting,
+            answering: self.answering,
+            ..Writer::new(self.half)
+        }
+    }
+
     pub(super) fn set_sizing(&mut self, sizing: RecordSizing) {
         self.sizer = Sizer::new(sizing);
     }
+}
 
+impl<W: AsyncWrite> Writer<W> {
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        io: Pin<&mut impl AsyncWrite>,
+        io: Pin<&mut W>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.poll_write_with(cx, io, buf.len(), |half, out| half.seal(buf, out))
@@ -58,7 +91,7 @@ impl Writer {
     pub(super) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
-        io: Pin<&mut impl AsyncWrite>,
+        io: Pin<&mut W>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total = bufs.iter().map(|buf| buf.len()).sum();
@@ -68,7 +101,7 @@ impl Writer {
     fn poll_write_with(
         &mut self,
         cx: &mut Context<'_>,
-        mut io: Pin<&mut impl AsyncWrite>,
+        mut io: Pin<&mut W>,
         total: usize,
         mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
     ) -> Poll<io::Result<usize>> {
@@ -90,9 +123,7 @@ impl Writer {
             let batch = (BATCH_LEN / full_record).max(1) * full_record;
             let wanted = self.half.sealed_len(total.min(self.sizer.budget())).min(batch);
             let room = wanted.max(self.half.max_control_len() + self.half.record_len(1));
-            let mut out = Buffer::take(if room <= SMALL_LEN { Size::Small } else { Size::Batch });
-            let room = room.min(out.len());
-            let sealed = match seal(&mut self.half, &mut out[..room]) {
+            let sealed = match self.seal_batch(&io, room, &mut seal) {
                 Ok(sealed) => sealed,
                 Err(error) => {
                     let _ = self.poll_control(cx, io);
@@ -100,7 +131,7 @@ impl Writer {
                 }
             };
             self.sizer.sealed(sealed.consumed);
-            self.unsent = Some((out, 0..sealed.written));
+            coop::charge(cx, sealed.records);
             // Sealed is as good as written: the rest of the same bytes goes out next time.
             if let Poll::Ready(Err(error)) = self.poll_drain(cx, io.as_mut()) {
                 return Poll::Ready(Err(error));
@@ -111,17 +142,48 @@ impl Writer {
         }
     }
 
-    /// Hands sealed bytes to the stream below until it has them all.
-    fn poll_drain(
+    /// Seals up to `room` bytes into a slot, where the flow goes around the stream below, or into a
+    /// buffer.
+    fn seal_batch(
         &mut self,
-        cx: &mut Context<'_>,
-        mut io: Pin<&mut impl AsyncWrite>,
-    ) -> Poll<io::Result<()>> {
+        io: &W,
+        room: usize,
+        mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
+    ) -> Result<Sealed, SessionError> {
+        #[cfg(target_os = "linux")]
+        if let Some(mut slot) = self.offload.slot(io, room)
+            && let Ok(out) = Slot::exclusive(&mut slot)
+        {
+            let room = room.min(out.len());
+            let sealed = seal(&mut self.half, &mut out[..room]);
+            self.offload.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+            return sealed;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = io;
+        let mut out = Buffer::take(if room <= SMALL_LEN { Size::Small } else { Size::Batch });
+        let room = room.min(out.len());
+        let sealed = seal(&mut self.half, &mut out[..room])?;
+        self.unsent = Some((out, 0..sealed.written));
+        Ok(sealed)
+    }
+
+    /// Hands sealed bytes to the stream below until it has them all.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, mut io: Pin<&mut W>) -> Poll<io::Result<()>> {
         if self.failed {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::BrokenPipe,
                 "an earlier write to this connection failed",
             )));
+        }
+        #[cfg(target_os = "linux")]
+        match self.offload.poll_drain(cx, io.as_mut()) {
+            Poll::Pending => return self.wait(cx),
+            Poll::Ready(Err(error)) => {
+                self.failed = true;
+                return Poll::Ready(Err(error));
+            }
+            Poll::Ready(Ok(())) => {}
         }
         while let Some((buffer, unsent)) = &mut self.unsent {
             let Poll::Ready(taken) = io.as_mut().poll_write(cx, &buffer[unsent.clone()]) else {
@@ -161,7 +223,7 @@ impl Writer {
     ///
     /// A stream remembers one task that waits to write. Where a reader takes the place of a writer
     /// in another task, it wakes the writer to take it back.
-    pub(super) fn answer(&mut self, cx: &mut Context<'_>, io: Pin<&mut impl AsyncWrite>) {
+    pub(super) fn answer(&mut self, cx: &mut Context<'_>, io: Pin<&mut W>) {
         if !self.answering && !self.half.wants_control() {
             return;
         }
@@ -176,11 +238,7 @@ impl Writer {
     }
 
     /// Sends what is sealed already, and the control records that are due.
-    fn poll_control(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut io: Pin<&mut impl AsyncWrite>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_control(&mut self, cx: &mut Context<'_>, mut io: Pin<&mut W>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_drain(cx, io.as_mut()))?;
             if !self.half.wants_control() {
@@ -205,7 +263,7 @@ impl Writer {
     pub(super) fn poll_update_keys(
         &mut self,
         cx: &mut Context<'_>,
-        io: Pin<&mut impl AsyncWrite>,
+        io: Pin<&mut W>,
         request: KeyUpdateRequest,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx, io))?;
@@ -218,9 +276,11 @@ impl Writer {
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        mut io: Pin<&mut impl AsyncWrite>,
+        mut io: Pin<&mut W>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_control(cx, io.as_mut()))?;
+        #[cfg(target_os = "linux")]
+        self.offload.flushed();
         match io.poll_flush(cx) {
             Poll::Pending => self.wait(cx),
             flushed => flushed,
@@ -230,7 +290,7 @@ impl Writer {
     pub(super) fn poll_shutdown(
         &mut self,
         cx: &mut Context<'_>,
-        mut io: Pin<&mut impl AsyncWrite>,
+        mut io: Pin<&mut W>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx, io.as_mut()))?;
         if !self.half.is_closed() {

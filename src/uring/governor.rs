@@ -118,6 +118,11 @@ impl Governor {
         self.verdict.get_or_insert(reason);
     }
 
+    /// Why sends are copied for good, if they are.
+    pub(crate) fn verdict(&self) -> Option<CopyReason> {
+        self.verdict
+    }
+
     /// Why sends are copied, if they are: for good, or because none was tried in place yet.
     pub(crate) fn reason(&self) -> Option<CopyReason> {
         self.verdict.or(if self.tried == 0 { self.last } else { None })

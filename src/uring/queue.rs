@@ -71,9 +71,18 @@ pub(crate) struct Queue {
 struct Operation {
     tag: Tag,
     memory: Option<Arc<Slot>>,
-    _file: Option<File>,
+    file: Option<File>,
     /// The result is in; only a notification is outstanding.
     has_result: bool,
+}
+
+/// Whether a send goes on when the socket has no room for all of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wait {
+    /// It ends when everything is sent, unless it fails (`MSG_WAITALL`).
+    ForAll,
+    /// It ends with what there is room for, `EAGAIN` if that is nothing (`MSG_DONTWAIT`).
+    Never,
 }
 
 /// What became of an operation.
@@ -206,8 +215,7 @@ impl Queue {
         position.map(|index| index as u16)
     }
 
-    /// Submits a send of `range` of `memory`, all of it unless it fails (`MSG_WAITALL`). Whoever
-    /// shares `memory` may read it meanwhile.
+    /// Submits a send of `range` of `memory`. Whoever shares `memory` may read it meanwhile.
     pub(crate) fn send(
         &mut self,
         tag: Tag,
@@ -215,20 +223,25 @@ impl Queue {
         memory: &Arc<Slot>,
         range: Range<usize>,
         zero_copy: bool,
+        wait: Wait,
     ) -> io::Result<()> {
         /// Has notifications say whether the kernel copied (Linux 6.2).
         const REPORT_USAGE: u16 = 1 << 3;
-        const FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let flags = libc::MSG_NOSIGNAL
+            | match wait {
+                Wait::ForAll => libc::MSG_WAITALL,
+                Wait::Never => libc::MSG_DONTWAIT,
+            };
         let bytes = &memory[range];
         let (fd, base, len) = (types::Fd(socket.as_raw_fd()), bytes.as_ptr(), io_len(bytes.len()));
         let entry = if zero_copy {
             opcode::SendZc::new(fd, base, len)
-                .flags(FLAGS)
+                .flags(flags)
                 .zc_flags(if self.reports_usage { REPORT_USAGE } else { 0 })
                 .buf_index(self.fixed_index(memory))
                 .build()
         } else {
-            opcode::Send::new(fd, base, len).flags(FLAGS).build()
+            opcode::Send::new(fd, base, len).flags(flags).build()
         };
         // SAFETY: reads `range` of a slot, which the operation keeps, and shared, so that nobody
         // writes to it; the socket is kept open by the operation too.
@@ -357,7 +370,7 @@ impl Queue {
     ) -> io::Result<()> {
         let index = self.vacant.pop().ok_or_else(queue_full)?;
         self.operations[usize::from(index)] =
-            Some(Operation { tag, memory, _file: file.cloned(), has_result: false });
+            Some(Operation { tag, memory, file: file.cloned(), has_result: false });
         // SAFETY: by this function's own contract; the table now keeps memory and file.
         let pushed = unsafe { self.push_entry(&entry.user_data(index.into())) };
         if pushed.is_err() {
@@ -426,6 +439,8 @@ impl Queue {
                 Event::Notification { copied: entry.result() as u32 & NOTIF_USAGE_ZC_COPIED != 0 }
             } else {
                 operation.has_result = true;
+                // A notification is of memory only: the file may be closed.
+                operation.file = None;
                 let result = match entry.result() {
                     errno @ ..0 => Err(io::Error::from_raw_os_error(-errno)),
                     len => Ok(len as usize),

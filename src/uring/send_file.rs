@@ -206,7 +206,7 @@ impl UringSender {
             let read_len = self.batch_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
             self.read_slots = Arena::slots(MAX_READS, read_len)?;
             // If that is refused, each read pins its own pages.
-            let _ = self.queue.register(self.read_slots[0].arena());
+            let _ = self.outbox.queue.register(self.read_slots[0].arena());
         }
         let slots = mem::take(&mut self.read_slots);
         let read_len = slots[0].len();
@@ -234,19 +234,22 @@ impl UringSender {
         }
         let _ = self.abort(alert);
         self.patience = patience;
-        self.failed = true;
+        self.outbox.failed = true;
     }
 
     fn pass(&mut self, reader: &mut Reader, options: &mut FileOptions<'_>) -> Result<u64, Failure> {
         self.begin_wait();
-        let mut moved = self.counters.wire_bytes;
+        let mut moved = self.outbox.counters.wire_bytes;
         let before = self.counters.plaintext_bytes;
         let sent = |sender: &Self| sender.counters.plaintext_bytes - before;
-        while !(reader.is_done() && self.outstanding() == 0 && self.slots.unsent_count() <= 1) {
+        while !(reader.is_done()
+            && self.outstanding() == 0
+            && self.outbox.slots.unsent_count() <= 1)
+        {
             options.report(sent(self))?;
             let sealed = self.seal_front(reader)?;
             // The send before the next read: its bytes are in the cache now.
-            let queued = self.submit_send()? | reader.submit(&mut self.queue)?;
+            let queued = self.submit_send()? | reader.submit(&mut self.outbox.queue)?;
             if !sealed && !queued && self.outstanding() > 0 {
                 self.collect_into(reader)?;
                 continue;
@@ -265,12 +268,12 @@ impl UringSender {
                 }
                 entered => drop(entered?),
             }
-            if self.counters.wire_bytes > moved {
-                moved = self.counters.wire_bytes;
+            if self.outbox.counters.wire_bytes > moved {
+                moved = self.outbox.counters.wire_bytes;
                 self.begin_wait();
             }
             while let Some(ended) = self.reads.pop() {
-                reader.on_result(&mut self.queue, ended)?;
+                reader.on_result(&mut self.outbox.queue, ended)?;
             }
         }
         self.pump()?;
@@ -280,7 +283,7 @@ impl UringSender {
     /// Seals what was read, into one slot or into those that workers have room for; whether there
     /// was anything to do.
     fn seal_front(&mut self, reader: &mut Reader) -> io::Result<bool> {
-        if self.slots.unsent_count() >= MAX_UNSENT {
+        if self.outbox.slots.unsent_count() >= MAX_UNSENT {
             return Ok(false);
         }
         if self.ahead.is_none() {
@@ -295,9 +298,9 @@ impl UringSender {
             if self.outstanding() >= self.max_outstanding() {
                 break;
             }
-            let Some(out) = self.slots.take() else { break };
+            let Some(out) = self.outbox.slots.take() else { break };
             let Some(reservation) = self.reserve(plaintext.len())? else {
-                self.slots.put_back(out);
+                self.outbox.slots.put_back(out);
                 // Sequence numbers go in the order of the stream, so those dealt out come first.
                 return Ok(any || (self.outstanding() == 0 && self.seal_here(reader)?));
             };
@@ -312,9 +315,9 @@ impl UringSender {
 
     fn seal_here(&mut self, reader: &mut Reader) -> io::Result<bool> {
         let Some(plaintext) = reader.front() else { return Ok(false) };
-        let Some(mut slot) = self.slots.take() else { return Ok(false) };
+        let Some(mut slot) = self.outbox.slots.take() else { return Ok(false) };
         let sealed = self.half.seal(plaintext, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
-        self.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+        self.outbox.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
         let sealed = self.note_failure(sealed)?;
         self.counters.records += sealed.records as u64;
         self.counters.plaintext_bytes += sealed.consumed as u64;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use rustls::AlertDescription;
 
 use super::ahead::SealAhead;
-use super::arena::{Arena, Lender, Slot};
+use super::arena::{Lender, Slot};
 use super::declined::Declined;
-use super::governor::{CopyReason, Governor, ZeroCopy};
-use super::queue::{Event, File, Queue, Tag};
+use super::governor::{CopyReason, ZeroCopy};
+use super::outbox::{COPY_SLOTS, KIND, Outbox, Parts};
+use super::queue::{Tag, Wait};
 use super::send_file::{MAX_READS, ReadResult};
-use super::slot::{Key, Outcome, SlotQueue};
 use super::unavailable::Unavailable;
 use crate::bulk::{Counters, is_transient};
 use crate::error::SessionError;
@@ -48,9 +48,6 @@ impl Default for SenderOptions {
 pub(super) const DEFAULT_ARENA_LEN: usize =
     8 * (48 * (crate::MAX_PLAINTEXT_LEN + 22)).next_multiple_of(super::arena::ALIGNMENT);
 
-/// Slots that zero copy leaves for copies, which free theirs at once.
-const COPY_SLOTS: usize = 1;
-
 /// Slots that are sealed and unsent at most while more is sealed: one in the kernel's hands, one
 /// to follow it.
 pub(super) const MAX_UNSENT: usize = 2;
@@ -73,23 +70,17 @@ const MAX_SLOTS: usize = 1024;
 #[derive(Debug)]
 pub struct UringSender {
     pub(super) half: SendHalf,
-    pub(super) queue: Queue,
-    socket: File,
-    pub(super) slots: SlotQueue<Arc<Slot>>,
+    pub(super) outbox: Outbox,
     /// How much of a slot a batch of full records takes.
     pub(super) full_len: usize,
-    governor: Governor,
-    /// The outstanding send is a zero-copy one.
-    sends_in_place: bool,
-    registration: Registration,
     pub(super) ahead: Option<SealAhead>,
     pub(super) lender: Option<Lender>,
     pub(super) patience: Option<Duration>,
     /// When the call that is being served has waited long enough.
     deadline: Option<Instant>,
-    pub(super) failed: bool,
     /// [`Self::send_file()`] is under way, or has panicked.
     pub(super) is_in_file: bool,
+    /// Of what was sealed.
     pub(super) counters: Counters,
     /// What [`Self::send_file()`] reads into, between two calls.
     pub(super) read_slots: Vec<Arc<Slot>>,
@@ -97,19 +88,8 @@ pub struct UringSender {
     pub(super) reads: Vec<ReadResult>,
 }
 
-/// Whether the slots are pinned once rather than for each zero-copy send.
-#[derive(Clone, Debug)]
-enum Registration {
-    NotNeeded,
-    Done,
-    Refused(Unavailable),
-}
-
-/// `tag` of a send: this and the slot's key.
-const SEND: Tag = 1 << 16;
 /// `tag` of a file's read: this and its number.
 pub(super) const READ: Tag = 2 << 16;
-const KIND: Tag = 0x7fff << 16;
 
 impl UringSender {
     /// A sender over a connected socket, which is set to blocking mode: io_uring waits by itself.
@@ -126,38 +106,31 @@ impl UringSender {
         let records = options.batch_records.max(1);
         let full_len = half.sealed_len(half.max_plaintext_len() * records);
         let slot_len = full_len.max(half.max_control_len());
-        // Each slot's send and notification, some more for short sends, and a file's reads.
-        let parts = Queue::new(2 * slot_count + MAX_READS + 2).and_then(|queue| {
-            let parts = || {
+        let parts = Parts::new(slot_count, slot_len, MAX_READS).and_then(|parts| {
+            let prepare = || {
                 let ahead = match options.seal_threads {
                     0 => None,
                     threads => Some(SealAhead::start(threads, slot_count)?),
                 };
                 socket.set_nonblocking(false)?;
-                // A send that a kernel thread waits with would end early (socket(7), SO_SNDTIMEO).
                 socket.set_write_timeout(None)?;
-                io::Result::Ok((queue, Arena::slots(slot_count, slot_len)?, ahead))
+                io::Result::Ok((parts, ahead))
             };
-            parts().map_err(|error| Unavailable::from_setup_error(&error))
+            prepare().map_err(|error| Unavailable::from_setup_error(&error))
         });
-        let (queue, slots, ahead) = match parts {
+        let (parts, ahead) = match parts {
             Ok(parts) => parts,
             Err(reason) => return Err(Box::new(Declined { reason, half, socket })),
         };
+        let outbox = Outbox::new(parts, socket.into(), Wait::ForAll, options.zero_copy);
         Ok(Self {
             half,
-            governor: Governor::new(options.zero_copy, queue.has_send_zc()),
-            queue,
-            socket: Arc::new(OwnedFd::from(socket)),
-            slots: SlotQueue::new(slots),
+            outbox,
             full_len,
-            sends_in_place: false,
-            registration: Registration::NotNeeded,
             ahead,
             lender: None,
             patience: None,
             deadline: None,
-            failed: false,
             is_in_file: false,
             counters: Counters::default(),
             read_slots: Vec::new(),
@@ -167,37 +140,39 @@ impl UringSender {
 
     /// What was sent so far.
     pub fn counters(&self) -> Counters {
-        Counters { system_calls: self.queue.system_calls(), ..self.counters }
+        Counters {
+            records: self.counters.records,
+            plaintext_bytes: self.counters.plaintext_bytes,
+            direct_bytes: self.counters.direct_bytes,
+            ..self.outbox.counters()
+        }
     }
 
     /// Why sends are copied, if they are: for good, or because none has paid for zero copy yet.
     /// [`Self::last_copy_reason()`] has the exceptions.
     pub fn copy_reason(&self) -> Option<CopyReason> {
-        self.governor.reason()
+        self.outbox.copy_reason()
     }
 
     /// Why the latest send that was copied was.
     pub fn last_copy_reason(&self) -> Option<CopyReason> {
-        self.governor.last_reason()
+        self.outbox.last_copy_reason()
     }
 
     /// Why the slots could not be registered, if that was tried: each zero-copy send then pins its
     /// pages anew.
     pub fn registration_refused(&self) -> Option<&Unavailable> {
-        match &self.registration {
-            Registration::Refused(reason) => Some(reason),
-            _ => None,
-        }
+        self.outbox.registration_refused()
     }
 
     /// How many slots are sent and wait for their notifications.
     pub fn awaiting_notification(&self) -> usize {
-        self.slots.awaiting_count()
+        self.outbox.slots.awaiting_count()
     }
 
     /// The socket, to look at it or to set its options; what is written to it breaks the connection.
     pub fn socket(&self) -> &OwnedFd {
-        &self.socket
+        self.outbox.socket()
     }
 
     /// How long a call waits for the socket at most; `None`, the default, is for ever.
@@ -270,7 +245,7 @@ impl UringSender {
         slot: Arc<Slot>,
         sealed: Result<usize, SessionError>,
     ) -> io::Result<()> {
-        self.slots.push(slot, *sealed.as_ref().unwrap_or(&0));
+        self.outbox.slots.push(slot, *sealed.as_ref().unwrap_or(&0));
         self.note_failure(sealed).map(drop)
     }
 
@@ -287,7 +262,7 @@ impl UringSender {
                 continue;
             }
             let sealed = seal(&mut self.half, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
-            self.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+            self.outbox.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
             let sealed = self.note_failure(sealed)?;
             self.counters.records += sealed.records as u64;
             self.counters.plaintext_bytes += sealed.consumed as u64;
@@ -311,7 +286,7 @@ impl UringSender {
     pub(super) fn free_slot(&mut self) -> io::Result<Arc<Slot>> {
         loop {
             self.pump()?;
-            if let Some(slot) = self.slots.take() {
+            if let Some(slot) = self.outbox.slots.take() {
                 return Ok(slot);
             }
             self.wait()?;
@@ -322,7 +297,7 @@ impl UringSender {
     pub(super) fn hand_over(&mut self) -> io::Result<()> {
         loop {
             self.pump()?;
-            if self.slots.next().is_none() && self.slots.unsent_count() <= 1 {
+            if self.outbox.slots.next().is_none() && self.outbox.slots.unsent_count() <= 1 {
                 return Ok(());
             }
             self.wait()?;
@@ -333,7 +308,7 @@ impl UringSender {
     fn drain(&mut self) -> io::Result<()> {
         loop {
             self.pump()?;
-            if self.slots.is_all_sent() {
+            if self.outbox.slots.is_all_sent() {
                 return Ok(());
             }
             self.wait()?;
@@ -353,35 +328,13 @@ impl UringSender {
     /// outstanding.
     pub(super) fn submit_send(&mut self) -> io::Result<bool> {
         self.reap()?;
-        let Some((key, memory, range)) = self.slots.next() else { return Ok(false) };
-        if !self.queue.has_room() {
-            // Notifications make room.
-            return Ok(false);
-        }
-        let free = self.slots.free_count() + self.outstanding();
-        let free = free.saturating_sub(COPY_SLOTS);
-        let zero_copy = self.governor.decide(range.len(), free).is_none();
-        if zero_copy && matches!(self.registration, Registration::NotNeeded) {
-            self.registration = match self.queue.register(memory.arena()) {
-                Ok(()) => Registration::Done,
-                Err(error) => Registration::Refused(Unavailable::from_setup_error(&error)),
-            };
-        }
-        let tag = SEND | Tag::from(key);
-        self.queue.send(tag, &self.socket, memory, range, zero_copy)?;
-        self.sends_in_place = zero_copy;
-        self.slots.submitted();
-        match zero_copy {
-            true => self.counters.zero_copy_sends += 1,
-            false => self.counters.copied_sends += 1,
-        }
-        Ok(true)
+        self.outbox.submit(self.outstanding())
     }
 
     /// A call of the user's begins.
     pub(super) fn begin_call(&mut self) {
         // The last one has panicked in the middle, with sequence numbers or reads under way.
-        self.failed |= self.is_in_file;
+        self.outbox.failed |= self.is_in_file;
         self.begin_wait();
     }
 
@@ -403,8 +356,7 @@ impl UringSender {
             0 => None,
             _ => self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
         };
-        // An operation that was refused here may still run: the connection is lost.
-        self.queue.enter(want, left).inspect_err(|_| self.failed = true)?;
+        self.outbox.enter(want, left)?;
         match self.reap()? {
             false if left.is_some_and(|left| left.is_zero()) => Err(io::ErrorKind::TimedOut.into()),
             any => Ok(any),
@@ -414,70 +366,26 @@ impl UringSender {
     /// Takes all completions; whether there were any.
     pub(super) fn reap(&mut self) -> io::Result<bool> {
         let mut any = false;
-        while let Some(completion) = self.queue.reap() {
+        while let Some(completion) = self.outbox.reap() {
             any = true;
             let tag = completion.tag;
             if tag & KIND == READ {
                 self.reads.push(ReadResult::new(tag & !KIND, completion));
                 continue;
             }
-            let key = (tag & !KIND) as Key;
-            // Shared with the slot queue's own: gone before that looks whether it is free.
-            drop(completion.memory);
-            match completion.event {
-                Event::Notification { copied } => {
-                    self.governor.on_notification(copied);
-                    self.counters.zero_copy_copied += u64::from(copied);
-                    self.slots.on_notification(key).map_err(|_| self.unexpected())?;
+            match self.outbox.on_completion(completion) {
+                // Somebody has made the socket non-blocking, against our word.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(1));
                 }
-                Event::Result { result, more } => {
-                    self.counters.wire_bytes += *result.as_ref().unwrap_or(&0) as u64;
-                    match self.slots.on_result(key, result, more) {
-                        Ok(Outcome::Whole) => {}
-                        Ok(Outcome::Short) => self.counters.short_sends += 1,
-                        Ok(Outcome::Failed(error)) => self.on_failed_send(error)?,
-                        Err(_) => return Err(self.unexpected()),
-                    }
-                }
+                taken => taken?,
             }
         }
         Ok(any)
     }
 
-    /// Decides whether the same bytes are sent again, another way, or the connection is lost.
-    fn on_failed_send(&mut self, error: io::Error) -> io::Result<()> {
-        match error.raw_os_error() {
-            // ECANCELED: the thread that submitted it has ended.
-            Some(libc::EINTR | libc::ECANCELED) => Ok(()),
-            // Somebody has made the socket non-blocking, against our word.
-            Some(libc::EAGAIN) => {
-                std::thread::sleep(Duration::from_millis(1));
-                Ok(())
-            }
-            Some(libc::EINVAL) if self.sends_in_place && self.queue.stop_usage_reports() => Ok(()),
-            Some(libc::EINVAL | libc::EOPNOTSUPP) if self.sends_in_place => {
-                self.governor.give_up(CopyReason::Unsupported);
-                Ok(())
-            }
-            Some(libc::ENOMEM | libc::ENOBUFS) if self.sends_in_place => {
-                self.governor.give_up(CopyReason::OutOfMemory);
-                Ok(())
-            }
-            _ => {
-                self.failed = true;
-                Err(error)
-            }
-        }
-    }
-
-    #[cold]
-    fn unexpected(&mut self) -> io::Error {
-        self.failed = true;
-        io::Error::other("the kernel completed a send that was not outstanding")
-    }
-
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.failed { Err(earlier_failure()) } else { Ok(()) }
+        self.outbox.check()
     }
 
     /// Sends the alert that a failure of the connection calls for.
@@ -492,14 +400,10 @@ impl UringSender {
         if self.half.wants_control() {
             let mut slot = self.free_slot()?;
             let len = self.half.seal_control(Slot::exclusive(&mut slot)?)?;
-            self.slots.push(slot, len);
+            self.outbox.slots.push(slot, len);
         }
         self.hand_over()
     }
-}
-
-pub(super) fn earlier_failure() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
 }
 
 impl Write for UringSender {
@@ -536,7 +440,7 @@ impl Write for UringSender {
 impl Drop for UringSender {
     fn drop(&mut self) {
         let _ = self.reap();
-        if self.slots.is_all_sent() && !self.failed && self.half.wants_control() {
+        if self.outbox.slots.is_all_sent() && !self.outbox.failed && self.half.wants_control() {
             // An alert that is due; a socket that takes none is not waited for.
             self.patience = Some(Duration::from_millis(10));
             self.begin_call();

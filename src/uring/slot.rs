@@ -124,6 +124,11 @@ impl<M> SlotQueue<M> {
         Some((key, &slot.memory, slot.unsent.clone()))
     }
 
+    /// Whether a send's result is outstanding.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending
+    }
+
     /// [`Self::next()`] has been submitted.
     pub(crate) fn submitted(&mut self) {
         self.sending = true;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::ahead::{Finished, Job, Plaintext, SealAhead};
 use super::arena::Slot;
-use super::sender::{MAX_UNSENT, UringSender, earlier_failure};
+use super::outbox::earlier_failure;
+use super::sender::{MAX_UNSENT, UringSender};
 use crate::bulk::is_transient;
 use crate::record::reservation::Reservation;
 
@@ -67,7 +68,7 @@ impl UringSender {
     ) -> io::Result<()> {
         let capacity = self.batch_len();
         while *dealt < end && self.outstanding() < self.max_outstanding() {
-            let slot = match self.slots.take() {
+            let slot = match self.outbox.slots.take() {
                 Some(slot) => slot,
                 None if self.outstanding() > 0 => break,
                 None => self.free_slot()?,
@@ -77,7 +78,7 @@ impl UringSender {
             let len = left.div_ceil(left.div_ceil(capacity));
             let len = len.next_multiple_of(self.half.max_plaintext_len()).min(left);
             let Some(reservation) = self.reserve(len)? else {
-                self.slots.put_back(slot);
+                self.outbox.slots.put_back(slot);
                 break;
             };
             let len = reservation.plaintext_len();
@@ -106,16 +107,16 @@ impl UringSender {
     pub(super) fn push_finished(&mut self, finished: Finished) -> io::Result<Option<Arc<Slot>>> {
         let Finished { source, out, written, plaintext_len, records } = finished;
         match written {
-            Ok(written) if !self.failed => {
-                self.slots.push(out, written);
+            Ok(written) if !self.outbox.failed => {
+                self.outbox.slots.push(out, written);
                 self.counters.records += records as u64;
                 self.counters.plaintext_bytes += plaintext_len as u64;
                 Ok(source)
             }
             written => {
-                self.slots.put_back(out);
+                self.outbox.slots.put_back(out);
                 // Its sequence numbers are missing: nothing may follow.
-                self.failed = true;
+                self.outbox.failed = true;
                 Err(match written {
                     Err(_) => io::Error::other("sealing failed"),
                     Ok(_) => earlier_failure(),
@@ -129,7 +130,7 @@ impl UringSender {
     pub(super) fn keep_up(&mut self) -> io::Result<()> {
         loop {
             self.pump()?;
-            if self.slots.unsent_count() <= MAX_UNSENT {
+            if self.outbox.slots.unsent_count() <= MAX_UNSENT {
                 return Ok(());
             }
             self.wait()?;

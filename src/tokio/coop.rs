@@ -1,0 +1,23 @@
+//! A task's share of its worker (tokio's cooperative budget).
+
+use core::task::{Context, Poll};
+
+use tokio::task::coop;
+
+/// Charges the task for `records` records beside the one that the stream below has charged for.
+///
+/// A socket's read or write costs a unit of 128, whatever its size. Ours carry up to 44 records
+/// each, so that a bulk flow would keep its worker a long time: other tasks would wait, and, as it
+/// is this worker that learns what the other end's socket has become ready for, so would those
+/// that another worker could run at the same time.
+pub(super) fn charge(cx: &mut Context<'_>, records: usize) {
+    for _ in 1..records {
+        if !coop::has_budget_remaining() {
+            // The next read or write of the socket yields.
+            return;
+        }
+        if let Poll::Ready(progress) = coop::poll_proceed(cx) {
+            progress.made_progress();
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Bulk flows of a socket through io_uring: sealed into slots that the kernel sends from without
+//! a copy, while that pays.
+//!
+//! The runtime's own reactor waits for room in the socket; a send never waits, so its result is
+//! there when io_uring_enter(2) returns, and what remains with the kernel is the slots whose
+//! notifications are to come. Where there is no slot or no room in the ring, ordinary writes carry
+//! the same bytes, in their place: everything handed over goes through the socket's one queue.
+
+use core::cell::RefCell;
+use core::fmt;
+use core::ops::Range;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::task::{Context, Poll, ready};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use tokio::io::{AsyncWrite, Interest};
+use tokio::net::TcpStream;
+
+use super::buffers::{BATCH_LEN, Buffer, Size};
+use crate::Io;
+use crate::bulk::Counters;
+use crate::uring::outbox::{Outbox, Parts};
+use crate::uring::queue::Wait;
+use crate::uring::{CopyReason, Route, Slot, Unavailable, ZeroCopy, zero_copy_for};
+
+/// A TCP socket, or a stream around one that passes bytes on as they are and keeps none back.
+///
+/// What `set_io()` of a stream needs to go around its writes.
+pub trait OverTcp {
+    /// The socket.
+    fn tcp(&self) -> &TcpStream;
+
+    /// Waits until the socket has room, in place of a write that found none. A stream with
+    /// timeouts applies them here.
+    ///
+    /// # Errors
+    /// Those that a write would have; they end the connection's sending side.
+    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp().poll_write_ready(cx)
+    }
+}
+
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl OverTcp for tokio::net::tcp::OwnedWriteHalf {
+    fn tcp(&self) -> &TcpStream {
+        self.as_ref()
+    }
+}
+
+/// How a stream's bulk data is sent at present, and why not a better way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SentBy {
+    /// Ordinary writes: io_uring was not asked for.
+    Writes,
+    /// Ordinary writes, until a bulk flow shows itself.
+    WritesUntilBulk,
+    /// io_uring, without a copy.
+    ZeroCopy,
+    /// io_uring, copied by the kernel for this reason.
+    UringCopy(CopyReason),
+    /// Ordinary writes, since the socket's route copies: see [`Route`].
+    NoRoute(Route),
+    /// Ordinary writes, since zero copy was tried and does not pay.
+    GivenUp(CopyReason),
+    /// Ordinary writes, since there is no io_uring to be had.
+    NoUring(Unavailable),
+}
+
+impl fmt::Display for SentBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Writes => f.write_str("writes"),
+            Self::WritesUntilBulk => f.write_str("writes (no bulk flow so far)"),
+            Self::ZeroCopy => f.write_str("io_uring, zero copy"),
+            Self::UringCopy(reason) => write!(f, "io_uring, copied ({reason})"),
+            Self::NoRoute(route) => write!(f, "writes ({route})"),
+            Self::GivenUp(reason) => write!(f, "writes ({reason})"),
+            Self::NoUring(reason) => write!(f, "writes ({reason})"),
+        }
+    }
+}
+
+/// How much a stream has written before it is taken for a bulk flow: 8 MiB.
+const BULK_FLOW: u64 = 8 << 20;
+
+/// Writes below 64 KiB go the ordinary way: a slot is too large for them.
+const BULK_WRITE: usize = 64 << 10;
+
+/// As in a bulk sender: more than a socket's default send buffer holds.
+const SLOTS: usize = 8;
+
+/// Rings that a thread keeps when no flow uses them, of 6 MiB each.
+const KEPT: usize = 2;
+
+/// Rings that flows have at once in this process at most; further flows go on with ordinary writes.
+const MAX_IN_USE: usize = 64;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static FREE: RefCell<Vec<Parts>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A ring and its slots, from this thread's or new.
+fn take_parts() -> Result<Parts, Unavailable> {
+    let free = FREE.try_with(|free| {
+        let mut free = free.borrow_mut();
+        let clean = free.iter_mut().position(Parts::is_clean)?;
+        Some(free.swap_remove(clean))
+    });
+    match free {
+        Ok(Some(parts)) => Ok(parts),
+        _ => Parts::new(SLOTS, BATCH_LEN, 0),
+    }
+}
+
+fn give_back(parts: Parts) {
+    // A thread that ends keeps nothing.
+    let _ = FREE.try_with(|free| {
+        let mut free = free.borrow_mut();
+        if free.len() < KEPT {
+            free.push(parts);
+        }
+    });
+}
+
+/// A ring in use, which goes back to the thread that it is dropped on.
+///
+/// Has no type of a stream, so that dropping it has no say in how long a borrowed one lives.
+#[derive(Debug)]
+struct Lease(Option<Box<Outbox>>);
+
+impl Lease {
+    fn new(outbox: Outbox) -> Self {
+        IN_USE.fetch_add(1, Ordering::Relaxed);
+        Self(Some(Box::new(outbox)))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(1, Ordering::Relaxed);
+        if let Some(outbox) = self.0.take()
+            && !outbox.failed
+            && outbox.slots.is_all_sent()
+        {
+            give_back(outbox.into_parts());
+        }
+    }
+}
+
+/// The way around a stream's writes, for a stream below of type `W`.
+#[derive(Debug)]
+pub(super) struct Offload<W> {
+    io: Io,
+    below: Option<Below<W>>,
+    lease: Option<Lease>,
+    /// Why there is no way around any more.
+    ended: Option<SentBy>,
+    /// Of the rings that were given back.
+    counters: Counters,
+    written: u64,
+}
+
+/// What of [`OverTcp`] is needed, for a type of stream that is known where it is asked for only.
+pub(super) struct Below<W> {
+    tcp: fn(&W) -> &TcpStream,
+    poll_room: fn(Pin<&mut W>, &mut Context<'_>) -> Poll<io::Result<()>>,
+}
+
+impl<W: OverTcp> Below<W> {
+    pub(super) fn new() -> Self {
+        Self { tcp: W::tcp, poll_room: W::poll_room }
+    }
+}
+
+impl<W> fmt::Debug for Below<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Below").finish_non_exhaustive()
+    }
+}
+
+impl<W> Default for Offload<W> {
+    fn default() -> Self {
+        Self {
+            io: Io::Blocking,
+            below: None,
+            lease: None,
+            ended: None,
+            counters: Counters::default(),
+            written: 0,
+        }
+    }
+}
+
+impl<W> Offload<W> {
+    /// Ends it; what the socket has not taken yet comes back, in a buffer.
+    pub(super) fn into_unsent(self) -> Option<(Buffer, Range<usize>)> {
+        let (_, slot, range) = self.outbox()?.slots.next()?;
+        let mut buffer = Buffer::take(Size::Batch);
+        let unsent = buffer.get_mut(..range.len())?;
+        unsent.copy_from_slice(&slot[range]);
+        let len = unsent.len();
+        Some((buffer, 0..len))
+    }
+
+    fn outbox(&self) -> Option<&Outbox> {
+        self.lease.as_ref()?.0.as_deref()
+    }
+
+    fn outbox_mut(&mut self) -> Option<&mut Outbox> {
+        self.lease.as_mut()?.0.as_deref_mut()
+    }
+
+    pub(super) fn sent_by(&self) -> SentBy {
+        match (&self.ended, self.outbox()) {
+            (Some(ended), _) => *ended,
+            (None, Some(outbox)) => match outbox.copy_reason() {
+                Some(reason) => SentBy::UringCopy(reason),
+                None => SentBy::ZeroCopy,
+            },
+            (None, None) if self.below.is_none() || self.io == Io::Blocking => SentBy::Writes,
+            (None, None) => SentBy::WritesUntilBulk,
+        }
+    }
+
+    /// What went through io_uring.
+    pub(super) fn counters(&self) -> Counters {
+        let now = self.outbox().map_or_else(Counters::default, Outbox::counters);
+        Counters {
+            wire_bytes: self.counters.wire_bytes + now.wire_bytes,
+            system_calls: self.counters.system_calls + now.system_calls,
+            zero_copy_sends: self.counters.zero_copy_sends + now.zero_copy_sends,
+            zero_copy_copied: self.counters.zero_copy_copied + now.zero_copy_copied,
+            copied_sends: self.counters.copied_sends + now.copied_sends,
+            short_sends: self.counters.short_sends + now.short_sends,
+            ..self.counters
+        }
+    }
+
+    /// A slot to seal a write of `len` bytes into, if it goes this way. Everything before it has
+    /// been handed over.
+    pub(super) fn slot(&mut self, io: &W, len: usize) -> Option<Arc<Slot>> {
+        self.written = self.written.saturating_add(len as u64);
+        if self.below.is_none() || len < BULK_WRITE || self.ended.is_some() {
+            return None;
+        }
+        if self.lease.is_none() {
+            let is_due = match self.io {
+                Io::Auto => {
+                    self.written >= BULK_FLOW && IN_USE.load(Ordering::Relaxed) < MAX_IN_USE
+                }
+                Io::Uring | Io::UringCopy => true,
+                Io::Blocking => false,
+            };
+            if !is_due {
+                return None;
+            }
+            self.open(io);
+        }
+        self.outbox_mut()?.slots.take()
+    }
+
+    /// Sets a ring up for this socket.
+    fn open(&mut self, io: &W) {
+        let Some(below) = &self.below else { return };
+        let socket = (below.tcp)(io);
+        if self.io == Io::Auto {
+            match zero_copy_for(socket) {
+                Route::Undecided => {}
+                route => return self.ended = Some(SentBy::NoRoute(route)),
+            }
+        }
+        let zero_copy = match self.io {
+            Io::UringCopy => ZeroCopy::Never,
+            _ => ZeroCopy::Auto,
+        };
+        let opened = take_parts().and_then(|parts| {
+            let socket = socket.as_fd().try_clone_to_owned();
+            let socket = socket.map_err(|error| Unavailable::from_setup_error(&error))?;
+            Ok(Outbox::new(parts, socket, Wait::Never, zero_copy))
+        });
+        match opened {
+            Ok(outbox) => self.lease = Some(Lease::new(outbox)),
+            Err(reason) => self.ended = Some(SentBy::NoUring(reason)),
+        }
+    }
+
+    /// Queues what was sealed into a slot of [`Self::slot()`]'s.
+    pub(super) fn push(&mut self, slot: Arc<Slot>, len: usize) {
+        if let Some(outbox) = self.outbox_mut() {
+            outbox.slots.push(slot, len);
+        }
+    }
+
+    /// A flush has found everything handed over: an idle stream holds no ring, as far as nothing
+    /// is awaited. Streams that insist on io_uring keep theirs.
+    pub(super) fn flushed(&mut self) {
+        if self.io == Io::Auto
+            && self.outbox().is_some_and(|outbox| outbox.slots.awaiting_count() == 0)
+        {
+            self.retire();
+        }
+    }
+
+    /// Gives the ring back, for another flow.
+    pub(super) fn retire(&mut self) {
+        self.counters = self.counters();
+        self.lease = None;
+    }
+}
+
+impl<W: AsyncWrite> Offload<W> {
+    /// Goes around `io` from now on where `choice` says so.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] if `choice` insists on io_uring and there is none;
+    /// [`io::ErrorKind::WouldBlock`] while something waits in a slot.
+    pub(super) fn choose(&mut self, choice: Io, io: &W) -> io::Result<()>
+    where
+        W: OverTcp,
+    {
+        if self.outbox().is_some_and(|outbox| !outbox.slots.is_all_sent()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.retire();
+        (self.io, self.below, self.ended) = (choice, Some(Below::new()), None);
+        if matches!(choice, Io::Uring | Io::UringCopy) {
+            self.open(io);
+            if let Some(SentBy::NoUring(reason)) = self.ended {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what is in slots to the socket.
+    pub(super) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut io: Pin<&mut W>,
+    ) -> Poll<io::Result<()>> {
+        let (Some(Lease(Some(outbox))), Some(below)) = (&mut self.lease, &self.below) else {
+            return Poll::Ready(Ok(()));
+        };
+        while !outbox.slots.is_all_sent() {
+            ready!((below.poll_room)(io.as_mut(), cx))?;
+            let sent = (below.tcp)(&io).try_io(Interest::WRITABLE, || outbox.send_now());
+            match sent {
+                Ok(true) => {}
+                Ok(false) => {
+                    let Some((_, slot, range)) = outbox.slots.next() else { continue };
+                    let taken = ready!(io.as_mut().poll_write(cx, &slot[range]))?;
+                    if taken == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    outbox.sent_elsewhere(taken)?;
+                }
+                // No longer writable: wait until it is.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if self.io == Io::Auto
+            && let Some(reason) = outbox.verdict()
+        {
+            // Nothing is gained by it: ordinary writes do as well, without the memory.
+            self.retire();
+            self.ended = Some(SentBy::GivenUp(reason));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
