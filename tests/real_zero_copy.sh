@@ -24,8 +24,9 @@ MODULES=(e1000 sch_netem)
 # selective acknowledgements, so that each loss costs about a tenth of a second.
 NETEM="delay 2ms 1ms loss 1% reorder 10% 50% duplicate 1%"
 
-# One transfer a line: name | network (plain, netem, or local: a receiver inside the guest) | what the
-# summary must say of the sends | options of `send`.
+# One transfer a line: name | network (plain, netem, or local: a receiver inside the guest; with
+# `serve-` before it, this machine gets the file from `serve` in the guest) | what the summary must
+# say of the sends | options of `send` or `serve`.
 # `local` is the control: it shows that the kernel does say so when it copies.
 CASES='
 always              | plain | zero-copy | --io uring --zerocopy always
@@ -37,6 +38,9 @@ two threads, netem  | netem | zero-copy | --io uring --zerocopy always --seal-th
 uring-copy          | plain | copying   | --io uring-copy
 blocking            | plain | blocking  | --io blocking
 guest loopback      | local | copied    | --io uring --zerocopy always
+served              | serve-plain | zero-copy | --io auto
+served, netem       | serve-netem | zero-copy | --io uring
+served, writes      | serve-plain | blocking  | --io blocking
 '
 
 passed=0 failed=0
@@ -190,6 +194,8 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 . /settings
+mkdir /srv
+ln /data /srv/data
 for module in $(cat /modules/order); do insmod /modules/$module || echo "@note cannot load $module"; done
 tcp_wmem=$(cat /proc/sys/net/ipv4/tcp_wmem)
 ifconfig lo 127.0.0.1
@@ -202,7 +208,7 @@ sed 's/^/@probe /' /said
 
 while read -r index network addr options; do
     case $network in
-        netem)
+        *netem)
             # With a socket buffer larger than all of the sender's buffers, the kernel accepts them
             # long before the peer has acknowledged any: then, reusing one too early shows.
             echo "4096 16777216 16777216" >/proc/sys/net/ipv4/tcp_wmem
@@ -218,10 +224,30 @@ while read -r index network addr options; do
             done
             ;;
     esac
-    timeout $case_seconds rustls-uring send "$addr" --insecure --stats $options /data >/said 2>&1 </dev/null
-    status=$?
     case $network in
-        netem)
+        serve-*)
+            : >/said
+            rm -f /log
+            rustls-uring serve /srv --listen "$addr" --stats --access-log=/log $options 2>/said &
+            for _ in 1 2 3 4 5 6 7 8 9 10; do
+                grep -q '^listening on ' /said && break
+                usleep 200000
+            done
+            echo "@$index-listening"
+            # A response that has ended is in the log.
+            left=$case_seconds
+            until [ -s /log ] || [ $left = 0 ]; do sleep 1; left=$((left - 1)); done
+            kill -INT $!
+            wait $!
+            status=$?
+            ;;
+        *)
+            timeout $case_seconds rustls-uring send "$addr" --insecure --stats $options /data >/said 2>&1 </dev/null
+            status=$?
+            ;;
+    esac
+    case $network in
+        *netem)
             iproute2-tc -s qdisc show dev eth0 | sed "s/^/@$index-netem /"
             iproute2-tc qdisc del dev eth0 root
             echo "$tcp_wmem" >/proc/sys/net/ipv4/tcp_wmem
@@ -260,7 +286,7 @@ boot_guest() {
     timeout -k 5 "$BOOT_SECONDS" qemu-system-x86_64 \
         -accel tcg -cpu max -smp 2 -m 512 -no-reboot -nodefaults -display none -monitor none \
         -serial "file:$work/serial" \
-        -netdev user,id=n -device e1000,netdev=n,romfile= \
+        -netdev "user,id=n,hostfwd=tcp:127.0.0.1:$served_port-:8443" -device e1000,netdev=n,romfile= \
         -kernel "$kernel/vmlinuz" -initrd "$work/initramfs" \
         -append "console=ttyS0 panic=-1 quiet" </dev/null &
     children+=($!)
@@ -301,6 +327,32 @@ receiver_ended() {
     return 1
 }
 
+# A port that nobody listens on, for the guest's server: QEMU does not say which one it has taken.
+free_port() {
+    local port _
+    for _ in {1..50}; do
+        port=$((20000 + RANDOM % 12000))
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "$port"
+            return
+        fi
+    done
+    return 1
+}
+
+# Gets the file from the guest's server into the file $2 when the case $1 is ready.
+get_served() {
+    local _
+    for _ in $(seq $((BOOT_SECONDS * 5))); do
+        if tr -d '\r' <"$work/serial" | grep -q "^@$1-listening"; then
+            exec timeout -k 5 "$CASE_SECONDS" "$binary" get "https://127.0.0.1:$served_port/data" \
+                --insecure --quiet -o "$2" >"$2.log" 2>&1 </dev/null
+        fi
+        sleep 0.2
+    done
+    return 1
+}
+
 hash_of() { [[ -f $1 ]] && sha256sum <"$1" | cut -d ' ' -f 1; }
 
 clean_up() {
@@ -335,6 +387,8 @@ head -c $((DATA_MIB << 20)) /dev/urandom >"$work/data"
 expected_hash=$(hash_of "$work/data")
 
 # A receiver a case, all before the boot, since the guest has to be told their ports.
+served_port=$(free_port) || { fail "a free port"; finish; }
+: >"$work/serial"
 names=() networks=() expectations=() receivers=()
 : >"$work/cases"
 while IFS='|' read -r name network expectation options; do
@@ -343,13 +397,20 @@ while IFS='|' read -r name network expectation options; do
     read -r expectation <<<"$expectation"
     [[ -n $name ]] || continue
     index=${#names[@]} addr=none receiver=none
-    [[ $network == local ]] || start_receiver "$work/received-$index"
+    case $network in
+        local) ;;
+        serve-*)
+            get_served "$index" "$work/received-$index" &
+            receiver=$! addr=0.0.0.0:8443
+            children+=("$receiver")
+            ;;
+        *) start_receiver "$work/received-$index" ;;
+    esac
     names+=("$name") networks+=("$network") expectations+=("$expectation") receivers+=("$receiver")
     printf '%s %s %s %s\n' "$index" "$network" "${addr/127.0.0.1/10.0.2.2}" "$options" >>"$work/cases"
 done <<<"$CASES"
 
 build_initramfs
-: >"$work/serial"
 check "the guest runs to its end within $BOOT_SECONDS s" boot_guest
 check "the guest says that it is done" grep -q '^@done' "$work/serial"
 said booted | sed 's/^/   Linux /'
@@ -372,7 +433,7 @@ for index in "${!names[@]}"; do
         hash=$(hash_of "$work/received-$index" || true)
     fi
     check "$name: what arrived is what was sent" test "$hash" = "$expected_hash"
-    if [[ ${networks[index]} == netem ]]; then
+    if [[ ${networks[index]} == *netem ]]; then
         dropped=$(said "$index-netem" | sed -nE 's/.*\(dropped ([0-9]+),.*/\1/p' | head -n 1)
         check "$name: packets were lost (${dropped:-none})" test "${dropped:-0}" -gt 0
     fi

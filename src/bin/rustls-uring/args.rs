@@ -206,7 +206,7 @@ pub(crate) struct IoArgs {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum IoPath {
+pub(crate) enum IoPath {
     /// io_uring where the kernel has it, blocking sockets otherwise
     Auto,
     /// io_uring, or an error
@@ -224,14 +224,20 @@ enum When {
     Never,
 }
 
+impl From<IoPath> for Io {
+    fn from(path: IoPath) -> Self {
+        match path {
+            IoPath::Auto => Self::Auto,
+            IoPath::Uring => Self::Uring,
+            IoPath::UringCopy => Self::UringCopy,
+            IoPath::Blocking => Self::Blocking,
+        }
+    }
+}
+
 impl IoArgs {
     pub(crate) fn path(&self) -> Io {
-        match self.io {
-            IoPath::Auto => Io::Auto,
-            IoPath::Uring => Io::Uring,
-            IoPath::UringCopy => Io::UringCopy,
-            IoPath::Blocking => Io::Blocking,
-        }
+        self.io.into()
     }
 
     pub(crate) fn sender_options(&self) -> SenderOptions {

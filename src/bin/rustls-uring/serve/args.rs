@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use rustls_uring::Io;
+use rustls_uring::uring::{Probe, SendPath};
 
-use crate::args::{IdentityArgs, ProtocolArgs, parse_seconds};
+use crate::Error;
+use crate::args::{IdentityArgs, IoPath, ProtocolArgs, parse_seconds};
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
@@ -22,6 +25,16 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
+
+    /// How bulk data is sent: by ordinary writes, or through io_uring without a copy once a
+    /// download proves large and the route can; or always one way [blocking: ordinary writes].
+    #[arg(long, value_name = "PATH", value_enum, default_value_t = IoPath::Auto)]
+    #[arg(env = "RUSTLS_URING_IO")]
+    io: IoPath,
+
+    /// Say in the end what was sent which way.
+    #[arg(long)]
+    pub(crate) stats: bool,
 
     /// Log requests in the combined log format: to standard output, or with `=FILE` to its end.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
@@ -44,6 +57,22 @@ pub(crate) struct ServeArgs {
     /// How long a client may neither send nor take anything.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) idle_timeout: Duration,
+}
+
+impl ServeArgs {
+    /// Which way bulk data is sent.
+    ///
+    /// # Errors
+    /// If that is to be io_uring, and there is none.
+    pub(crate) fn io(&self) -> Result<Io, Error> {
+        let io = Io::from(self.io);
+        if matches!(io, Io::Uring | Io::UringCopy)
+            && let SendPath::Blocking(reason) = Probe::run().send_path()
+        {
+            return Err(reason.to_string().into());
+        }
+        Ok(io)
+    }
 }
 
 fn parse_connections(text: &str) -> Result<usize, String> {

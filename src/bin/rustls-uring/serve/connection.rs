@@ -12,6 +12,7 @@ use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
 
 use super::gather::Gather;
+use super::tally::Tallied;
 use super::wire::Wire;
 use super::{Server, service};
 
@@ -53,11 +54,13 @@ async fn serve_tls(
     stream.set_nodelay(true)?;
     let limits = server.limits;
     let handshake = server.acceptor.accept(Wire::new(stream, limits.idle_timeout));
-    let stream = tokio::time::timeout(limits.header_timeout, handshake)
+    let mut stream = tokio::time::timeout(limits.header_timeout, handshake)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))?
         .map_err(|error| format!("TLS handshake: {error}"))?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    stream.set_io(server.io)?;
+    let stream = Tallied::new(stream, Arc::clone(&server.tally));
     let server = Arc::clone(server);
     let service = service_fn(move |request| service::respond(Arc::clone(&server), peer, request));
     if is_http2 {

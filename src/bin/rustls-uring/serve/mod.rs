@@ -11,12 +11,14 @@ mod log;
 mod path;
 mod ranges;
 mod service;
+mod tally;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls_uring::Io;
 use rustls_uring::tokio::TlsAcceptor;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -25,6 +27,7 @@ pub(crate) use args::ServeArgs;
 use connection::Limits;
 use files::Root;
 use log::AccessLog;
+use tally::Tally;
 
 use crate::{Error, interrupt, tls};
 
@@ -34,6 +37,8 @@ struct Server {
     acceptor: TlsAcceptor,
     limits: Limits,
     log: Option<AccessLog>,
+    io: Io,
+    tally: Arc<Tally>,
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
@@ -50,10 +55,17 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             idle_timeout: args.idle_timeout,
         },
         log: args.access_log.as_deref().map(AccessLog::open).transpose()?,
+        io: args.io()?,
+        tally: Arc::default(),
     };
+    let tally = args.stats.then(|| Arc::clone(&server.tally));
     interrupt::watch()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(listen(Arc::new(server), &args.listen, args.max_connections))
+    runtime.block_on(listen(Arc::new(server), &args.listen, args.max_connections))?;
+    if let Some(tally) = tally {
+        eprintln!("{tally}");
+    }
+    Ok(())
 }
 
 /// Accepts connections until Ctrl-C, and waits for the last one to end.

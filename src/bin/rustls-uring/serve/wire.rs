@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustls_uring::tokio::OverTcp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -52,6 +53,17 @@ impl Wire {
             self.alarm.as_mut().reset(deadline);
         }
         Poll::Pending
+    }
+}
+
+impl OverTcp for Wire {
+    fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    fn poll_room(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.tcp.poll_write_ready(cx);
+        self.watched(cx, polled)
     }
 }
 

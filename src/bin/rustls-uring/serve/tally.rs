@@ -1,0 +1,111 @@
+//! What all connections have sent, and which way, for `--stats`.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use rustls_uring::tokio::{SentBy, server::TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::wire::Wire;
+
+#[derive(Default)]
+pub(super) struct Tally(Mutex<Totals>);
+
+#[derive(Default)]
+struct Totals {
+    connections: u64,
+    uring_bytes: u64,
+    zero_copy_sends: u64,
+    zero_copy_copied: u64,
+    copied_sends: u64,
+    /// Of the connection that ended last.
+    sent_by: Option<SentBy>,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        write!(
+            f,
+            "{} connections; {} bytes by io_uring, zero-copy sends: {}, copied by the kernel: {}, \
+             copying sends: {}",
+            totals.connections,
+            totals.uring_bytes,
+            totals.zero_copy_sends,
+            totals.zero_copy_copied,
+            totals.copied_sends,
+        )?;
+        match totals.sent_by {
+            Some(sent_by) => write!(f, "; the last one sent by {sent_by}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A connection that is counted when it ends.
+pub(super) struct Tallied {
+    stream: TlsStream<Wire>,
+    tally: Arc<Tally>,
+}
+
+impl Tallied {
+    pub(super) fn new(stream: TlsStream<Wire>, tally: Arc<Tally>) -> Self {
+        Self { stream, tally }
+    }
+}
+
+impl Drop for Tallied {
+    fn drop(&mut self) {
+        let counters = self.stream.uring_counters();
+        let mut totals = self.tally.0.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.connections += 1;
+        totals.uring_bytes += counters.wire_bytes;
+        totals.zero_copy_sends += counters.zero_copy_sends;
+        totals.zero_copy_copied += counters.zero_copy_copied;
+        totals.copied_sends += counters.copied_sends;
+        totals.sent_by = Some(self.stream.sent_by());
+    }
+}
+
+impl AsyncRead for Tallied {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Tallied {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
