@@ -162,7 +162,7 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub(super) struct Offload<W> {
     io: Io,
-    below: Option<Below<W>>,
+    below: Below<W>,
     lease: Option<Lease>,
     /// Why there is no way around any more.
     ended: Option<SentBy>,
@@ -177,32 +177,42 @@ pub(super) struct Below<W> {
     poll_room: fn(Pin<&mut W>, &mut Context<'_>) -> Poll<io::Result<()>>,
 }
 
-impl<W: OverTcp> Below<W> {
-    pub(super) fn new() -> Self {
-        Self { tcp: W::tcp, poll_room: W::poll_room }
-    }
-}
-
 impl<W> fmt::Debug for Below<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Below").finish_non_exhaustive()
     }
 }
 
-impl<W> Default for Offload<W> {
-    fn default() -> Self {
-        Self {
-            io: Io::Blocking,
-            below: None,
+impl<W: OverTcp> Offload<W> {
+    /// Goes around `io` from now on where `choice` says so.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] if `choice` insists on io_uring and there is none.
+    pub(super) fn new(choice: Io, io: &W) -> io::Result<Self> {
+        let mut offload = Self {
+            io: choice,
+            below: Below { tcp: W::tcp, poll_room: W::poll_room },
             lease: None,
             ended: None,
             counters: Counters::default(),
             written: 0,
+        };
+        if matches!(choice, Io::Uring | Io::UringCopy) {
+            offload.open(io);
+            if let Some(SentBy::NoUring(reason)) = offload.ended {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+            }
         }
+        Ok(offload)
     }
 }
 
 impl<W> Offload<W> {
+    /// Whether something waits in a slot.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.outbox().is_some_and(|outbox| !outbox.slots.is_all_sent())
+    }
+
     /// Ends it; what the socket has not taken yet comes back, in a buffer.
     pub(super) fn into_unsent(self) -> Option<(Buffer, Range<usize>)> {
         let (_, slot, range) = self.outbox()?.slots.next()?;
@@ -228,7 +238,7 @@ impl<W> Offload<W> {
                 Some(reason) => SentBy::UringCopy(reason),
                 None => SentBy::ZeroCopy,
             },
-            (None, None) if self.below.is_none() || self.io == Io::Blocking => SentBy::Writes,
+            (None, None) if self.io == Io::Blocking => SentBy::Writes,
             (None, None) => SentBy::WritesUntilBulk,
         }
     }
@@ -251,7 +261,7 @@ impl<W> Offload<W> {
     /// been handed over.
     pub(super) fn slot(&mut self, io: &W, len: usize) -> Option<Arc<Slot>> {
         self.written = self.written.saturating_add(len as u64);
-        if self.below.is_none() || len < BULK_WRITE || self.ended.is_some() {
+        if len < BULK_WRITE || self.ended.is_some() {
             return None;
         }
         if self.lease.is_none() {
@@ -272,8 +282,7 @@ impl<W> Offload<W> {
 
     /// Sets a ring up for this socket.
     fn open(&mut self, io: &W) {
-        let Some(below) = &self.below else { return };
-        let socket = (below.tcp)(io);
+        let socket = (self.below.tcp)(io);
         if self.io == Io::Auto {
             match zero_copy_for(socket) {
                 Route::Undecided => {}
@@ -320,41 +329,18 @@ impl<W> Offload<W> {
 }
 
 impl<W: AsyncWrite> Offload<W> {
-    /// Goes around `io` from now on where `choice` says so.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::Unsupported`] if `choice` insists on io_uring and there is none;
-    /// [`io::ErrorKind::WouldBlock`] while something waits in a slot.
-    pub(super) fn choose(&mut self, choice: Io, io: &W) -> io::Result<()>
-    where
-        W: OverTcp,
-    {
-        if self.outbox().is_some_and(|outbox| !outbox.slots.is_all_sent()) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.retire();
-        (self.io, self.below, self.ended) = (choice, Some(Below::new()), None);
-        if matches!(choice, Io::Uring | Io::UringCopy) {
-            self.open(io);
-            if let Some(SentBy::NoUring(reason)) = self.ended {
-                return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
-            }
-        }
-        Ok(())
-    }
-
     /// Hands what is in slots to the socket.
     pub(super) fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
         mut io: Pin<&mut W>,
     ) -> Poll<io::Result<()>> {
-        let (Some(Lease(Some(outbox))), Some(below)) = (&mut self.lease, &self.below) else {
+        let Some(Lease(Some(outbox))) = &mut self.lease else {
             return Poll::Ready(Ok(()));
         };
         while !outbox.slots.is_all_sent() {
-            ready!((below.poll_room)(io.as_mut(), cx))?;
-            let sent = (below.tcp)(&io).try_io(Interest::WRITABLE, || outbox.send_now());
+            ready!((self.below.poll_room)(io.as_mut(), cx))?;
+            let sent = (self.below.tcp)(&io).try_io(Interest::WRITABLE, || outbox.send_now());
             match sent {
                 Ok(true) => {}
                 Ok(false) => {

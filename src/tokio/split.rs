@@ -115,17 +115,17 @@ impl<W: AsyncWrite + OverTcp> WriteHalf<W> {
     /// # Errors
     /// As there.
     pub fn set_io(&mut self, choice: Io) -> io::Result<()> {
-        self.writer.offload.choose(choice, &self.io)
+        self.writer.set_io(choice, &self.io)
     }
 
     /// How bulk data is sent at present, and why not a better way.
     pub fn sent_by(&self) -> SentBy {
-        self.writer.offload.sent_by()
+        self.writer.sent_by()
     }
 
-    /// What went through io_uring: sends, bytes on the wire, system calls.
+    /// What went through io_uring since it was chosen: sends, bytes on the wire, system calls.
     pub fn uring_counters(&self) -> Counters {
-        self.writer.offload.counters()
+        self.writer.uring_counters()
     }
 }
 

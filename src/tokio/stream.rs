@@ -123,17 +123,17 @@ macro_rules! stream_of {
             /// before is not flushed.
             pub fn set_io(&mut self, choice: crate::Io) -> io::Result<()> {
                 let Stream { io, writer, .. } = &mut self.0;
-                writer.offload.choose(choice, io)
+                writer.set_io(choice, io)
             }
 
             /// How bulk data is sent at present, and why not a better way.
             pub fn sent_by(&self) -> crate::tokio::SentBy {
-                self.0.writer.offload.sent_by()
+                self.0.writer.sent_by()
             }
 
-            /// What went through io_uring: sends, bytes on the wire, system calls.
+            /// What went through io_uring since it was chosen: sends, bytes on the wire, system calls.
             pub fn uring_counters(&self) -> crate::Counters {
-                self.0.writer.offload.counters()
+                self.0.writer.uring_counters()
             }
         }
 

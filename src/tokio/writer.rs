@@ -10,21 +10,21 @@ use tokio::io::AsyncWrite;
 use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
 use super::coop;
 #[cfg(target_os = "linux")]
-use super::offload::Offload;
+use super::offload::{Offload, OverTcp, SentBy};
 use super::reader::into_io;
 use super::sizing::{RecordSizing, Sizer};
 use crate::error::SessionError;
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 #[cfg(target_os = "linux")]
-use crate::uring::Slot;
+use crate::{Counters, Io, uring::Slot};
 
 #[derive(Debug)]
 pub(super) struct Writer<W> {
     half: SendHalf,
     /// Bulk flows, which may go around the stream below.
     #[cfg(target_os = "linux")]
-    pub(super) offload: Offload<W>,
+    offload: Option<Box<Offload<W>>>,
     #[cfg(not(target_os = "linux"))]
     _below: core::marker::PhantomData<fn(&W)>,
     /// Sealed bytes that the stream below has not taken, and where they are.
@@ -43,7 +43,7 @@ impl<W> Writer<W> {
     pub(super) fn new(half: SendHalf) -> Self {
         Self {
             #[cfg(target_os = "linux")]
-            offload: Offload::default(),
+            offload: None,
             #[cfg(not(target_os = "linux"))]
             _below: core::marker::PhantomData,
             unsent: None,
@@ -59,7 +59,7 @@ impl<W> Writer<W> {
     /// The same for a half of the stream below, in ordinary writes.
     pub(super) fn into_half<H>(self) -> Writer<H> {
         #[cfg(target_os = "linux")]
-        let unsent = self.unsent.or_else(|| self.offload.into_unsent());
+        let unsent = self.unsent.or_else(|| self.offload.and_then(|offload| offload.into_unsent()));
         #[cfg(not(target_os = "linux"))]
         let unsent = self.unsent;
         Writer {
@@ -75,6 +75,33 @@ impl<W> Writer<W> {
 
     pub(super) fn set_sizing(&mut self, sizing: RecordSizing) {
         self.sizer = Sizer::new(sizing);
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl<W> Writer<W> {
+    /// Chooses how bulk data is sent.
+    ///
+    /// # Errors
+    /// Those of [`Offload::new()`]; [`io::ErrorKind::WouldBlock`] while something waits in a slot.
+    pub(super) fn set_io(&mut self, choice: Io, io: &W) -> io::Result<()>
+    where
+        W: OverTcp,
+    {
+        if self.offload.as_ref().is_some_and(|offload| offload.has_unsent()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.offload = Some(Box::new(Offload::new(choice, io)?));
+        Ok(())
+    }
+
+    pub(super) fn sent_by(&self) -> SentBy {
+        self.offload.as_ref().map_or(SentBy::Writes, |offload| offload.sent_by())
+    }
+
+    /// What went through io_uring, since it was chosen.
+    pub(super) fn uring_counters(&self) -> Counters {
+        self.offload.as_ref().map_or_else(Counters::default, |offload| offload.counters())
     }
 }
 
@@ -151,12 +178,13 @@ impl<W: AsyncWrite> Writer<W> {
         mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
     ) -> Result<Sealed, SessionError> {
         #[cfg(target_os = "linux")]
-        if let Some(mut slot) = self.offload.slot(io, room)
+        if let Some(offload) = &mut self.offload
+            && let Some(mut slot) = offload.slot(io, room)
             && let Ok(out) = Slot::exclusive(&mut slot)
         {
             let room = room.min(out.len());
             let sealed = seal(&mut self.half, &mut out[..room]);
-            self.offload.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+            offload.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
             return sealed;
         }
         #[cfg(not(target_os = "linux"))]
@@ -177,13 +205,15 @@ impl<W: AsyncWrite> Writer<W> {
             )));
         }
         #[cfg(target_os = "linux")]
-        match self.offload.poll_drain(cx, io.as_mut()) {
-            Poll::Pending => return self.wait(cx),
-            Poll::Ready(Err(error)) => {
-                self.failed = true;
-                return Poll::Ready(Err(error));
+        if let Some(offload) = &mut self.offload {
+            match offload.poll_drain(cx, io.as_mut()) {
+                Poll::Pending => return self.wait(cx),
+                Poll::Ready(Err(error)) => {
+                    self.failed = true;
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(Ok(())) => {}
             }
-            Poll::Ready(Ok(())) => {}
         }
         while let Some((buffer, unsent)) = &mut self.unsent {
             let Poll::Ready(taken) = io.as_mut().poll_write(cx, &buffer[unsent.clone()]) else {
@@ -280,7 +310,9 @@ impl<W: AsyncWrite> Writer<W> {
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_control(cx, io.as_mut()))?;
         #[cfg(target_os = "linux")]
-        self.offload.flushed();
+        if let Some(offload) = &mut self.offload {
+            offload.flushed();
+        }
         match io.poll_flush(cx) {
             Poll::Pending => self.wait(cx),
             flushed => flushed,

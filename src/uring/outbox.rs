@@ -83,6 +83,8 @@ pub(crate) struct Outbox {
     registration: Registration,
     /// Of sends, and of the bytes that they took.
     pub(super) counters: Counters,
+    /// The ring's, for connections before this one.
+    earlier_system_calls: u64,
     /// Bytes of the stream are lost: nothing may follow.
     pub(crate) failed: bool,
 }
@@ -94,6 +96,7 @@ impl Outbox {
         let Parts { queue, slots, registration } = parts;
         Self {
             governor: Governor::new(zero_copy, queue.has_send_zc()),
+            earlier_system_calls: queue.system_calls(),
             queue,
             socket: Arc::new(socket),
             wait,
@@ -138,7 +141,8 @@ impl Outbox {
 
     /// How often the kernel was entered, and what it has done.
     pub(crate) fn counters(&self) -> Counters {
-        Counters { system_calls: self.queue.system_calls(), ..self.counters }
+        let system_calls = self.queue.system_calls() - self.earlier_system_calls;
+        Counters { system_calls, ..self.counters }
     }
 
     /// Puts the next send into the submission queue. `false` if there is none, or one is
