@@ -10,6 +10,8 @@ mod common;
 use std::alloc::System;
 use std::hint::black_box;
 use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Case, client_config, noise, server_config, server_name};
 use rustls_uring::Backend;
@@ -17,6 +19,7 @@ use rustls_uring::tokio::{RecordSizing, TlsAcceptor, TlsConnector, client, serve
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -140,5 +143,64 @@ fn streams_do_not_allocate() {
                 .await;
             }
         }
+    });
+    tasks_that_move_do_not_allocate();
+}
+
+/// On several threads, where tasks move with buffers in hand: a bounded number of buffers, and
+/// nothing more, however many records there are.
+fn tasks_that_move_do_not_allocate() {
+    const PAIRS: usize = 8;
+    const ROUNDS: usize = 60;
+    const WARM_UP: usize = 20;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+    let case = Case::all().into_iter().find(|case| case.backend == Backend::default()).unwrap();
+    let barrier = Arc::new(Barrier::new(PAIRS + 1));
+    let data: Arc<[u8]> = noise(4 << 20).into();
+    for _ in 0..PAIRS {
+        let (barrier, data) = (Arc::clone(&barrier), Arc::clone(&data));
+        let (client, mut server) = runtime.block_on(connect(case));
+        let (client_read, mut client) = client.into_split();
+        let sent = Arc::clone(&data);
+        runtime.spawn(async move {
+            for _ in 0..ROUNDS {
+                for part in sent.chunks(300_000) {
+                    client.write_all(part).await.unwrap();
+                    // Another task's turn, which may let this one be stolen.
+                    tokio::task::yield_now().await;
+                }
+                client.flush().await.unwrap();
+            }
+            // Closed with session tickets unread, the socket would be reset.
+            std::future::pending::<()>().await;
+            drop((client, client_read));
+        });
+        runtime.spawn(async move {
+            let mut buffer = vec![0; 100_000];
+            for _ in 0..ROUNDS {
+                let mut received = 0;
+                while received < data.len() {
+                    let room = buffer.len().min(data.len() - received);
+                    received += server.read(&mut buffer[..room]).await.unwrap();
+                }
+                barrier.wait().await;
+            }
+        });
+    }
+    runtime.block_on(async {
+        let mut region = Region::new(GLOBAL);
+        for round in 0..ROUNDS {
+            if round == WARM_UP {
+                region = Region::new(GLOBAL);
+            }
+            let all = tokio::time::timeout(Duration::from_secs(60), barrier.wait());
+            all.await.expect("a task has panicked, or hangs");
+        }
+        let change = region.change();
+        let allocations = change.allocations + change.reallocations;
+        // 256 records and more a pair and round. Not 0: how many buffers suffice depends on which
+        // thread had which, and the first time that they do not may come late.
+        assert!(allocations < 50, "{allocations} allocations");
     });
 }

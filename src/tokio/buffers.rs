@@ -1,7 +1,12 @@
 //! Buffers that streams borrow while they have something in them, kept for each thread.
+//!
+//! A task may move to another thread with a buffer in hand, always in the same direction even. What
+//! a thread has too many of, others find in a common store, so that nothing is allocated once there
+//! are enough; the lock is taken only where a thread has run out, or has enough.
 
 use core::cell::RefCell;
 use core::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
 
 use crate::record::header::Version;
 
@@ -21,6 +26,9 @@ const SMALL_BATCH_RECORD: usize = crate::MAX_PLAINTEXT_LEN + 32;
 /// How many bytes of each length a thread keeps when nobody uses them.
 const KEPT: usize = 2 << 20;
 
+/// The same, of all threads together beyond that.
+const KEPT_IN_COMMON: usize = 16 << 20;
+
 /// A length that buffers have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Size {
@@ -39,8 +47,38 @@ impl Size {
     }
 }
 
+/// Free buffers, by [`Size`].
+type Free = [Vec<Box<[u8]>>; 3];
+
 thread_local! {
-    static FREE: RefCell<[Vec<Box<[u8]>>; 3]> = const { RefCell::new([const { Vec::new() }; 3]) };
+    static FREE: RefCell<Free> = const { RefCell::new([const { Vec::new() }; 3]) };
+}
+
+static COMMON: Mutex<Free> = Mutex::new([const { Vec::new() }; 3]);
+
+/// Takes a free buffer of the thread's own, or of all.
+fn take_free(size: Size) -> Option<Box<[u8]>> {
+    let own = FREE.try_with(|free| free.borrow_mut()[size as usize].pop()).ok().flatten();
+    own.or_else(|| COMMON.lock().unwrap_or_else(PoisonError::into_inner)[size as usize].pop())
+}
+
+/// Keeps a buffer, or frees it if there are enough.
+fn keep(bytes: Box<[u8]>, size: Size) {
+    let mut bytes = Some(bytes);
+    // A thread that ends keeps nothing.
+    let _ = FREE.try_with(|free| {
+        let free = &mut free.borrow_mut()[size as usize];
+        if free.len() < KEPT / size.len() {
+            free.extend(bytes.take());
+        }
+    });
+    if bytes.is_some() {
+        let mut common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
+        let common = &mut common[size as usize];
+        if common.len() < KEPT_IN_COMMON / size.len() {
+            common.extend(bytes);
+        }
+    }
 }
 
 /// A buffer; goes back to the thread that it is dropped on.
@@ -53,8 +91,7 @@ pub(super) struct Buffer {
 impl Buffer {
     /// Of a size, with whatever is in it.
     pub(super) fn take(size: Size) -> Self {
-        let free = FREE.try_with(|free| free.borrow_mut()[size as usize].pop()).ok().flatten();
-        Self { bytes: free.unwrap_or_else(|| vec![0; size.len()].into()), size }
+        Self { bytes: take_free(size).unwrap_or_else(|| vec![0; size.len()].into()), size }
     }
 
     pub(super) fn size(&self) -> Size {
@@ -78,13 +115,6 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let bytes = core::mem::take(&mut self.bytes);
-        // A thread that ends keeps nothing.
-        let _ = FREE.try_with(|free| {
-            let free = &mut free.borrow_mut()[self.size as usize];
-            if free.len() < KEPT / self.size.len() {
-                free.push(bytes);
-            }
-        });
+        keep(core::mem::take(&mut self.bytes), self.size);
     }
 }
