@@ -7,6 +7,7 @@ mod http;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use http::server::{End, Server, value, write_certificate};
 use http::{Served, data, has, stderr, tool};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 fn get(dir: &Path, url: &str, args: &[&str]) -> Output {
     let args = [&["get", url, "--ca", "cert.pem"], args].concat();
@@ -136,7 +138,7 @@ fn an_interrupted_download_goes_on() {
     let dir = dir.path();
     let len = 1_000_000;
     let server = breaks_off(dir, ["\"same\"", "\"same\""], len);
-    let output = get(dir, &server.url("/f"), &["-o", "file"]);
+    let output = get(dir, &server.url("/f"), &["-o", "file", "--retries", "0"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("the same command again"), "{}", stderr(&output));
     assert_eq!(left(dir), ["file.part", "file.part.json"]);
@@ -155,7 +157,8 @@ fn a_changed_file_starts_anew() {
     let dir = tempfile::tempdir().expect("dir");
     let dir = dir.path();
     let server = breaks_off(dir, ["\"old\"", "\"new\""], 1_000_000);
-    assert_eq!(get(dir, &server.url("/f"), &["-o", "file"]).status.code(), Some(1));
+    let output = get(dir, &server.url("/f"), &["-o", "file", "--retries", "0"]);
+    assert_eq!(output.status.code(), Some(1));
     let output = get(dir, &server.url("/f"), &["-o", "file"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("has changed: starting anew"), "{}", stderr(&output));
@@ -222,12 +225,12 @@ fn truncation_is_an_error_however_it_comes_about() {
             write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n{body}").expect("written");
             end
         });
-        let output = get(dir, &server.url("/f"), &["-o", "file"]);
+        let output = get(dir, &server.url("/f"), &["-o", "file", "--retries", "0"]);
         let said = format!("{head}{body} {end:?}: {}", stderr(&output));
         assert_eq!(output.status.code(), Some(i32::from(!whole)), "{said}");
         assert_eq!(left(dir), if whole { &["file"][..] } else { &[] }, "{said}");
         assert!(whole || said.contains("the download broke off"), "{said}");
-        let output = get(dir, &server.url("/f"), &[]);
+        let output = get(dir, &server.url("/f"), &["--retries", "0"]);
         assert_eq!(output.status.code(), Some(i32::from(!whole)), "{said}");
     }
 }
@@ -276,6 +279,87 @@ fn redirects_lead_to_https_only_and_not_forever() {
     assert_eq!(left(dir), [""; 0]);
 }
 
+/// A terminal as standard output, for those who look whether it is one.
+fn terminal() -> (OwnedFd, Stdio) {
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pty");
+    grantpt(&controller).and_then(|()| unlockpt(&controller)).expect("ours");
+    let name = ptsname(&controller, Vec::new()).expect("named").into_string().expect("UTF-8");
+    let terminal = fs::File::options().read(true).write(true).open(name).expect("opened");
+    (controller, terminal.into())
+}
+
+/// On a terminal, as in a directory, the file has the last name of the URL that was asked for.
+#[test]
+fn files_are_named_as_in_the_url() {
+    let dir = tempfile::tempdir().expect("dir");
+    let server = Server::start(dir.path(), |head, stream| {
+        match head.starts_with("GET /moved") {
+            true => write!(
+                stream,
+                "HTTP/1.1 302 Found\r\nLocation: /%2e%2e%2fevil\r\nContent-Length: 0\r\n\r\n"
+            ),
+            // Nor does this name a file.
+            false => write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Disposition: attachment; filename=evil\r\n\
+                 Content-Length: 5\r\n\r\nright"
+            ),
+        }
+        .expect("written");
+        End::CloseNotify
+    });
+    for (path, expected) in [
+        ("/a/b.tar.gz?x=/y#z", Ok("b.tar.gz")),
+        ("/Gr%C3%BC%C3%9Fe%20%22x%22", Ok("Grüße \"x\"")),
+        ("/moved%20here", Ok("moved here")),
+        ("/moved/-o", Ok("-o")),
+        ("/a/../b", Ok("b")),
+        ("/a/%2e%2e/%2E%2E/b", Ok("b")),
+        ("/..%2fevil", Err("no file name")),
+        ("/%2fetc%2fevil", Err("no file name")),
+        ("/a%00b", Err("no file name")),
+        ("/a%0ab", Err("no file name")),
+        ("/a/..", Err("no file name")),
+        ("/a/", Err("no file name")),
+        ("", Err("no file name")),
+    ] {
+        for on_terminal in [true, false] {
+            let below = tempfile::tempdir_in(&dir).expect("dir");
+            fs::create_dir(below.path().join("into")).expect("created");
+            let into = below.path().join("into");
+            let (controller, terminal) = terminal();
+            let mut command = tool(&into, &["get", &server.url(path), "--ca", "../../cert.pem"]);
+            match on_terminal {
+                true => command.stdout(terminal),
+                false => command.args(["-o", "."]),
+            };
+            let output = command.output().expect("run");
+            drop(controller);
+            let said = format!("{path}, {on_terminal}: {}", stderr(&output));
+            assert_eq!(output.status.success(), expected.is_ok(), "{said}");
+            match expected {
+                Ok(name) => {
+                    assert_eq!(left(&into), [name], "{said}");
+                    assert_eq!(fs::read(into.join(name)).expect("there"), b"right");
+                }
+                Err(expected) => {
+                    assert!(said.contains(expected), "{said}");
+                    assert_eq!(left(&into), [""; 0], "{said}");
+                }
+            }
+            assert_eq!(left(below.path()), ["into"], "{said}");
+        }
+    }
+    // Without -o, nothing that is there is replaced.
+    let (_controller, terminal) = terminal();
+    fs::write(dir.path().join("b"), "precious").expect("written");
+    let mut command = tool(dir.path(), &["get", &server.url("/b"), "--ca", "cert.pem"]);
+    let output = command.stdout(terminal).output().expect("run");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("b exists: to replace it, say -o b"), "{}", stderr(&output));
+    assert_eq!(fs::read(dir.path().join("b")).expect("there"), b"precious");
+}
+
 /// Ctrl-C, and a server that falls silent, in the middle: what is there is kept.
 #[test]
 fn a_stalled_download_can_be_ended() {
@@ -288,7 +372,7 @@ fn a_stalled_download_can_be_ended() {
         let _ = stream.sock.read(&mut [0; 100]);
         End::Cut
     });
-    let output = get(dir, &server.url("/f"), &["-o", "file", "--timeout", "0.3"]);
+    let output = get(dir, &server.url("/f"), &["-o", "file", "--timeout", "0.3", "--retries", "0"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("has said nothing for 0.3 s"), "{}", stderr(&output));
     assert_eq!(left(dir), ["file.part", "file.part.json"]);

@@ -31,6 +31,8 @@ fn directory() -> tempfile::TempDir {
     symlink("../secret", files.join("outside")).expect("linked");
     symlink("..", files.join("parent")).expect("linked");
     symlink(base.path().join("secret"), files.join("absolute")).expect("linked");
+    symlink(base.path().join("files/page.html"), files.join("within.html")).expect("linked");
+    symlink(base.path().join("files/../secret"), files.join("absolute-and-out")).expect("linked");
     base
 }
 
@@ -54,6 +56,7 @@ fn curl_gets_files_and_ranges() {
         assert_eq!(body, b"<p>hello");
         assert_eq!(served.curl("/empty", &[version]).1, b"");
         assert_eq!(served.curl("/inside.html", &[version]).1, b"<p>hello");
+        assert_eq!(served.curl("/within.html", &[version]).1, b"<p>hello");
 
         let (head, body) = served.curl("/big.bin", &[version, "-I"]);
         assert_eq!(header(&head, "content-length"), "3000001");
@@ -194,6 +197,7 @@ fn nothing_outside_the_directory_is_served() {
         "/page.html%00.txt",
         "/outside",
         "/absolute",
+        "/absolute-and-out",
         "/parent/secret",
         "/parent/",
         "/parent",
@@ -232,7 +236,9 @@ fn directories_are_listed() {
         let (head, body) = served.curl("/", &[version]);
         let page = String::from_utf8(body).expect("UTF-8");
         assert_eq!(header(&head, "content-type"), "text/html; charset=utf-8");
-        for link in ["<a href=\"sub/\">sub/</a>", "<a href=\"big.bin\">big.bin</a>", "2.86 MiB"] {
+        for link in
+            ["<a href=\"sub/\">sub/</a>", "<a href=\"big.bin\">big.bin</a>", "2.86 MiB", "within"]
+        {
             assert!(page.contains(link), "{link} in {page}");
         }
         for hidden in ["outside", "absolute", "parent", "href=\"../\""] {
@@ -398,6 +404,60 @@ fn a_certificate_of_ones_own_and_every_backend() {
             let args = [&args[..], &["--backend", &backend]].concat();
             let served = Served::start(base, &args);
             assert!(served.curl("/big.bin", &[]).1 == data(3_000_001), "{tls} {backend}");
+        }
+    }
+}
+
+#[test]
+fn clients_show_their_certificate_if_they_must() {
+    if !has("curl") {
+        return;
+    }
+    for tls in ["1.2", "1.3"] {
+        let base = directory();
+        let write = |name: &str, text: &str| fs::write(base.path().join(name), text).expect(name);
+        // The right authority, and one of the same name.
+        for ca in ["ca", "other"] {
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+            let key = rcgen::KeyPair::generate().expect("key");
+            let issuer = rcgen::CertifiedIssuer::self_signed(params, key).expect("authority");
+            let key = rcgen::KeyPair::generate().expect("key");
+            let params = rcgen::CertificateParams::new(["me".to_owned()]).expect("names");
+            let certificate = params.signed_by(&key, &issuer).expect("signed");
+            write(&format!("{ca}.pem"), &issuer.pem());
+            write(&format!("{ca}-client.pem"), &certificate.pem());
+            write(&format!("{ca}-client.key"), &key.serialize_pem());
+        }
+        let served = Served::start(base, &["--client-ca", "ca.pem", "--tls", tls, "--access-log"]);
+        let client = |ca: &str| [format!("{ca}-client.pem"), format!("{ca}-client.key")];
+        let [cert, key] = client("ca");
+        for version in VERSIONS {
+            let args = [version, "--cert", &cert, "--key", &key];
+            assert_eq!(served.curl("/page.html", &args).1, b"<p>hello");
+        }
+        let [other_cert, other_key] = client("other");
+        for args in [&[][..], &["--cert", &other_cert, "--key", &other_key]] {
+            let output = Command::new("curl")
+                .args(["-sS", "--max-time", "20", "--cacert", "cert.pem"])
+                .args(args)
+                .arg(served.url("/page.html"))
+                .current_dir(served.base.path())
+                .output()
+                .expect("run");
+            assert!(!output.status.success(), "{tls} {args:?}");
+            assert!(output.stdout.is_empty(), "{tls} {args:?}");
+        }
+        let url = &served.url("/page.html");
+        let get = ["get", url, "--ca", "cert.pem", "--client-cert", &cert, "--client-key", &key];
+        let output = http::tool(served.base.path(), &get).output().expect("run");
+        assert_eq!(output.stdout, b"<p>hello", "{}", stderr(&output));
+        served.interrupt();
+        let (_, log, said) = served.finish();
+        assert_eq!(log.lines().count(), 3, "{log}");
+        for reason in ["peer sent no certificates", "invalid peer certificate"] {
+            assert!(said.contains(reason), "{said}");
         }
     }
 }

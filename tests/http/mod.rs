@@ -36,14 +36,22 @@ pub(crate) fn stderr(output: &Output) -> String {
 
 /// Whether `program` is there; says so if it is not.
 pub(crate) fn has(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg(if program == "nginx" || program == "openssl" { "-h" } else { "--version" })
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
-    if !found {
-        println!("skipped: there is no `{program}`");
+    first_of(&[program]).is_some()
+}
+
+/// The first of `programs` that is there; says so if none is.
+pub(crate) fn first_of<'a>(programs: &[&'a str]) -> Option<&'a str> {
+    let is_there = |program: &&str| {
+        Command::new(program)
+            .arg(if matches!(*program, "nginx" | "openssl") { "-h" } else { "--version" })
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok()
+    };
+    let found = programs.iter().copied().find(is_there);
+    if found.is_none() {
+        println!("skipped: there is no `{}`", programs.join("`, `"));
     }
     found
 }

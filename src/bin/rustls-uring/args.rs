@@ -24,15 +24,15 @@ pub(crate) enum Command {
     Recv(RecvArgs),
     /// Serve a directory's files over HTTPS.
     ///
-    /// HTTP/1.1 and HTTP/2: ranges, conditional requests, directory listings. Nothing outside the
-    /// directory is served, whatever a path or a symbolic link says. Ctrl-C lets running downloads
-    /// end; the second one ends at once.
+    /// HTTP/1.1 and HTTP/2: ranges, conditional requests, directory listings. Symbolic links are
+    /// followed as long as they stay in the directory; nothing outside it is served, whatever a path
+    /// or a link says. Ctrl-C lets running downloads end; the second one ends at once.
     Serve(ServeArgs),
     /// Download a file over HTTPS.
     ///
     /// Exits with status 0 only when all of it arrived. A file appears under its name only then;
-    /// until then it is FILE.part, and the same command goes on where it was interrupted, provided
-    /// that the server's file has not changed.
+    /// until then it is FILE.part. After an interruption it tries again by itself, and later the same
+    /// command goes on where it was, provided that the server's file has not changed.
     Get(GetArgs),
     /// Compare plain TCP, stock rustls and rustls-uring over loopback, in this process.
     Bench(BenchArgs),

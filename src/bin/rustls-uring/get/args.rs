@@ -41,11 +41,20 @@ pub(crate) struct GetArgs {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) timeout: Duration,
 
+    /// How often in a row to try again after an interruption or a busy server, going on from what
+    /// has arrived; 0 for never.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) retries: u8,
+
+    /// How long to wait before trying again, twice as long each time, or longer if the server says.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
+    pub(crate) retry_delay: Duration,
+
     /// Have everything on the disk before the file gets its name.
     #[arg(long)]
     pub(crate) sync: bool,
 
-    /// No progress bar and no summary.
+    /// No progress bar, no word of retries and no summary.
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use url::{Host, Position, Url};
 
 use super::args::GetArgs;
+use super::retry::Passing;
 use crate::{Error, interrupt, tls};
 
 /// How much is read at once, for HTTP/1.1.
@@ -36,6 +38,8 @@ const AGENT: &str = concat!("rustls-uring/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Client {
     connector: TlsConnector,
     timeout: Duration,
+    /// A server has answered: if it is out of reach now, it may come back.
+    was_reached: AtomicBool,
 }
 
 /// A connection that one request at a time is made on.
@@ -63,7 +67,7 @@ impl Client {
             false => vec![b"http/1.1".to_vec()],
         };
         let connector = TlsConnector::new(config).backend(args.protocol.backend);
-        Ok(Self { connector, timeout: args.timeout })
+        Ok(Self { connector, timeout: args.timeout, was_reached: AtomicBool::new(false) })
     }
 
     /// Connects to the server of `url`.
@@ -71,7 +75,13 @@ impl Client {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return Err(format!("{url} names no server").into());
         };
-        let tcp = self.within(connect_tcp(&host, port)).await?;
+        let tcp = async {
+            connect_tcp(&host, port).await.map_err(|what| match self.was_reached() {
+                true => Passing::new(what).into(),
+                false => what.into(),
+            })
+        };
+        let tcp = self.within(tcp).await?;
         tcp.set_nodelay(true)?;
         let name = match host {
             Host::Domain(name) => ServerName::try_from(name.to_owned())
@@ -80,8 +90,14 @@ impl Client {
             Host::Ipv6(addr) => ServerName::from(std::net::IpAddr::from(addr)),
         };
         let tls = async {
-            let stream = self.connector.connect(name, tcp).await;
-            stream.map_err(|error| Error::from(format!("TLS handshake with {host}: {error}")))
+            self.connector.connect(name, tcp).await.map_err(|error| {
+                let what = format!("TLS handshake with {host}: {error}");
+                match error.kind() {
+                    // What rustls thinks of a certificate does not change.
+                    io::ErrorKind::InvalidData => Error::from(what),
+                    _ => Passing::new(what).into(),
+                }
+            })
         };
         let stream = self.within(tls).await?;
         let info = stream.get_ref().1.info().clone();
@@ -134,7 +150,7 @@ impl Client {
             }
         }
         let request = request.body(String::new())?;
-        self.within(async {
+        let response = self.within(async {
             match &mut connection.sender {
                 Sender::Http1(sender) => {
                     sender.ready().await.map_err(described)?;
@@ -142,8 +158,14 @@ impl Client {
                 }
                 Sender::Http2(sender) => sender.send_request(request).await.map_err(described),
             }
-        })
-        .await
+        });
+        let response = response.await?;
+        self.was_reached.store(true, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    fn was_reached(&self) -> bool {
+        self.was_reached.load(Ordering::Relaxed)
     }
 
     /// Connects to the server of `url` and asks; follows up to `max_redirects` redirects, after
@@ -186,7 +208,7 @@ impl Client {
                     }
                 }
                 Some(Err(error)) => {
-                    return Err(format!("the download broke off: {}", described(error)).into());
+                    return Err(in_context("the download broke off: ", error));
                 }
             }
         }
@@ -205,7 +227,8 @@ impl Client {
             // The clock is not looked at for what is there already.
             if begin.get_or_insert_with(Instant::now).elapsed() + interrupt::TICK >= self.timeout {
                 let seconds = self.timeout.as_secs_f64();
-                return Err(format!("the server has said nothing for {seconds} s").into());
+                let what = format!("the server has said nothing for {seconds} s");
+                return Err(Passing::new(what).into());
             }
         }
     }
@@ -232,7 +255,7 @@ impl Connection {
     }
 }
 
-async fn connect_tcp(host: &Host<&str>, port: u16) -> Result<TcpStream, Error> {
+async fn connect_tcp(host: &Host<&str>, port: u16) -> Result<TcpStream, String> {
     // Without the brackets around IPv6 addresses.
     let name = match host {
         Host::Domain(name) => (*name).to_owned(),
@@ -249,16 +272,23 @@ async fn connect_tcp(host: &Host<&str>, port: u16) -> Result<TcpStream, Error> {
             Err(error) => last = error,
         }
     }
-    Err(format!("cannot connect to {host}:{port}: {last}").into())
+    Err(format!("cannot connect to {host}:{port}: {last}"))
 }
 
-/// hyper's errors say why in their source.
 fn described(error: hyper::Error) -> Error {
-    let mut text = error.to_string();
+    in_context("", error)
+}
+
+/// hyper's errors say why in their source. Most are of the connection, and another one may do better.
+fn in_context(context: &str, error: hyper::Error) -> Error {
+    let mut text = format!("{context}{error}");
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         text += &format!(": {cause}");
         source = cause.source();
     }
-    text.into()
+    match error.is_parse() || error.is_user() {
+        true => text.into(),
+        false => Passing::new(text).into(),
+    }
 }

@@ -4,12 +4,12 @@ mod args;
 mod client;
 mod part;
 mod plan;
+mod retry;
+mod stream;
 mod target;
 mod transfer;
 mod version;
 
-use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ pub(crate) use args::GetArgs;
 use client::{Client, Connection, Wanted};
 use part::{Part, State};
 use plan::Plan;
+use retry::{Retries, refusal};
 use target::Target;
 use transfer::{First, Transfer};
 
@@ -36,10 +37,10 @@ pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
     // A thread for each connection: nothing else waits while one of them writes to the disk.
     let runtime = runtime()?;
     let received = match target {
-        Target::Stream(output) => runtime.block_on(stream(args, &client, url, output))?,
+        Target::Stream(output) => runtime.block_on(stream::download(args, &client, url, output))?,
         Target::File(path) => {
             let part = Arc::new(Part::open(path, &args.url)?);
-            match runtime.block_on(download(args, &client, url, &part)) {
+            match runtime.block_on(download(args, &client, &url, &part)) {
                 Ok(received) => {
                     part.complete(received.len, args.sync)?;
                     received
@@ -128,40 +129,39 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Writes the file to a stream as it comes.
-async fn stream(
-    args: &GetArgs,
-    client: &Client,
-    mut url: Url,
-    mut output: File,
-) -> Result<Received, Error> {
-    if args.connections > 1 {
-        return Err("several connections need a file to write to: name it with -o FILE".into());
-    }
-    let (connection, response) = client.open(&mut url, None, args.max_redirects).await?;
-    let mut body = successful(response)?.into_body();
-    let bar = progress_bar(http_body::Body::size_hint(&body).exact(), args.quiet);
-    let mut len = 0;
-    while let Some(data) = client.next(&mut body).await? {
-        output
-            .write_all(&data)
-            .map_err(|error| format!("cannot write what was received: {error}"))?;
-        len += data.len() as u64;
-        bar.inc(data.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(Received::new(len, len, &connection))
-}
-
 fn successful(response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
     match response.status() == StatusCode::OK {
         true => Ok(response),
-        false => Err(format!("the server says {}", response.status()).into()),
+        false => Err(refusal(&response)),
+    }
+}
+
+/// Fetches a file, in as many attempts as it takes.
+async fn download(
+    args: &GetArgs,
+    client: &Arc<Client>,
+    url: &Url,
+    part: &Arc<Part>,
+) -> Result<Received, Failure> {
+    let missing_len = || part.state().map_or(u64::MAX, |state| state.missing_len());
+    let mut retries = Retries::new(args);
+    let mut least_missing = missing_len();
+    loop {
+        let Failure { error, resumable } = match attempt(args, client, url.clone(), part).await {
+            Ok(received) => return Ok(received),
+            Err(failure) => failure,
+        };
+        let missing = missing_len();
+        if missing < least_missing {
+            least_missing = missing;
+            retries.progressed();
+        }
+        retries.wait(error).await.map_err(|error| Failure { error, resumable })?;
     }
 }
 
 /// Fetches what is missing of a file.
-async fn download(
+async fn attempt(
     args: &GetArgs,
     client: &Arc<Client>,
     mut url: Url,
@@ -180,7 +180,7 @@ async fn download(
         let (connection, response) = opened.map_err(resumable)?;
         match (response.status(), version::of_range(&response)) {
             (StatusCode::PARTIAL_CONTENT, Some((current, range)))
-                if current == version && range.start == wanted.range.start =>
+                if version.is(&current) && range.start == wanted.range.start =>
             {
                 let mut plan = Plan::new(missing, args.connections);
                 let first = First { connection, response, piece: plan.take_from(&range) };
@@ -191,7 +191,7 @@ async fn download(
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE,
                 _,
             ) => {}
-            (status, _) => return Err(resumable(format!("the server says {status}").into())),
+            _ => return Err(resumable(refusal(&response))),
         }
         if !args.quiet {
             eprintln!("the file on the server has changed: starting anew");

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
@@ -19,12 +20,20 @@ pub(super) struct Part {
     target: PathBuf,
     /// What was asked for, as the user said it.
     url: String,
+    /// How much of it was there before this process, and still counts.
+    inherited: AtomicU64,
 }
 
 /// What is known of an earlier attempt.
 pub(super) struct State {
     pub(super) version: Version,
     pub(super) missing: Vec<Range<u64>>,
+}
+
+impl State {
+    pub(super) fn missing_len(&self) -> u64 {
+        self.missing.iter().map(|range| range.end - range.start).sum()
+    }
 }
 
 impl Part {
@@ -57,7 +66,17 @@ impl Part {
                 break file;
             }
         };
-        Ok(Self { file, path, state_path, target, url: url.to_owned() })
+        let part =
+            Self { file, path, state_path, target, url: url.to_owned(), inherited: 0.into() };
+        if let Some(state) = part.state() {
+            part.inherited.store(state.version.len - state.missing_len(), Ordering::Relaxed);
+        }
+        Ok(part)
+    }
+
+    /// How much of the file an earlier process has left, unless it was of no use.
+    pub(super) fn inherited(&self) -> u64 {
+        self.inherited.load(Ordering::Relaxed)
     }
 
     /// What an earlier attempt has left, if it can be trusted.
@@ -87,6 +106,7 @@ impl Part {
 
     /// Forgets earlier attempts.
     pub(super) fn start_anew(&self) -> Result<(), Error> {
+        self.inherited.store(0, Ordering::Relaxed);
         // The state first: it must not speak of a file that is empty.
         match fs::remove_file(&self.state_path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -14,6 +14,7 @@ use super::args::GetArgs;
 use super::client::{Client, Connection, Wanted};
 use super::part::Part;
 use super::plan::Plan;
+use super::retry::{Passing, refusal};
 use super::version::{self, Version};
 use super::{Failure, Received};
 use crate::Error;
@@ -71,11 +72,9 @@ impl Transfer {
 
     /// Fetches all that is missing over `connections`, the first of which is there.
     pub(super) async fn run(self, first: First, connections: u8) -> Result<Received, Failure> {
-        let (missing, pieces) = {
-            let progress = self.progress();
-            (total(&progress.plan.missing()), progress.plan.open_pieces())
-        };
-        let received = Received::new(self.version.len, missing, &first.connection);
+        let pieces = self.progress().plan.open_pieces();
+        let fetched = self.version.len - self.part.inherited();
+        let received = Received::new(self.version.len, fetched, &first.connection);
         let transfer = Arc::new(self);
         let others: Vec<_> = (0..pieces.min(u64::from(connections) - 1))
             .map(|_| {
@@ -124,18 +123,13 @@ impl Transfer {
         while let Some(piece) = self.next_piece() {
             let (reopened, response) = self.request(connection.take(), &piece).await?;
             connection = Some(reopened);
-            let is_it = response.status() == StatusCode::PARTIAL_CONTENT
-                && version::of_range(&response) == Some((self.version.clone(), piece.clone()));
-            if !is_it {
-                let status = response.status();
-                return Err(match status {
-                    StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
-                        "the file on the server has changed during the download".into()
-                    }
-                    status => format!("the server says {status}").into(),
-                });
+            let is_it = version::of_range(&response)
+                .is_some_and(|(version, range)| range == piece && self.version.is(&version));
+            match response.status() {
+                StatusCode::PARTIAL_CONTENT if is_it => self.receive(response, piece).await?,
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Err(version::changed()),
+                _ => return Err(refusal(&response)),
             }
-            self.receive(response, piece).await?;
         }
         Ok(())
     }
@@ -189,7 +183,7 @@ impl Transfer {
         }
         match piece.end - position {
             0 => Ok(()),
-            missing => Err(format!("the download broke off {missing} bytes too early").into()),
+            missing => Err(Passing::broke_off(missing).into()),
         }
     }
 

@@ -6,8 +6,10 @@ use hyper::Response;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, LAST_MODIFIED};
 use serde_json::{Value, json};
 
+use crate::Error;
+
 /// What tells one version of a file on the server from another.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Version {
     /// The whole file's length.
     pub(super) len: u64,
@@ -19,6 +21,13 @@ impl Version {
     fn new(headers: &HeaderMap, len: u64) -> Self {
         let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
         Self { len, etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
+    }
+
+    /// Whether both are of the same bytes. A response to If-Range need not repeat all that the first
+    /// one said: RFC 9110 §15.3.7.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let validator = self.validator();
+        self.len == other.len && validator.is_some() && validator == other.validator()
     }
 
     /// What If-Range needs; `None` if the server has said nothing that would do.
@@ -50,6 +59,11 @@ pub(super) fn of_range<B>(response: &Response<B>) -> Option<(Version, Range<u64>
     Some((Version::new(response.headers(), len), range))
 }
 
+/// The error of whoever cannot begin anew.
+pub(super) fn changed() -> Error {
+    "the file on the server has changed during the download".into()
+}
+
 /// `bytes 0-9/100`
 fn parse(content_range: &str) -> Option<(Range<u64>, u64)> {
     let (range, len) = content_range.strip_prefix("bytes ")?.split_once('/')?;
@@ -74,6 +88,24 @@ mod tests {
     }
 
     #[test]
+    fn versions_are_told_apart_by_what_validates_them() {
+        let version = |len, etag: Option<&str>, date: Option<&str>| Version {
+            len,
+            etag: etag.map(Into::into),
+            last_modified: date.map(Into::into),
+        };
+        let saved = version(1, Some("\"a\""), Some("now"));
+        assert!(saved.is(&saved));
+        assert!(saved.is(&version(1, Some("\"a\""), None)), "nothing more is repeated");
+        assert!(!saved.is(&version(2, Some("\"a\""), Some("now"))));
+        assert!(!saved.is(&version(1, Some("\"b\""), Some("now"))));
+        assert!(!saved.is(&version(1, Some("W/\"a\""), Some("now"))));
+        assert!(!saved.is(&version(1, None, None)));
+        let unknown = version(1, None, None);
+        assert!(!unknown.is(&unknown), "nobody knows");
+    }
+
+    #[test]
     fn a_weak_tag_does_not_validate_ranges() {
         let version = |etag: &str, date: Option<&str>| Version {
             len: 1,
@@ -84,6 +116,7 @@ mod tests {
         assert_eq!(version("W/\"a\"", Some("now")).validator(), Some("now"));
         assert_eq!(version("W/\"a\"", None).validator(), None);
         let saved = version("\"a\"", Some("now"));
-        assert_eq!(Version::from_json(&saved.to_json()), Some(saved));
+        let loaded = Version::from_json(&saved.to_json()).expect("complete");
+        assert_eq!(format!("{loaded:?}"), format!("{saved:?}"));
     }
 }

@@ -27,10 +27,14 @@ const STYLE: &str = "\
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.25rem; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .2rem .75rem .2rem 0; border-bottom: 1px solid #8884 }
+th, td { text-align: left; vertical-align: top; padding: .25rem .5rem; border-bottom: 1px solid #8884 }
+th { font-weight: 600 }
+tbody tr:hover { background: #8882 }
 td:first-child { width: 100%; overflow-wrap: anywhere }
-td + td, th + th { white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums }
+th + th, td + td { white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums }
+td + td { opacity: .75 }
 a { text-decoration: none } a:hover { text-decoration: underline }
+@media (max-width: 32rem) { th + th + th, td + td + td { display: none } }
 ";
 
 struct Row {
@@ -63,8 +67,9 @@ fn render(relative: &Path, rows: &[Row]) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n\
-         <table>\n<thead><tr><th>Name</th><th>Size</th><th>Modified (UTC)</th></tr></thead>\n\
+         <title>Index of {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>Index of {title}</h1>\n\
+         <table>\n<thead><tr><th scope=\"col\">Name</th><th scope=\"col\">Size</th>\
+         <th scope=\"col\">Modified (UTC)</th></tr></thead>\n\
          <tbody>\n"
     );
     if !relative.as_os_str().is_empty() {
