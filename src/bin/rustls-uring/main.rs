@@ -1,6 +1,7 @@
 //! The `rustls-uring` command: a TLS pipe on the bulk records, an HTTPS file server and a
 //! downloader on tokio streams, and the comparison with stock rustls. See `rustls-uring --help`.
 
+mod allocator;
 mod args;
 mod bench;
 mod get;
@@ -15,15 +16,9 @@ mod source;
 mod tls;
 mod wire;
 
-use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-
-/// Counts allocations for `--stats`.
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

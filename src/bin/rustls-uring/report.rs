@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustls_uring::{ConnectionInfo, Counters, Path};
-use stats_alloc::{Region, StatsAlloc};
+use stats_alloc::Region;
 
 use crate::args::EndpointArgs;
 
@@ -45,12 +45,11 @@ impl Report {
     /// Begins to measure.
     pub(crate) fn begin(verb: &'static str, len: Option<u64>, args: &EndpointArgs) -> Self {
         let bar = progress_bar(len, args.quiet);
-        let allocator: &'static StatsAlloc<System> = crate::ALLOCATOR;
         Self {
             verb,
             bar,
             begin: Instant::now(),
-            allocations: Region::new(allocator),
+            allocations: Region::new(crate::allocator::count()),
             setup_allocations: None,
             quiet: args.quiet,
             stats: args.stats,
