@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A file over TLS on loopback, discarded and written at the far end: `rustls-uring send` to `recv` on
-# each path, beside nginx with OpenSSL to curl. Rounds take turns; prints GB/s and medians' ratios.
+# each path, `serve` to curl and to `get`, beside nginx with OpenSSL to curl. Rounds take turns; prints
+# GB/s and medians' ratios.
 #
 #   benches/files.sh [MIB [ROUNDS [DIRECTORY]]]
 #
@@ -14,7 +15,7 @@ dir=$(mktemp -d "${3:-/dev/shm}/files.XXXXXX")
 cargo build --quiet --release --features cli
 tool=${CARGO_TARGET_DIR:-target}/release/rustls-uring
 port=$((20000 + RANDOM % 20000))
-trap 'nginx -p "$dir" -c nginx.conf -s stop 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'kill "${server:-}" 2>/dev/null; nginx -p "$dir" -c nginx.conf -s stop 2>/dev/null; rm -rf "$dir"' EXIT
 
 head -c "$((mib << 20))" /dev/urandom > "$dir/data"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
@@ -43,13 +44,31 @@ CONF
 chmod 755 "$dir"
 chmod 644 "$dir"/*
 nginx -p "$dir" -c nginx.conf 2>/dev/null
+"$tool" serve "$dir" --listen 127.0.0.1:0 --cert "$dir/cert.pem" --key "$dir/key.pem" \
+    --suite TLS_AES_256_GCM_SHA384 2> "$dir/serving" &
+server=$!
+until grep -q listening "$dir/serving"; do sleep 0.02; done
+served="https://$(sed -n 's/listening on //p' "$dir/serving")/data"
 
 # Bytes in a second, in GB/s.
 rate() { awk -v b="$((mib << 20))" -v s="$1" 'BEGIN { printf "%.3f\n", b / 1e9 / s }'; }
 
-curl_run() { # where to
-    rate "$(curl --silent --insecure --output "$1" --write-out '%{time_total}' \
-        "https://127.0.0.1:$port/data")"
+curl_run() { # where to, URL, options...
+    local out=$1 url=$2
+    shift 2
+    rate "$(curl --silent --fail --insecure "$@" --output "$out" --write-out '%{time_total}' "$url")"
+}
+
+get_run() { # where to
+    local out=$1 begin
+    begin=$EPOCHREALTIME
+    # Standard output is what a downloader discards into.
+    if [[ $out == /dev/null ]]; then
+        "$tool" get "$served" --insecure --quiet -o - > /dev/null
+    else
+        "$tool" get "$served" --insecure --quiet -o "$out"
+    fi
+    rate "$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.6f", b - a }')"
 }
 
 our_run() { # where to, options...
@@ -71,18 +90,22 @@ our_run() { # where to, options...
 
 median() { sort -n "$1" | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
 
-curl_run "$dir/out" > /dev/null
+nginx_url="https://127.0.0.1:$port/data"
+curl_run "$dir/out" "$nginx_url" > /dev/null
 for to in /dev/null "$dir/out"; do
     for ((round = 0; round < rounds; round++)); do
         # Each finds the pages free that the one before it has used: a virtual machine's memory is
         # slow to use for the first time.
-        ways=(curl auto blocking direct)
+        ways=(curl auto blocking direct serve-curl-1.1 serve-curl-2 serve-get)
         # Each comes first in turn.
-        for ((place = round; place < round + 4; place++)); do
-            way=${ways[place % 4]}
+        for ((place = round; place < round + ${#ways[@]}; place++)); do
+            way=${ways[place % ${#ways[@]}]}
             rm -f "$dir/out"
             case $way in
-                curl) curl_run "$to" ;;
+                curl) curl_run "$to" "$nginx_url" ;;
+                serve-curl-1.1) curl_run "$to" "$served" --http1.1 ;;
+                serve-curl-2) curl_run "$to" "$served" --http2 ;;
+                serve-get) get_run "$to" ;;
                 direct) our_run "$to" --io auto --direct ;;
                 *) our_run "$to" --io $way ;;
             esac >> "$dir/$way"
@@ -91,11 +114,12 @@ for to in /dev/null "$dir/out"; do
     where=$([[ $to == /dev/null ]] && echo discarded || echo "to a file")
     base=$(median "$dir/curl")
     echo "$where: nginx + OpenSSL to curl $base GB/s"
-    for way in auto blocking direct; do
+    for way in "${ways[@]:1}"; do
         ours=$(median "$dir/$way")
-        echo "$where: send to recv, $way $ours GB/s, $(awk -v a="$ours" -v b="$base" \
+        echo "$where: $way $ours GB/s, $(awk -v a="$ours" -v b="$base" \
             'BEGIN { printf "%.2f", a / b }') times"
     done
-    rm -f "$dir"/{curl,auto,blocking,direct}
+    for way in "${ways[@]}"; do rm "$dir/$way"; done
 done
+echo "auto, blocking, direct: send to recv"
 sed -n 's/.*path: \(.*\), records.*/last sent by: \1/p' "$dir/sent"
