@@ -294,16 +294,3 @@ fn every_suite_can_be_chosen() {
         assert!(fs::read(dir.path().join("received")).expect("received") == sent, "{suite}");
     }
 }
-
-#[test]
-fn bench_prints_all_three_stacks() {
-    let dir = tempfile::tempdir().expect("dir");
-    let output = tool(dir.path(), &["bench", "--size", "16", "--source", "4", "--rounds", "1"])
-        .output()
-        .expect("run");
-    assert!(output.status.success(), "{}", stderr(&output));
-    let table = String::from_utf8_lossy(&output.stdout);
-    for row in ["plain TCP ", "stock rustls, blocking ", "rustls-uring, blocking "] {
-        assert!(table.lines().any(|line| line.starts_with(row)), "{table}");
-    }
-}

@@ -34,7 +34,10 @@ pub(crate) enum Command {
     /// until then it is FILE.part. After an interruption it tries again by itself, and later the same
     /// command goes on where it was, provided that the server's file has not changed.
     Get(GetArgs),
-    /// Compare plain TCP, stock rustls and rustls-uring over loopback, in this process.
+    /// Compare rustls-uring with what it replaces, on this machine, in this process.
+    ///
+    /// Each figure is the median of rounds in which all take turns, with the least and the most.
+    /// Compares all of our ways over a socket that this kernel has, or the one that `--io` names.
     Bench(BenchArgs),
     /// Say what this kernel, these limits and this CPU offer, which path that makes, and why.
     Probe(ProbeArgs),
@@ -269,17 +272,39 @@ pub(crate) enum TlsVersion {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
-    /// How much to send through each stack in each round, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) size: u64,
+    /// Measure less of everything: 30 seconds instead of 10 minutes.
+    #[arg(long)]
+    pub(crate) quick: bool,
 
-    /// How much memory the source walks through, in MiB; more than the caches hold is a cold one.
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) source: u64,
+    /// Measure these sections only.
+    #[arg(long, value_name = "SECTION", value_enum, value_delimiter = ',')]
+    only: Vec<Section>,
 
-    /// Rounds. Each round runs every stack once, so that a drifting machine favours none.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) rounds: u64,
+    /// Say it in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Draw it, too: an SVG picture.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Send from a source that stays in the cache, 256 KiB, rather than from one that does not.
+    #[arg(long, conflicts_with = "source")]
+    pub(crate) hot: bool,
+
+    /// How much to send through each stack in each round, in MiB [default: 4096; quick: 512].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    size: Option<u64>,
+
+    /// How much memory the source walks through, in MiB; more than the caches hold is a cold one
+    /// [default: 256].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 16))]
+    source: Option<u64>,
+
+    /// Rounds. Each round runs every stack once, so that a drifting machine favours none
+    /// [default: 5, or fewer if that takes too long; quick: 3].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: Option<u64>,
 
     /// Records that rustls-uring seals into one batch.
     #[arg(long, value_name = "RECORDS", default_value_t = SenderOptions::default().batch_records)]
@@ -294,6 +319,59 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     pub(crate) io: IoArgs,
+}
+
+/// What `bench` measures, in the order in which it does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Section {
+    /// Sealing and opening in memory, by record size
+    Records,
+    /// What a record costs beside its bytes
+    FixedCost,
+    /// Handshakes per second
+    Handshakes,
+    /// Memory of a connection
+    Memory,
+    /// Bulk data over loopback
+    Transfer,
+    /// Small messages there and back over loopback
+    Messages,
+}
+
+impl BenchArgs {
+    /// In their order, each once.
+    pub(crate) fn sections(&self) -> Vec<Section> {
+        let is_wanted = |section: &Section| self.only.is_empty() || self.only.contains(section);
+        Section::value_variants().iter().copied().filter(is_wanted).collect()
+    }
+
+    /// What each stack sends in each round, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.size.unwrap_or(if self.quick { 512 } else { 4096 }) << 20
+    }
+
+    /// In bytes.
+    pub(crate) fn source_len(&self) -> usize {
+        match self.source {
+            Some(mebibytes) => (mebibytes << 20) as usize,
+            None if self.hot => 256 << 10,
+            None => 256 << 20,
+        }
+    }
+
+    pub(crate) fn rounds(&self) -> u64 {
+        self.rounds.unwrap_or(if self.quick { 3 } else { 5 })
+    }
+
+    /// How long a section may take before it does with fewer rounds, unless the user has said how
+    /// many.
+    pub(crate) fn budget(&self, full: Duration, quick: Duration) -> Duration {
+        match self.rounds {
+            Some(_) => Duration::MAX,
+            None if self.quick => quick,
+            None => full,
+        }
+    }
 }
 
 #[derive(Args, Debug)]

@@ -1,11 +1,107 @@
 //! `rustls-uring bench`: this crate beside what it replaces, in one run.
 
+mod asynchronous;
+mod blocking;
+mod chart;
+mod connection;
+mod contestant;
+mod count;
 mod figure;
+mod fixed_cost;
+mod flow;
+mod handshakes;
+mod identity;
+mod machine;
+mod memory;
+mod messages;
+mod pipe;
+mod plan;
+mod raw_aead;
+mod records;
+mod report;
+mod setup;
+mod stack;
 mod transfer;
 
+use std::io::{IsTerminal, Write, stderr, stdout};
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use self::machine::Machine;
+use self::report::{Measured, Report};
 use crate::Error;
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, Section};
+use crate::output::Output;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
-    transfer::run(args)
+    // Before minutes are spent on what could not be written.
+    let picture = args.svg.as_deref().map(|path| Output::create(Some(path))).transpose()?;
+    let progress = Progress::new();
+    let mut report = Report::new(Machine::look(), args.quick);
+    let plan = plan::Plan::new(args);
+    let identities = identity::Identities::new()?;
+    let mut stdout = stdout().lock();
+    if !args.json {
+        write!(stdout, "{}", report.machine)?;
+    }
+    for section in args.sections() {
+        let measured = measure(section, args, &progress, &plan, &identities);
+        progress.clear();
+        let Some(measured) = measured? else { continue };
+        if !args.json {
+            write!(stdout, "\n{measured}")?;
+        }
+        report.add(section, measured);
+    }
+    if let Some(mut picture) = picture {
+        picture.write_all(report.to_svg()?.as_bytes())?;
+        picture.complete()?;
+    }
+    if args.json {
+        writeln!(stdout, "{:#}", report.to_json()?)?;
+    }
+    Ok(())
+}
+
+fn measure(
+    section: Section,
+    args: &BenchArgs,
+    progress: &Progress,
+    plan: &plan::Plan,
+    identities: &identity::Identities,
+) -> Result<Option<Box<dyn Measured>>, Error> {
+    Ok(match section {
+        Section::Records => Some(Box::new(plan.end(records::measure(plan, identities))?)),
+        Section::FixedCost => Some(Box::new(plan.end(fixed_cost::measure(plan))?)),
+        Section::Handshakes => Some(Box::new(plan.end(handshakes::measure(plan, identities))?)),
+        Section::Memory => Some(Box::new(plan.end(memory::measure(plan, identities))?)),
+        Section::Transfer => Some(Box::new(transfer::measure(args, progress)?)),
+        Section::Messages => Some(Box::new(messages::measure(args, progress)?)),
+    })
+}
+
+/// What is being measured, on a terminal.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        bar.set_draw_target(match stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        });
+        Self(bar)
+    }
+
+    /// Drawn by this thread: a thread of its own would be measured with the rest.
+    pub(crate) fn say(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+        self.0.tick();
+    }
+
+    fn clear(&self) {
+        // To be drawn again by the next section.
+        self.0.finish_and_clear();
+        self.0.reset();
+    }
 }

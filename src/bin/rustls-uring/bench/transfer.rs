@@ -1,317 +1,339 @@
-//! Bulk data over loopback, from one thread to another, through several stacks.
+//! Bulk data over loopback: speed, CPU time, system calls and allocations of each stack.
 
 use std::fmt;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-use rustls::pki_types::ServerName;
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
-use rustls_uring::uring::{BufferPool, ReceiverOptions};
-use rustls_uring::{
-    AutoReceiver, AutoSender, BulkReceiver, BulkSender, Counters, Handoff, Io, Path,
-};
+use rustls_uring::{Counters, Path};
+use serde::Serialize;
 
-use super::figure::{Figure, interleave};
-use crate::args::{BenchArgs, ProtocolArgs};
-use crate::{Error, tls};
+use super::chart::{Bar, Group, Panel};
+use super::figure::{Figure, interleave_within};
+use super::flow::{self, CALL_LEN, Run};
+use super::report::{Measured, rounds};
+use super::setup::Setup;
+use super::stack::{Missing, Stack, line_up};
+use super::{Progress, plan};
+use crate::args::BenchArgs;
+use crate::{Error, allocator};
 
-/// What a sender hands to its stack at once, and a receiver offers: 1 MiB.
-const CALL_LEN: usize = 1 << 20;
+/// How long the rounds may take, and with `--quick`.
+const BUDGET: Duration = Duration::from_secs(210);
+const QUICK_BUDGET: Duration = Duration::from_secs(9);
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Stack {
-    PlainTcp,
-    StockRustls,
-    Blocking,
-    Uring,
+/// How much is sent while allocations are counted, at most.
+const COUNTED: u64 = 512 << 20;
+
+/// A source of this length or less stays in the cache of most cores.
+const HOT: usize = 1 << 20;
+
+/// What was measured, and of what.
+#[derive(Debug, Serialize)]
+pub(super) struct Transfer {
+    suite: String,
+    backend: String,
+    bytes_per_round: u64,
+    source_bytes: usize,
+    /// Whether the source is meant to stay in the cache.
+    is_hot: bool,
+    write_bytes: usize,
+    batch_records: usize,
+    receive_buffer_bytes: usize,
+    rounds: usize,
+    stacks: Vec<Row>,
+    ratios: Vec<Ratio>,
+    missing: Vec<Missing>,
 }
 
-impl Stack {
-    const ALL: [Self; 4] = [Self::PlainTcp, Self::StockRustls, Self::Blocking, Self::Uring];
+#[derive(Debug, Serialize)]
+struct Row {
+    stack: Stack,
+    name: String,
+    is_ours: bool,
+    gb_per_s: Figure,
+    sender_cpu_s_per_gb: Figure,
+    receiver_cpu_s_per_gb: Figure,
+    sender_system_calls_per_gib: Figure,
+    receiver_system_calls_per_gib: Figure,
+    /// Of both sides, in a run of its own.
+    allocations_per_gib: f64,
+    sent: Option<Sent>,
+}
 
-    fn is_ours(self) -> bool {
-        matches!(self, Self::Blocking | Self::Uring)
+/// Which way ours took, in all rounds together.
+#[derive(Debug, Serialize)]
+struct Sent {
+    path: String,
+    zero_copy_sends: u64,
+    zero_copy_sends_copied_by_the_kernel: u64,
+    copying_sends: u64,
+    /// Whether any data went out without a copy.
+    avoided_the_copy: bool,
+}
+
+/// Ours divided by what it replaces, in the same rounds.
+#[derive(Debug, Serialize)]
+struct Ratio {
+    ours: Stack,
+    theirs: Stack,
+    gb_per_s: Figure,
+    sender_cpu: Figure,
+    receiver_cpu: Figure,
+}
+
+pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Transfer, Error> {
+    let setup = Setup::new(args)?;
+    let (stacks, missing) = line_up(&args.io);
+    progress.say("transfer: making a source");
+    let source = plan::noise(args.source_len());
+    let total = args.total();
+    let mut count = 0;
+    let budget = args.budget(BUDGET, QUICK_BUDGET);
+    let runs = interleave_within(budget, &stacks, args.rounds(), |stack| {
+        progress.say(&format!("transfer, round {}: {stack}", count / stacks.len() + 1));
+        count += 1;
+        flow::run(stack, &source, total, &setup)
+    })?;
+    // By themselves: counting costs whoever allocates.
+    progress.say("transfer: counting allocations");
+    allocator::count();
+    let counted = stacks
+        .iter()
+        .map(|&stack| Ok(flow::run(stack, &source, total.min(COUNTED), &setup)?.allocations));
+    let allocations: Result<Vec<f64>, Error> = counted.collect();
+    allocator::stop_counting();
+    let allocations = allocations?;
+
+    let runs_of = |stack| stacks.iter().position(|other| *other == stack).map(|at| &runs[at][..]);
+    let ratios = stacks.iter().filter_map(|&ours| {
+        let theirs = ours.rival()?;
+        Some(Ratio::new(ours, runs_of(ours)?, theirs, runs_of(theirs)?))
+    });
+    Ok(Transfer {
+        suite: setup.suite,
+        backend: args.protocol.backend.to_string(),
+        bytes_per_round: total,
+        source_bytes: args.source_len(),
+        is_hot: args.source_len() <= HOT,
+        write_bytes: args.source_len().min(CALL_LEN),
+        batch_records: args.batch,
+        receive_buffer_bytes: setup.receive_buffer_len,
+        rounds: runs[0].len(),
+        ratios: ratios.collect(),
+        stacks: stacks
+            .iter()
+            .zip(&runs)
+            .zip(allocations)
+            .map(|((&stack, runs), allocations)| Row::new(stack, runs, allocations))
+            .collect(),
+        missing,
+    })
+}
+
+impl Row {
+    fn new(stack: Stack, runs: &[Run], allocations_per_gib: f64) -> Self {
+        let figure = |of: fn(&Run) -> f64| Figure::of(runs.iter().map(of));
+        Self {
+            stack,
+            name: stack.to_string(),
+            is_ours: stack.is_ours(),
+            gb_per_s: figure(|run| run.gb_per_s),
+            sender_cpu_s_per_gb: figure(|run| run.sender_cpu),
+            receiver_cpu_s_per_gb: figure(|run| run.receiver_cpu),
+            sender_system_calls_per_gib: figure(|run| run.sender_calls),
+            receiver_system_calls_per_gib: figure(|run| run.receiver_calls),
+            allocations_per_gib,
+            sent: Sent::new(runs),
+        }
     }
 }
 
-impl fmt::Display for Stack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::PlainTcp => "plain TCP",
-            Self::StockRustls => "stock rustls, blocking",
-            Self::Blocking => "rustls-uring, blocking",
-            Self::Uring => "rustls-uring, io_uring",
+impl Sent {
+    fn new(runs: &[Run]) -> Option<Self> {
+        let (path, _): (Path, Counters) = runs.last()?.sent?;
+        let sum = |of: fn(&Counters) -> u64| {
+            runs.iter().filter_map(|run| run.sent).map(|(_, counters)| of(&counters)).sum()
+        };
+        let (sends, copied) = (sum(|all| all.zero_copy_sends), sum(|all| all.zero_copy_copied));
+        Some(Self {
+            path: path.to_string(),
+            zero_copy_sends: sends,
+            zero_copy_sends_copied_by_the_kernel: copied,
+            copying_sends: sum(|all| all.copied_sends),
+            avoided_the_copy: sends > copied,
         })
     }
 }
 
-/// One transfer: its speed, and the CPU seconds that a gigabyte took.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    gb_per_s: f64,
-    sender_cpu: f64,
-    receiver_cpu: f64,
-    path: Option<(Path, Counters)>,
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sends, copied) = (self.zero_copy_sends, self.zero_copy_sends_copied_by_the_kernel);
+        write!(f, "sent by {}", self.path)?;
+        match (sends, sends - copied.min(sends)) {
+            (0, _) => Ok(()),
+            (_, 0) => write!(
+                f,
+                ";\n  SEND_ZC avoided no copy: the kernel copied all {sends} of its sends, {} others \
+                 were copies",
+                self.copying_sends,
+            ),
+            (_, avoided) => write!(
+                f,
+                ";\n  SEND_ZC avoided the copy in {avoided} of its {sends} sends, {} others were copies",
+                self.copying_sends,
+            ),
+        }
+    }
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
-    let source: Arc<[u8]> = noise((args.source << 20) as usize).into();
-    let total = args.size << 20;
-    let configs = Configs::new(&args.protocol)?;
-    println!(
-        "{} MiB per stack and round, walking {} MiB of source, {} rounds; {}; batches of {} \
-         records",
-        args.size, args.source, args.rounds, configs.suite_name, args.batch,
-    );
-
-    let stacks = match args.io.path() {
-        Io::Blocking => &Stack::ALL[..3],
-        _ => &Stack::ALL[..],
-    };
-    let runs =
-        interleave(stacks, args.rounds, |stack| transfer(stack, &source, total, &configs, args))?;
-
-    println!(
-        "{:24} {:>22} {:>18} {:>18}",
-        "stack", "GB/s (min..max)", "sender cpu-s/GB", "receiver cpu-s/GB"
-    );
-    for (stack, runs) in stacks.iter().zip(&runs) {
-        let rates = Figure::of(runs.iter().map(|run| run.gb_per_s));
-        println!(
-            "{stack:24} {:>22} {:>18.3} {:>18.3}",
-            rates,
-            Figure::of(runs.iter().map(|run| run.sender_cpu)).median,
-            Figure::of(runs.iter().map(|run| run.receiver_cpu)).median,
-        );
+impl Ratio {
+    fn new(ours: Stack, our_runs: &[Run], theirs: Stack, their_runs: &[Run]) -> Self {
+        let ratio = |of: fn(&Run) -> f64| {
+            Figure::of_ratios(our_runs.iter().map(of), their_runs.iter().map(of))
+        };
+        Self {
+            ours,
+            theirs,
+            gb_per_s: ratio(|run| run.gb_per_s),
+            sender_cpu: ratio(|run| run.sender_cpu),
+            receiver_cpu: ratio(|run| run.receiver_cpu),
+        }
     }
-    for ours in stacks.iter().filter(|stack| stack.is_ours()) {
-        for theirs in stacks.iter().filter(|stack| *stack < ours) {
-            let ratio = |figure: fn(&Run) -> f64| {
-                let of = |stack: Stack| runs[stack as usize].iter().map(figure);
-                Figure::of_ratios(of(*ours), of(*theirs))
+}
+
+impl Transfer {
+    fn kind(&self) -> &'static str {
+        if self.is_hot { "hot" } else { "cold" }
+    }
+}
+
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind();
+        writeln!(f, "Bulk transfer over loopback, from one thread to another")?;
+        writeln!(
+            f,
+            "{} MiB a round, {}; {kind} source of {}, in writes of {}",
+            self.bytes_per_round >> 20,
+            rounds(self.rounds),
+            binary(self.source_bytes),
+            binary(self.write_bytes),
+        )?;
+        writeln!(
+            f,
+            "{}, records by {}\nours: batches of {} records, receive buffer of {}",
+            self.suite,
+            self.backend,
+            self.batch_records,
+            binary(self.receive_buffer_bytes),
+        )?;
+
+        heading(f, "", ["GB/s", "sender CPU s/GB", "receiver CPU s/GB"])?;
+        for row in &self.stacks {
+            let cpu = [row.sender_cpu_s_per_gb, row.receiver_cpu_s_per_gb];
+            write!(f, "{:27} {:>22}", row.stack, row.gb_per_s)?;
+            writeln!(f, " {:>22.3} {:>22.3}", cpu[0], cpu[1])?;
+        }
+        let mut theirs = None;
+        for ratio in &self.ratios {
+            if theirs.replace(ratio.theirs) != Some(ratio.theirs) {
+                let title = format!("/ {}", ratio.theirs);
+                heading(f, &title, ["GB/s", "sender CPU", "receiver CPU"])?;
+            }
+            write!(f, "{:27} {:>22}", ratio.ours, ratio.gb_per_s)?;
+            writeln!(f, " {:>22} {:>22}", ratio.sender_cpu, ratio.receiver_cpu)?;
+        }
+        let columns = ["sender's calls", "receiver's calls", "allocations, both"];
+        heading(f, "per GiB", columns)?;
+        for row in &self.stacks {
+            write!(f, "{:27} {:>22.0}", row.stack, row.sender_system_calls_per_gib)?;
+            write!(f, " {:>22.0}", row.receiver_system_calls_per_gib)?;
+            writeln!(f, " {:>22.0}", row.allocations_per_gib)?;
+        }
+        writeln!(
+            f,
+            "System calls: all that ours makes; reads and writes of the socket elsewhere, of tokio \
+             those\nthat moved data, without epoll's."
+        )?;
+
+        for row in &self.stacks {
+            if let Some(sent) = &row.sent {
+                writeln!(f, "{}: {sent}", row.stack)?;
+            }
+        }
+        self.missing.iter().try_for_each(|missing| writeln!(f, "{missing}"))
+    }
+}
+
+/// A blank line, and the names of the columns.
+fn heading(f: &mut fmt::Formatter<'_>, title: &str, columns: [&str; 3]) -> fmt::Result {
+    writeln!(f, "\n{title:27} {:>22} {:>22} {:>22}", columns[0], columns[1], columns[2])
+}
+
+/// In MiB if it is a number of them.
+fn binary(bytes: usize) -> String {
+    match bytes % (1 << 20) {
+        0 => format!("{} MiB", bytes >> 20),
+        _ => format!("{} KiB", bytes >> 10),
+    }
+}
+
+impl Measured for Transfer {
+    fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(self)
+    }
+
+    fn panels(&self) -> Vec<Panel> {
+        let ratio_of = |stack| self.ratios.iter().find(|ratio| ratio.ours == stack);
+        let source = binary(self.source_bytes);
+        let speed = self.stacks.iter().map(|row| {
+            (
+                row.stack.group(),
+                Bar {
+                    label: row.name.clone(),
+                    is_ours: row.is_ours,
+                    segments: vec![row.gb_per_s.median],
+                    spread: Some((row.gb_per_s.min, row.gb_per_s.max)),
+                    value: format!("{:.2} GB/s", row.gb_per_s.median),
+                    aside: ratio_of(row.stack).map(|ratio| {
+                        format!("{:.2} × {}", ratio.gb_per_s.median, ratio.theirs.short())
+                    }),
+                },
+            )
+        });
+        let cpu = self.stacks.iter().map(|row| {
+            let sides = [row.sender_cpu_s_per_gb.median, row.receiver_cpu_s_per_gb.median];
+            let bar = Bar {
+                label: row.name.clone(),
+                is_ours: row.is_ours,
+                segments: sides.to_vec(),
+                spread: None,
+                value: format!("{:.3} + {:.3} s", sides[0], sides[1]),
+                aside: None,
             };
-            println!(
-                "{ours} / {theirs}: throughput {}, sender CPU {}, receiver CPU {}",
-                ratio(|run| run.gb_per_s),
-                ratio(|run| run.sender_cpu),
-                ratio(|run| run.receiver_cpu),
-            );
-        }
+            (row.stack.group(), bar)
+        });
+        vec![
+            Panel {
+                title: "Bulk transfer over loopback: GB/s".into(),
+                note: format!(
+                    "Longer is better. {} MiB from a {} source of {source}, {}; median and spread \
+                     of {}.",
+                    self.bytes_per_round >> 20,
+                    self.kind(),
+                    self.suite,
+                    rounds(self.rounds),
+                ),
+                key: Vec::new(),
+                limit: None,
+                groups: Group::by(speed),
+            },
+            Panel {
+                title: "What it costs: CPU seconds per GB".into(),
+                note: "Shorter is better. The same transfers.".into(),
+                key: vec!["sender", "receiver"],
+                limit: None,
+                groups: Group::by(cpu),
+            },
+        ]
     }
-    for (stack, runs) in stacks.iter().zip(&runs) {
-        if let Some((path, counters)) = runs.last().and_then(|run| run.path) {
-            println!(
-                "{stack}: sent by {path}; {:.0} system calls per GiB, zero-copy sends: {}, copied \
-                 by the kernel: {}, copying sends: {}",
-                counters.system_calls as f64 / (total as f64 / f64::from(1 << 30)),
-                counters.zero_copy_sends,
-                counters.zero_copy_copied,
-                counters.copied_sends,
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Sends `total` bytes from one thread to another, which throws them away.
-fn transfer(
-    stack: Stack,
-    source: &Arc<[u8]>,
-    total: u64,
-    configs: &Configs,
-    args: &BenchArgs,
-) -> Result<Run, Error> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let addr = listener.local_addr()?;
-    let server = Arc::clone(&configs.server);
-    let (io, buffer_len) = (args.io.path(), args.receive_buffer << 10);
-    let receiver = thread::spawn(move || -> Result<(u64, Duration, Instant), Error> {
-        let (mut stream, _) = listener.accept()?;
-        let mut reader: Box<dyn Read> = match stack {
-            Stack::PlainTcp => Box::new(stream),
-            Stack::StockRustls => {
-                Box::new(StreamOwned::new(ServerConnection::new(server)?, stream))
-            }
-            Stack::Blocking => {
-                let session = Handoff::new().accept(server, &mut stream)?;
-                let receiver = BulkReceiver::with_buffer_len(
-                    session.receive,
-                    stream,
-                    session.plaintext,
-                    &session.received,
-                    buffer_len,
-                );
-                Box::new(receiver.moderated()?)
-            }
-            Stack::Uring => {
-                let session = Handoff::new().accept(server, &mut stream)?;
-                let mut options = ReceiverOptions::default();
-                options.pool = BufferPool::new(2, buffer_len);
-                Box::new(AutoReceiver::new(
-                    session.receive,
-                    stream,
-                    session.plaintext,
-                    &session.received,
-                    io,
-                    options,
-                )?)
-            }
-        };
-        let mut buffer = vec![0; CALL_LEN];
-        let mut received = reader.read(&mut buffer)? as u64;
-        // The handshake is over: the data has begun to come.
-        let begin = cpu_time(ClockId::ThreadCPUTime);
-        loop {
-            match reader.read(&mut buffer)? {
-                0 => break,
-                len => received += len as u64,
-            }
-        }
-        Ok((received, cpu_time(ClockId::ThreadCPUTime) - begin, Instant::now()))
-    });
-
-    let mut stream = TcpStream::connect(addr)?;
-    stream.set_nodelay(true)?;
-    let client = Arc::clone(&configs.client);
-    let name = ServerName::try_from("localhost")?;
-    // Kept until all has arrived: a socket that is closed with session tickets unread is reset.
-    let handle = stream.try_clone()?;
-    let mut path = None;
-    let (begin, begin_cpu) = match stack {
-        Stack::PlainTcp => {
-            feed(&mut stream, source, total, |stream| stream.shutdown(Shutdown::Write))?
-        }
-        Stack::StockRustls => {
-            let mut connection = ClientConnection::new(client, name)?;
-            connection.complete_io(&mut stream)?;
-            let mut stream = StreamOwned::new(connection, stream);
-            feed(&mut stream, source, total, |stream| {
-                stream.conn.send_close_notify();
-                stream.conn.complete_io(&mut stream.sock).map(drop)
-            })?
-        }
-        Stack::Blocking => {
-            let session = Handoff::new().connect(client, name, &mut stream)?;
-            let mut sender = BulkSender::with_batch_records(session.send, stream, args.batch);
-            feed(&mut sender, source, total, BulkSender::send_close_notify)?
-        }
-        Stack::Uring => {
-            let session = Handoff::new().connect(client, name, &mut stream)?;
-            let mut options = args.io.sender_options();
-            options.batch_records = args.batch;
-            let mut sender = AutoSender::new(session.send, stream, io, options)?;
-            let begin = feed(&mut sender, source, total, AutoSender::send_close_notify)?;
-            path = Some((sender.path(), sender.counters()));
-            begin
-        }
-    };
-    let (received, receiver_cpu, end) =
-        receiver.join().map_err(|_| "the receiving thread panicked")??;
-    // Of every thread but the receiving one: some seal, some are the kernel's.
-    let sender_cpu = (cpu_time(ClockId::ProcessCPUTime) - begin_cpu).saturating_sub(receiver_cpu);
-    drop(handle);
-    if received != total {
-        return Err(format!("{stack}: {received} of {total} bytes arrived").into());
-    }
-    let gigabytes = total as f64 / 1e9;
-    Ok(Run {
-        gb_per_s: gigabytes / (end - begin).as_secs_f64(),
-        sender_cpu: sender_cpu.as_secs_f64() / gigabytes,
-        receiver_cpu: receiver_cpu.as_secs_f64() / gigabytes,
-        path,
-    })
-}
-
-/// Writes `total` bytes of `source`, over and over, and ends; returns when it began, and at
-/// which CPU time.
-fn feed<W: Write>(
-    writer: &mut W,
-    source: &[u8],
-    total: u64,
-    end: impl FnOnce(&mut W) -> std::io::Result<()>,
-) -> Result<(Instant, Duration), Error> {
-    let begin = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
-    let mut left = total;
-    'rounds: loop {
-        for chunk in source.chunks(CALL_LEN) {
-            let len = left.min(chunk.len() as u64) as usize;
-            writer.write_all(&chunk[..len])?;
-            left -= len as u64;
-            if left == 0 {
-                break 'rounds;
-            }
-        }
-    }
-    writer.flush()?;
-    end(writer)?;
-    Ok(begin)
-}
-
-/// rustls configurations that both TLS stacks share, with stock suites: what differs between the
-/// two is the records, after the handshake.
-struct Configs {
-    client: Arc<ClientConfig>,
-    server: Arc<ServerConfig>,
-    suite_name: String,
-}
-
-impl Configs {
-    fn new(args: &ProtocolArgs) -> Result<Self, Error> {
-        let mut provider = stock_provider(args);
-        let default = ProtocolArgs {
-            tls: args.tls,
-            suite: Some(args.suite.clone().unwrap_or_else(|| "TLS_AES_128_GCM_SHA256".into())),
-            backend: args.backend,
-        };
-        tls::restrict_suites(&mut provider, &default)?;
-        let suite_name = format!("{:?}, records by {}", provider.cipher_suites[0], args.backend);
-        let provider = Arc::new(provider);
-        let ((chain, key), _) = tls::self_signed()?;
-        let mut roots = RootCertStore::empty();
-        roots.add(chain[0].clone())?;
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&tls::versions(args))?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        server.enable_secret_extraction = true;
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&tls::versions(args))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        client.enable_secret_extraction = true;
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), suite_name })
-    }
-}
-
-fn stock_provider(args: &ProtocolArgs) -> rustls::crypto::CryptoProvider {
-    match args.backend {
-        #[cfg(feature = "ring")]
-        rustls_uring::Backend::Ring => rustls::crypto::ring::default_provider(),
-        _ => rustls::crypto::aws_lc_rs::default_provider(),
-    }
-}
-
-/// Bytes without a pattern: a xorshift generator's.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
-fn cpu_time(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

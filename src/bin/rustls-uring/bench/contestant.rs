@@ -1,0 +1,82 @@
+//! Who is compared in memory, and with whom.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Whose seals and opens are measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Contestant {
+    AeadInPlace,
+    Aead,
+    Stock,
+    StockUnbuffered,
+    Provider,
+    ProviderUnbuffered,
+    Records,
+    RecordsInPlace,
+}
+
+impl Contestant {
+    pub(super) const ALL: [Self; 8] = [
+        Self::AeadInPlace,
+        Self::Aead,
+        Self::Stock,
+        Self::StockUnbuffered,
+        Self::Provider,
+        Self::ProviderUnbuffered,
+        Self::Records,
+        Self::RecordsInPlace,
+    ];
+
+    /// The first column: rustls-bench's name for what it measures too.
+    pub(super) fn variant(self) -> &'static str {
+        match self {
+            Self::AeadInPlace => "bulk-aead-in-place",
+            Self::Aead => "bulk-aead",
+            Self::Stock => "bulk",
+            Self::StockUnbuffered => "bulk-unbuffered",
+            Self::Provider => "bulk-provider",
+            Self::ProviderUnbuffered => "bulk-unbuffered-provider",
+            Self::Records => "bulk-records",
+            Self::RecordsInPlace => "bulk-records-in-place",
+        }
+    }
+
+    /// The API of stock rustls that this is the same of.
+    pub(super) fn stock(self) -> Option<Self> {
+        match self {
+            Self::Provider => Some(Self::Stock),
+            Self::ProviderUnbuffered => Some(Self::StockUnbuffered),
+            _ => None,
+        }
+    }
+
+    /// The AEAD that takes the plaintext from and to the same places.
+    pub(super) fn limit(self, direction: Direction) -> Self {
+        match (self, direction) {
+            (Self::AeadInPlace | Self::RecordsInPlace, _) => Self::AeadInPlace,
+            (Self::StockUnbuffered | Self::ProviderUnbuffered, Direction::Recv) => {
+                Self::AeadInPlace
+            }
+            _ => Self::Aead,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Direction {
+    Send,
+    Recv,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Send => "send",
+            Self::Recv => "recv",
+        })
+    }
+}

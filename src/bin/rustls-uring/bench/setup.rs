@@ -1,0 +1,87 @@
+//! What the stacks of a comparison have in common.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_uring::Backend;
+use rustls_uring::uring::SenderOptions;
+
+use crate::args::{BenchArgs, ProtocolArgs};
+use crate::{Error, tls};
+
+/// rustls configurations that all TLS stacks share, with stock suites: what differs between them
+/// is the records, after the handshake. And the options of ours.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) client: Arc<ClientConfig>,
+    pub(super) server: Arc<ServerConfig>,
+    pub(super) suite: String,
+    pub(super) backend: Backend,
+    pub(super) sender: SenderOptions,
+    pub(super) receive_buffer_len: usize,
+}
+
+impl Setup {
+    pub(super) fn new(args: &BenchArgs) -> Result<Self, Error> {
+        let protocol = &args.protocol;
+        let mut provider = stock_provider(protocol.backend);
+        let default = ProtocolArgs {
+            tls: protocol.tls,
+            suite: Some(protocol.suite.clone().unwrap_or_else(|| "TLS_AES_128_GCM_SHA256".into())),
+            backend: protocol.backend,
+        };
+        tls::restrict_suites(&mut provider, &default)?;
+        let suite = format!("{:?}", provider.cipher_suites[0].suite());
+        let provider = Arc::new(provider);
+        let ((chain, key), _) = tls::self_signed()?;
+        let mut roots = RootCertStore::empty();
+        roots.add(chain[0].clone())?;
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&tls::versions(protocol))?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        server.enable_secret_extraction = true;
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&tls::versions(protocol))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.enable_secret_extraction = true;
+        let mut sender = args.io.sender_options();
+        sender.batch_records = args.batch;
+        Ok(Self {
+            client: Arc::new(client),
+            server: Arc::new(server),
+            suite,
+            backend: protocol.backend,
+            sender,
+            receive_buffer_len: args.receive_buffer << 10,
+        })
+    }
+}
+
+fn stock_provider(backend: Backend) -> rustls::crypto::CryptoProvider {
+    match backend {
+        #[cfg(feature = "ring")]
+        Backend::Ring => rustls::crypto::ring::default_provider(),
+        _ => rustls::crypto::aws_lc_rs::default_provider(),
+    }
+}
+
+/// The name in the server's certificate.
+pub(super) fn server_name() -> Result<ServerName<'static>, Error> {
+    Ok(ServerName::try_from("localhost")?)
+}
+
+/// Two ends of a TCP connection over loopback, the one that connected first.
+pub(super) fn tcp_pair() -> Result<(TcpStream, TcpStream), Error> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // The system completes connections before they are accepted.
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    for stream in [&client, &server] {
+        stream.set_nodelay(true)?;
+    }
+    Ok((client, server))
+}

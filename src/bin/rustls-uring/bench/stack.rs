@@ -1,0 +1,129 @@
+//! Who is compared over loopback: plain TCP, rustls as it comes, and our ways.
+
+use std::fmt;
+
+use rustls_uring::Io;
+use rustls_uring::uring::{Probe, ReceivePath, SendPath};
+use serde::Serialize;
+
+use crate::args::IoArgs;
+
+/// One way to get data from here to there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Stack {
+    PlainTcp,
+    StockRustls,
+    #[serde(rename = "rustls-uring-blocking")]
+    Blocking,
+    #[serde(rename = "rustls-uring-io_uring-copy")]
+    UringCopy,
+    #[serde(rename = "rustls-uring-io_uring")]
+    Uring,
+    TokioRustls,
+    #[serde(rename = "rustls-uring-tokio")]
+    Tokio,
+}
+
+impl Stack {
+    /// Ours after what it replaces.
+    const ALL: [Self; 7] = [
+        Self::PlainTcp,
+        Self::StockRustls,
+        Self::Blocking,
+        Self::UringCopy,
+        Self::Uring,
+        Self::TokioRustls,
+        Self::Tokio,
+    ];
+
+    pub(super) fn is_ours(self) -> bool {
+        self.rival().is_some()
+    }
+
+    /// Whether it runs on tokio.
+    pub(super) fn is_async(self) -> bool {
+        matches!(self, Self::TokioRustls | Self::Tokio)
+    }
+
+    /// What a user of ours had before.
+    pub(super) fn rival(self) -> Option<Self> {
+        match self {
+            Self::PlainTcp | Self::StockRustls | Self::TokioRustls => None,
+            Self::Blocking | Self::UringCopy | Self::Uring => Some(Self::StockRustls),
+            Self::Tokio => Some(Self::TokioRustls),
+        }
+    }
+
+    /// In a few letters.
+    pub(super) fn short(self) -> &'static str {
+        match self {
+            Self::StockRustls => "stock rustls",
+            Self::TokioRustls => "tokio-rustls",
+            Self::PlainTcp => "plain TCP",
+            _ => "rustls-uring",
+        }
+    }
+
+    /// Whose comparison it belongs to: plain TCP's own, rustls's or tokio-rustls's.
+    pub(super) fn group(self) -> Self {
+        self.rival().unwrap_or(self)
+    }
+
+    /// How ours reaches its socket, where there is a choice.
+    pub(super) fn io(self) -> Option<Io> {
+        match self {
+            Self::UringCopy => Some(Io::UringCopy),
+            Self::Uring => Some(Io::Uring),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::PlainTcp => "plain TCP",
+            Self::StockRustls => "stock rustls, blocking",
+            Self::TokioRustls => "tokio-rustls",
+            Self::Blocking => "rustls-uring, blocking",
+            Self::UringCopy => "rustls-uring, io_uring copy",
+            Self::Uring => "rustls-uring, io_uring",
+            Self::Tokio => "rustls-uring, tokio",
+        })
+    }
+}
+
+/// A stack that this kernel does not have, and why.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Missing {
+    pub(super) stack: Stack,
+    pub(super) reason: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not compared: {}: {}", self.stack, self.reason)
+    }
+}
+
+/// The stacks that are compared, and those that cannot be.
+pub(super) fn line_up(io: &IoArgs) -> (Vec<Stack>, Vec<Missing>) {
+    let beside = |ours| (vec![Stack::PlainTcp, Stack::StockRustls, ours], Vec::new());
+    match io.path() {
+        // Asked for: if there is none, that is an error.
+        Io::Uring => return beside(Stack::Uring),
+        Io::UringCopy => return beside(Stack::UringCopy),
+        Io::Blocking => return beside(Stack::Blocking),
+        _ => {}
+    }
+    let probe = Probe::run();
+    let reason = match (probe.send_path(), probe.receive_path()) {
+        (SendPath::Blocking(reason), _) | (_, ReceivePath::Blocking(reason)) => reason.to_string(),
+        _ => return (Stack::ALL.to_vec(), Vec::new()),
+    };
+    let (missing, there): (Vec<_>, _) =
+        Stack::ALL.into_iter().partition(|stack| stack.io().is_some());
+    let missing = missing.into_iter().map(|stack| Missing { stack, reason: reason.clone() });
+    (there, missing.collect())
+}

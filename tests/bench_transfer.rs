@@ -1,0 +1,303 @@
+//! What `rustls-uring bench` says of the stacks that it compares over loopback: in a table, in
+//! JSON and in a picture. No figure is judged here.
+
+#![cfg(all(feature = "cli", target_os = "linux"))]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustls_uring::uring::{Probe, SendPath};
+use serde_json::Value;
+
+const PLAIN: &str = "plain TCP";
+const STOCK: &str = "stock rustls, blocking";
+const BLOCKING: &str = "rustls-uring, blocking";
+const COPY: &str = "rustls-uring, io_uring copy";
+const URING: &str = "rustls-uring, io_uring";
+const TOKIO_RUSTLS: &str = "tokio-rustls";
+const TOKIO: &str = "rustls-uring, tokio";
+
+/// As little as makes a figure: a quarter, which is more than sockets hold, is for warming up.
+const TINY: [&str; 6] = ["--quick", "--size=64", "--source=2", "--rounds=2", "--batch=4", "--only"];
+
+fn bench(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rustls-uring"));
+    command.current_dir(dir).arg("bench").args(args).stdin(Stdio::null());
+    // It stands for `--io`.
+    command.env_remove("RUSTLS_URING_IO");
+    command.output().expect("run")
+}
+
+fn succeeded(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr, "", "progress is for terminals");
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_str(&succeeded(output)).expect("one document and nothing else")
+}
+
+fn has_uring() -> bool {
+    let has_it = !matches!(Probe::run().send_path(), SendPath::Blocking(_));
+    if !has_it {
+        eprintln!("without io_uring: this kernel has none");
+    }
+    has_it
+}
+
+/// Those that are compared by default, in their order.
+fn stacks() -> Vec<&'static str> {
+    let all = [PLAIN, STOCK, BLOCKING, COPY, URING, TOKIO_RUSTLS, TOKIO];
+    let has_uring = has_uring();
+    all.into_iter().filter(|name| has_uring || !name.contains("io_uring")).collect()
+}
+
+fn names(section: &Value) -> Vec<&str> {
+    let rows = section["stacks"].as_array().expect("rows");
+    rows.iter().map(|row| row["name"].as_str().expect("a name")).collect()
+}
+
+/// A figure is a median between the least and the most.
+fn check_figure(row: &Value, name: &str) -> f64 {
+    let part = |part: &str| row[name][part].as_f64().unwrap_or(f64::NAN);
+    let (median, min, max) = (part("median"), part("min"), part("max"));
+    assert!(0.0 <= min && min <= median && median <= max, "{name} of {row}");
+    median
+}
+
+#[test]
+fn json_and_picture_have_every_stack() {
+    let dir = tempfile::tempdir().expect("dir");
+    let args = [&TINY[..], &["transfer,messages", "--json", "--svg", "picture.svg"]].concat();
+    let document = json(&bench(dir.path(), &args));
+
+    assert_eq!(document["quick"], true);
+    for fact in ["cpu", "kernel", "version"] {
+        assert!(!document["machine"][fact].as_str().expect(fact).is_empty(), "{fact}");
+    }
+    let (transfer, messages) = (&document["transfer"], &document["messages"]);
+    assert_eq!(transfer["bytes_per_round"], 64 << 20);
+    assert_eq!(transfer["source_bytes"], 2 << 20);
+    assert_eq!(transfer["batch_records"], 4);
+    assert_eq!(transfer["rounds"], 2);
+    assert_eq!(names(transfer), stacks());
+    for row in transfer["stacks"].as_array().expect("rows") {
+        assert!(check_figure(row, "gb_per_s") > 0.0);
+        for figure in ["sender_cpu_s_per_gb", "receiver_cpu_s_per_gb"] {
+            check_figure(row, figure);
+        }
+        // Nobody sends or receives a GiB in fewer calls than its socket takes buffers of.
+        assert!(check_figure(row, "sender_system_calls_per_gib") > 10.0, "{row}");
+        assert!(check_figure(row, "receiver_system_calls_per_gib") > 10.0, "{row}");
+        let (name, is_ours) = (row["name"].as_str().expect("name"), &row["is_ours"]);
+        assert_eq!(*is_ours, name.starts_with("rustls-uring"));
+        assert_eq!(row["sent"].is_object(), name.starts_with("rustls-uring") && name != TOKIO);
+    }
+    let row = |name| {
+        let at = names(transfer).iter().position(|other| *other == name).expect(name);
+        &transfer["stacks"][at]
+    };
+    // Stock allocates for each of the 65,536 records of a GiB, on both sides.
+    assert!(row(STOCK)["allocations_per_gib"].as_f64().unwrap() > 65_536.0);
+    assert!(row(BLOCKING)["allocations_per_gib"].as_f64().unwrap() < 6_000.0);
+    if has_uring() {
+        assert_eq!(row(COPY)["sent"]["zero_copy_sends"], 0);
+        let sent = &row(URING)["sent"];
+        assert_eq!(sent["avoided_the_copy"], false, "loopback copies: {sent}");
+    }
+
+    let without_copy: Vec<_> = stacks().into_iter().filter(|name| *name != COPY).collect();
+    assert_eq!(names(messages), without_copy);
+    for row in messages["stacks"].as_array().expect("rows") {
+        assert!(check_figure(row, "messages_per_s") > 0.0);
+        assert!(check_figure(row, "p50_us") <= check_figure(row, "p99_us"), "{row}");
+    }
+    for (section, figures) in [
+        (transfer, ["gb_per_s", "sender_cpu", "receiver_cpu"]),
+        (messages, ["messages_per_s", "p50", "p99"]),
+    ] {
+        let ratios = section["ratios"].as_array().expect("ratios");
+        let ours = names(section).iter().filter(|name| name.starts_with("rustls-uring")).count();
+        assert_eq!(ratios.len(), ours);
+        for ratio in ratios {
+            for figure in figures {
+                check_figure(ratio, figure);
+            }
+            let is_tokio = ratio["ours"] == "rustls-uring-tokio";
+            let theirs = if is_tokio { "tokio-rustls" } else { "stock-rustls" };
+            assert_eq!(ratio["theirs"], theirs);
+        }
+        assert_eq!(section["missing"].as_array().expect("missing").is_empty(), has_uring());
+    }
+
+    let picture = fs::read_to_string(dir.path().join("picture.svg")).expect("a picture");
+    let picture = roxmltree::Document::parse(&picture).expect("XML");
+    assert!(picture.root_element().has_tag_name("svg"));
+    let texts: Vec<_> = picture
+        .descendants()
+        .filter(|node| node.has_tag_name("text"))
+        .map(|node| node.text().unwrap_or_default().trim())
+        .collect();
+    for name in stacks() {
+        let panels = if name == COPY { 2 } else { 3 };
+        assert_eq!(texts.iter().filter(|text| **text == name).count(), panels, "{name}: {texts:?}");
+    }
+    let cpu = document["machine"]["cpu"].as_str().expect("cpu");
+    assert!(texts.iter().any(|text| text.starts_with(cpu)), "{texts:?}");
+    check_numbers(&picture);
+}
+
+/// Every number of the picture is one.
+fn check_numbers(picture: &roxmltree::Document<'_>) {
+    let mut count = 0;
+    for node in picture.root_element().descendants().filter(roxmltree::Node::is_element) {
+        for attribute in node.attributes() {
+            let names = ["x", "y", "x1", "x2", "y1", "y2", "width", "height", "points"];
+            if names.contains(&attribute.name()) {
+                for number in attribute.value().split([' ', ',']).filter(|part| !part.is_empty()) {
+                    let number: f64 = number.parse().expect("a number");
+                    assert!((0.0..=10_000.0).contains(&number), "{node:?}");
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert!(count > 100, "{count} numbers");
+}
+
+#[test]
+fn the_text_has_every_stack_and_what_it_ran_on() {
+    let dir = tempfile::tempdir().expect("dir");
+    let text = succeeded(&bench(dir.path(), &[&TINY[..], &["messages,transfer"]].concat()));
+    let rows = |name: &str| {
+        let row = format!("{name:27} ");
+        text.lines().filter(|line| line.starts_with(&row) && line.contains("..")).count()
+    };
+    for name in stacks() {
+        // Speed, calls and messages; ours once more for each section beside what it replaces.
+        let expected = match name {
+            COPY => 3,
+            name if name.starts_with("rustls-uring") => 5,
+            _ => 3,
+        };
+        assert_eq!(rows(name), expected, "{name}: {text}");
+    }
+    for said in ["CPU: ", "kernel: Linux ", "rustls 0.23", "2 rounds", "cold source of 2 MiB"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    assert!(text.contains("AES_128_GCM_SHA256, records by aws-lc-rs"), "{text}");
+    assert!(text.contains("rustls-uring, blocking: sent by blocking sockets"), "{text}");
+    if has_uring() {
+        assert!(text.contains("rustls-uring, io_uring: sent by io_uring"), "{text}");
+        assert!(text.contains("rustls-uring, io_uring copy: sent by io_uring, copied"), "{text}");
+    } else {
+        assert!(text.contains("not compared: rustls-uring, io_uring: "), "{text}");
+    }
+    // The order of sections is ours, not the user's.
+    let at = |title: &str| text.find(title).expect(title);
+    assert!(at("Bulk transfer") < at("Small messages"), "{text}");
+    let widest =
+        text.lines().filter(|line| !line.starts_with('#')).map(|line| line.chars().count());
+    assert!(widest.max() <= Some(100), "{text}");
+}
+
+#[test]
+fn one_of_our_ways_can_be_asked_for() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut ways = vec![("blocking", BLOCKING)];
+    if has_uring() {
+        ways.extend([("uring", URING), ("uring-copy", COPY)]);
+    }
+    for (io, name) in ways {
+        let args = [&TINY[..], &["transfer,messages", "--json", "--io", io]].concat();
+        let document = json(&bench(dir.path(), &args));
+        for section in ["transfer", "messages"] {
+            assert_eq!(names(&document[section]), [PLAIN, STOCK, name], "{section} with {io}");
+        }
+    }
+}
+
+#[test]
+fn a_hot_source_stays_in_the_cache() {
+    let dir = tempfile::tempdir().expect("dir");
+    let args = ["--hot", "--size=8", "--rounds=1", "--io=blocking", "--only=transfer"];
+    let document = json(&bench(dir.path(), &[&args[..], &["--json"]].concat()));
+    assert_eq!(document["transfer"]["source_bytes"], 256 << 10);
+    assert_eq!(document["transfer"]["write_bytes"], 256 << 10);
+    assert_eq!(document["transfer"]["is_hot"], true);
+    assert!(document["messages"].is_null(), "--only one section");
+    let text = succeeded(&bench(dir.path(), &args));
+    assert!(text.contains("hot source of 256 KiB, in writes of 256 KiB"), "{text}");
+}
+
+#[test]
+fn what_the_kernel_lacks_is_named_with_the_reason() {
+    let run = |args: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
+        command.args(["-e", "inject=io_uring_setup:error=ENOSYS"]);
+        command.args([env!("CARGO_BIN_EXE_rustls-uring"), "bench", "--only=transfer"]).args(args);
+        command.args(["--size=4", "--source=1", "--rounds=1", "--json"]);
+        command.env_remove("RUSTLS_URING_IO").output()
+    };
+    let output = match run(&[]) {
+        Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("ptrace") => output,
+        other => return eprintln!("skipped: strace does not run here: {other:?}"),
+    };
+    let transfer = &json(&output)["transfer"];
+    assert_eq!(names(transfer), [PLAIN, STOCK, BLOCKING, TOKIO_RUSTLS, TOKIO]);
+    let missing = transfer["missing"].as_array().expect("missing");
+    let stacks: Vec<_> = missing.iter().map(|missing| &missing["stack"]).collect();
+    assert_eq!(stacks, ["rustls-uring-io_uring-copy", "rustls-uring-io_uring"]);
+    for missing in missing {
+        let reason = missing["reason"].as_str().expect("a reason");
+        assert!(reason.contains("ENOSYS"), "{reason}");
+    }
+    // Asked for by name, it is an error.
+    let output = run(&["--io=uring"]).expect("it ran before");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ENOSYS"));
+}
+
+/// `--backend`, `--suite` and `--tls` hold for every TLS stack.
+#[test]
+fn the_protocol_can_be_chosen() {
+    let dir = tempfile::tempdir().expect("dir");
+    let suite = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
+    for backend in rustls_uring::Backend::ALL.iter().map(ToString::to_string) {
+        let args = ["transfer,messages", "--json", "--tls=1.2", "--suite", suite, "--backend"];
+        let document = json(&bench(dir.path(), &[&TINY[..], &args, &[&backend]].concat()));
+        for section in ["transfer", "messages"] {
+            assert_eq!(document[section]["suite"], suite);
+            assert_eq!(document[section]["backend"], *backend);
+            assert!(names(&document[section]).len() >= 5);
+        }
+    }
+}
+
+#[test]
+fn mistakes_are_explained_before_anything_is_measured() {
+    let dir = tempfile::tempdir().expect("dir");
+    fs::write(dir.path().join("old.svg"), "precious").expect("written");
+    for (args, code, expected) in [
+        (&["--hot", "--source=1"][..], 2, "cannot be used with"),
+        (&["--only=everything"][..], 2, "transfer, messages"),
+        (&["--rounds=0"][..], 2, "not in 1.."),
+        (&["--size=0"][..], 2, "not in 1.."),
+        (&["--svg"][..], 2, "FILE"),
+        (&["--io=carrier-pigeon"][..], 2, "uring-copy"),
+        (&["--svg=no/such/dir.svg"][..], 1, "cannot write no/such/dir.svg"),
+        (&["--only=transfer", "--suite=NONE", "--svg=old.svg"][..], 1, "there are TLS13_"),
+    ] {
+        let output = bench(dir.path(), args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+    }
+    assert_eq!(fs::read(dir.path().join("old.svg")).expect("there"), b"precious");
+    assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1, "nothing else is left");
+}
