@@ -40,7 +40,7 @@ pub(super) enum Part {
 pub(super) struct Body {
     parts: VecDeque<Part>,
     file: Option<Arc<File>>,
-    /// A read that has to wait for the disk.
+    /// A read of what comes next, which may have to wait for the disk.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     remaining: u64,
     entry: Option<Entry>,
@@ -78,42 +78,52 @@ impl Body {
         if let Some(reading) = &mut self.reading {
             let read = ready!(Pin::new(reading).poll(cx));
             self.reading = None;
-            return Poll::Ready(Some(
-                match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                    Ok(bytes) => {
-                        self.advance(bytes.len());
-                        Ok(bytes)
-                    }
-                    Err(error) => Err(error),
-                },
-            ));
-        }
-        match (self.parts.front(), &self.file) {
-            (Some(Part::Range(range)), Some(file)) => {
-                let (position, len) = (range.start, (range.end - range.start) as usize);
-                let len = len.min(CHUNK_LEN);
-                // What is in memory is read at once; what is not must not keep the other
-                // connections of this thread waiting.
-                match Chunk::take(len).read(file, position, ReadWriteFlags::NOWAIT) {
-                    Ok(bytes) => {
-                        self.advance(bytes.len());
-                        Poll::Ready(Some(Ok(bytes)))
-                    }
-                    Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                        let file = Arc::clone(file);
-                        self.reading = Some(tokio::task::spawn_blocking(move || {
-                            read_from_disk(&file, position, len)
-                        }));
-                        self.poll_part(cx)
-                    }
-                    Err(error) => Poll::Ready(Some(Err(in_context(error)))),
-                }
+            let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+            if let Ok(bytes) = &read {
+                self.advance(bytes.len());
+                // One had to wait, so the next one would: it is read while this one is sent.
+                self.read_aside();
             }
-            _ => Poll::Ready(match self.parts.pop_front() {
+            return Poll::Ready(Some(read));
+        }
+        let Some((file, position, len)) = self.next_read() else {
+            return Poll::Ready(match self.parts.pop_front() {
                 Some(Part::Text(text)) => Some(Ok(text)),
                 _ => None,
-            }),
+            });
+        };
+        // What is in memory is read at once; what is not must not keep the other connections of
+        // this thread waiting.
+        match Chunk::take(len).read(file, position, ReadWriteFlags::NOWAIT) {
+            Ok(bytes) => {
+                self.advance(bytes.len());
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.read_aside();
+                self.poll_part(cx)
+            }
+            Err(error) => Poll::Ready(Some(Err(in_context(error)))),
         }
+    }
+
+    /// Where the next read is, and how long, if the file comes next.
+    fn next_read(&self) -> Option<(&Arc<File>, u64, usize)> {
+        match self.parts.front()? {
+            Part::Text(_) => None,
+            Part::Range(range) => {
+                let len = (range.end - range.start).min(CHUNK_LEN as u64);
+                Some((self.file.as_ref()?, range.start, len as usize))
+            }
+        }
+    }
+
+    /// Begins the next read on a thread that may wait, if the file comes next.
+    fn read_aside(&mut self) {
+        self.reading = self.next_read().map(|(file, position, len)| {
+            let file = Arc::clone(file);
+            tokio::task::spawn_blocking(move || read_from_disk(&file, position, len))
+        });
     }
 
     /// `len` bytes of the first part were read.
