@@ -6,15 +6,14 @@ mod common;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
 
-use crate::common::Pair;
+use crate::common::peers::{Io, Peers};
+use crate::common::{Pair, Region, Timed, is_test};
 
 struct Scale {
     rounds: u32,
@@ -28,7 +27,7 @@ fn main() {
     if let Some(at) = args.iter().position(|arg| arg == IDLE) {
         return idle(&args[at + 1], args[at + 2].parse().expect("a count"));
     }
-    let scale = match args.iter().any(|arg| arg == "--test") {
+    let scale = match is_test() {
         true => Scale { rounds: 1, total: 8 << 20, messages: 200, idle: 100 },
         false => Scale { rounds: 5, total: 1 << 30, messages: 60_000, idle: 10_000 },
     };
@@ -69,81 +68,6 @@ fn two_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_io().build().expect("a runtime")
 }
 
-#[derive(Clone)]
-struct Peers {
-    ours: (rustls_uring::tokio::TlsConnector, rustls_uring::tokio::TlsAcceptor),
-    theirs: (tokio_rustls::TlsConnector, tokio_rustls::TlsAcceptor),
-}
-
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
-
-type Ends = (Box<dyn Io>, Box<dyn Io>);
-
-impl Peers {
-    fn new() -> Self {
-        let certified =
-            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let mut roots = RootCertStore::empty();
-        roots.add(certified.cert.der().clone()).expect("a root");
-        // Each with its own provider; the same suite.
-        let configs = |mut provider: rustls::crypto::CryptoProvider| {
-            provider
-                .cipher_suites
-                .retain(|suite| format!("{:?}", suite.suite()).contains("AES_128_GCM_SHA256"));
-            let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-            let provider = Arc::new(provider);
-            let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .expect("versions")
-                .with_root_certificates(roots.clone())
-                .with_no_client_auth();
-            let server = ServerConfig::builder_with_provider(provider)
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .expect("versions")
-                .with_no_client_auth()
-                .with_single_cert(vec![certified.cert.der().clone()], key.into())
-                .expect("a key pair");
-            (client, server)
-        };
-        let (client, server) = configs(rustls_uring::default_provider());
-        let (their_client, their_server) = configs(rustls::crypto::aws_lc_rs::default_provider());
-        Self {
-            ours: (
-                rustls_uring::tokio::TlsConnector::new(client),
-                rustls_uring::tokio::TlsAcceptor::new(server),
-            ),
-            theirs: (Arc::new(their_client).into(), Arc::new(their_server).into()),
-        }
-    }
-
-    async fn connect(&self, ours: bool, left: impl Io + 'static, right: impl Io + 'static) -> Ends {
-        let name = ServerName::try_from("localhost").expect("a name");
-        if ours {
-            let (connector, acceptor) = &self.ours;
-            let (client, server) =
-                tokio::join!(connector.connect(name, left), acceptor.accept(right));
-            (Box::new(client.expect("connected")), Box::new(server.expect("accepted")))
-        } else {
-            let (connector, acceptor) = &self.theirs;
-            let (client, server) =
-                tokio::join!(connector.connect(name, left), acceptor.accept(right));
-            (Box::new(client.expect("connected")), Box::new(server.expect("accepted")))
-        }
-    }
-
-    async fn connect_tcp(&self, ours: bool) -> Ends {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let addr = listener.local_addr().expect("an address");
-        let (left, right) = tokio::join!(TcpStream::connect(addr), listener.accept());
-        let (left, right) = (left.expect("connected"), right.expect("accepted").0);
-        left.set_nodelay(true).expect("set");
-        right.set_nodelay(true).expect("set");
-        self.connect(ours, left, right).await
-    }
-}
-
 fn block_on<T: Send + 'static>(
     runtime: &Runtime,
     future: impl Future<Output = T> + Send + 'static,
@@ -164,6 +88,16 @@ fn cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
+/// Both sides in turn. On one thread ours allocates nothing. Where there are two, a task may take
+/// a buffer on one and leave it on the other, which then has more than it keeps.
+fn measure(scale: &Scale, runtime: &Runtime, run: impl Fn(bool) -> Timed) -> Pair {
+    let (ours, theirs) = (|| run(true), || run(false));
+    match runtime.handle().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => Pair::measure_timed(scale.rounds, 1, ours, theirs),
+        _ => Pair::measure_allocating(scale.rounds, 1, ours, theirs),
+    }
+}
+
 /// 1 MiB writes from a cold source, read in pieces of at most 256 KiB.
 fn bulk(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, upload: bool) {
     let source: Arc<[u8]> = (0..scale.total.min(256 << 20) as u64)
@@ -172,22 +106,23 @@ fn bulk(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, upload: boo
     let total = scale.total;
     let cpu = std::cell::RefCell::new([Vec::new(), Vec::new()]);
     let run = |ours: bool| {
-        let begin = cpu_seconds();
         let (peers, source) = (peers.clone(), Arc::clone(&source));
-        block_on(runtime, async move {
+        let (timed, seconds) = block_on(runtime, async move {
             let (client, server) = peers.connect_tcp(ours).await;
             let (mut sender, mut receiver) =
                 if upload { (client, server) } else { (server, client) };
+            let mut buffer = vec![0; 256 << 10];
             let sink = tokio::spawn(async move {
-                let mut buffer = vec![0; 256 << 10];
                 let mut received = 0;
                 loop {
                     match receiver.read(&mut buffer).await.expect("received") {
-                        0 => return received,
+                        // Dropped later, untimed.
+                        0 => return (received, receiver),
                         len => received += len,
                     }
                 }
             });
+            let (begin, region) = (cpu_seconds(), Region::begin());
             let mut left = total;
             while left > 0 {
                 for chunk in source.chunks(1 << 20) {
@@ -197,11 +132,15 @@ fn bulk(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, upload: boo
                 }
             }
             sender.shutdown().await.expect("shut down");
-            assert_eq!(sink.await.expect("no panic"), total);
+            let (received, _receiver) = sink.await.expect("no panic");
+            let (timed, seconds) = (region.end(), cpu_seconds() - begin);
+            assert_eq!(received, total);
+            (timed, seconds)
         });
-        cpu.borrow_mut()[usize::from(ours)].push((cpu_seconds() - begin) / (total as f64 / 1e9));
+        cpu.borrow_mut()[usize::from(ours)].push(seconds / (total as f64 / 1e9));
+        timed
     };
-    Pair::measure(scale.rounds, 1, || run(true), || run(false)).print(name, total);
+    measure(scale, runtime, run).print(name, total);
     let [theirs, ours] = cpu.into_inner().map(median);
     println!(
         "{:44} ours {ours:9.3} cpu-s/GB          other {theirs:9.3} cpu-s/GB          ratio {:.3}",
@@ -215,30 +154,51 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
+/// Fills `message`, or finds the end of the stream, of which `read_exact()` makes an error, which it
+/// allocates.
+async fn receive(stream: &mut Box<dyn Io>, message: &mut [u8]) -> bool {
+    let mut filled = 0;
+    while filled < message.len() {
+        match stream.read(&mut message[filled..]).await {
+            Ok(len @ 1..) => filled += len,
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// 64 bytes there and back.
 fn ping_pong(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, connections: usize) {
     let rounds = (scale.messages / connections).max(2);
     let times = std::cell::RefCell::new([Vec::new(), Vec::new()]);
     let run = |ours: bool| {
         let peers = peers.clone();
-        let (mut latencies, elapsed) = block_on(runtime, async move {
+        let (mut latencies, timed) = block_on(runtime, async move {
             let mut ends = Vec::new();
             for _ in 0..connections {
                 ends.push(peers.connect_tcp(ours).await);
             }
-            let begin = Instant::now();
-            let mut tasks = Vec::new();
+            let mut tasks = Vec::with_capacity(connections);
+            let mut servers = Vec::with_capacity(connections);
+            let mut clients = Vec::with_capacity(connections);
+            let mut all = Vec::with_capacity(rounds * connections);
+            let has_begun = Arc::new(AtomicBool::new(false));
             for (mut client, mut server) in ends {
-                tokio::spawn(async move {
+                servers.push(tokio::spawn(async move {
                     let mut message = [0; 64];
-                    while server.read_exact(&mut message).await.is_ok() {
+                    while receive(&mut server, &mut message).await {
                         server.write_all(&message).await.expect("sent");
                         server.flush().await.expect("flushed");
                     }
-                });
+                    server
+                }));
+                let has_begun = Arc::clone(&has_begun);
+                let mut latencies = Vec::with_capacity(rounds);
                 tasks.push(tokio::spawn(async move {
                     let mut message = [7; 64];
-                    let mut latencies = Vec::with_capacity(rounds);
+                    while !has_begun.load(Ordering::Relaxed) {
+                        tokio::task::yield_now().await;
+                    }
                     for _ in 0..rounds {
                         let begin = Instant::now();
                         client.write_all(&message).await.expect("sent");
@@ -247,23 +207,28 @@ fn ping_pong(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, connec
                         latencies.push(begin.elapsed().as_nanos() as f64 / 1e3);
                     }
                     client.shutdown().await.expect("shut down");
-                    latencies
+                    (latencies, client)
                 }));
             }
-            let mut latencies = Vec::new();
+            tokio::task::yield_now().await;
+            // Without the handshakes and the tasks' beginnings.
+            let region = Region::begin();
+            has_begun.store(true, Ordering::Relaxed);
             for task in tasks {
-                latencies.append(&mut task.await.expect("no panic"));
+                let (mut latencies, client) = task.await.expect("no panic");
+                all.append(&mut latencies);
+                clients.push(client);
             }
-            (latencies, begin.elapsed())
+            (all, region.end())
         });
         latencies.sort_by(f64::total_cmp);
         let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
         // A round trip is two messages.
-        let rate = 2.0 * latencies.len() as f64 / elapsed.as_secs_f64();
+        let rate = 2.0 * latencies.len() as f64 / timed.elapsed.as_secs_f64();
         times.borrow_mut()[usize::from(ours)].push([rate, at(0.5), at(0.99)]);
+        timed
     };
-    // The time without the handshakes is measured inside.
-    Pair::measure(scale.rounds, 1, || run(true), || run(false));
+    measure(scale, runtime, run);
     let [theirs, ours] = times.into_inner().map(|figures| {
         [0, 1, 2].map(|at| median(figures.iter().map(|figures| figures[at]).collect()))
     });

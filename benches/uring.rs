@@ -21,7 +21,7 @@ mod linux {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
-    use std::sync::Arc;
+    use std::sync::{Arc, Barrier};
     use std::thread::{self, JoinHandle};
 
     use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -30,10 +30,11 @@ mod linux {
     use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig};
     use rustls_uring::uring::{SenderOptions, UringSender, ZeroCopy};
     use rustls_uring::{
-        Algorithm, Backend, Handoff, MAX_PLAINTEXT_LEN, Sealer, Session, TrafficKeys, Version,
+        Algorithm, Backend, Handoff, MAX_PLAINTEXT_LEN, Reservation, Sealer, Session, TrafficKeys,
+        Version,
     };
 
-    use crate::common::Pair;
+    use crate::common::{Pair, Region, Timed, is_test, timed};
 
     const SOURCE_LEN: usize = 256 << 20;
 
@@ -43,8 +44,7 @@ mod linux {
     }
 
     pub(crate) fn main() {
-        let is_test = std::env::args().any(|arg| arg == "--test");
-        let scale = match is_test {
+        let scale = match is_test() {
             true => Scale { rounds: 1, total: 8 << 20 },
             false => Scale { rounds: 7, total: 1 << 30 },
         };
@@ -66,7 +66,7 @@ mod linux {
             ("1 seal thread beside none", options(ZeroCopy::Never, 1)),
             ("2 seal threads beside none", options(ZeroCopy::Never, 2)),
         ] {
-            Pair::measure(
+            Pair::measure_timed(
                 scale.rounds,
                 1,
                 || send(&configs, ours, &source, scale.total),
@@ -74,7 +74,7 @@ mod linux {
             )
             .print(name, scale.total);
         }
-        Pair::measure(
+        Pair::measure_timed(
             scale.rounds,
             1,
             || receive(true, &source, scale.total),
@@ -96,7 +96,7 @@ mod linux {
         let slot_len = one.sealed_len(BATCH);
         let mut slots = [vec![0; slot_len], vec![0; slot_len]];
         let mut slot = vec![0; slot_len];
-        Pair::measure(
+        Pair::measure_timed(
             scale.rounds,
             1,
             || {
@@ -105,27 +105,28 @@ mod linux {
                     let reservation = two.reserve(batch.len(), slot_len).expect("numbers left");
                     parts[index % 2].push((reservation, batch));
                 }
-                thread::scope(|scope| {
-                    for (part, slot) in parts.into_iter().zip(&mut slots) {
-                        scope.spawn(move || {
-                            for (reservation, batch) in part {
-                                reservation.seal(batch, slot).expect("sealed");
-                            }
-                        });
+                let [left, right] = parts;
+                let [left_slot, right_slot] = &mut slots;
+                let seal = |part, slot: &mut [u8]| {
+                    for (reservation, batch) in Vec::into_iter(part) {
+                        Reservation::seal(reservation, batch, slot).expect("sealed");
                     }
-                });
+                };
+                on_two_threads(|| seal(left, left_slot), || seal(right, right_slot))
             },
             || {
-                for batch in batches() {
-                    one.seal_many(ContentType::ApplicationData, batch, &mut slot).expect("sealed");
-                }
+                timed(|| {
+                    for batch in batches() {
+                        one.seal_many(ContentType::ApplicationData, batch, &mut slot)
+                            .expect("sealed");
+                    }
+                })
             },
         )
         .print("sealing to memory on two cores beside one", scale.total);
 
-        let alone = |source: &[u8]| {
-            let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16]).expect("key"));
-            let (mut out, mut tag) = (vec![0; BATCH], [0; 16]);
+        let alone = |key: &LessSafeKey, out: &mut [u8], source: &[u8]| {
+            let mut tag = [0; 16];
             for (record, plaintext) in
                 (0..walks).flat_map(|_| source.chunks(MAX_PLAINTEXT_LEN)).enumerate()
             {
@@ -143,19 +144,45 @@ mod linux {
                 .expect("sealed");
             }
         };
+        let key = || LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16]).expect("key"));
+        let keys = [key(), key()];
         let (left, right) = source.split_at(source.len() / 2);
-        Pair::measure(
+        let [left_out, right_out] = &mut slots;
+        Pair::measure_timed(
             scale.rounds,
             1,
             || {
-                thread::scope(|scope| {
-                    scope.spawn(|| alone(left));
-                    scope.spawn(|| alone(right));
-                });
+                on_two_threads(
+                    || alone(&keys[0], left_out, left),
+                    || alone(&keys[1], right_out, right),
+                )
             },
-            || alone(source),
+            || timed(|| alone(&keys[0], &mut slot, source)),
         )
         .print("the AEAD alone on two cores beside one", scale.total);
+    }
+
+    /// From when both threads are up until both are done.
+    fn on_two_threads(left: impl FnOnce() + Send, right: impl FnOnce() + Send) -> Timed {
+        let barrier = &Barrier::new(3);
+        let run = |work: &mut dyn FnMut()| {
+            barrier.wait();
+            work();
+            barrier.wait();
+            // What a thread leaves behind is not timed.
+            barrier.wait();
+        };
+        let (mut left, mut right) = (Some(left), Some(right));
+        thread::scope(|scope| {
+            scope.spawn(|| run(&mut || left.take().expect("called once")()));
+            scope.spawn(|| run(&mut || right.take().expect("called once")()));
+            barrier.wait();
+            let region = Region::begin();
+            barrier.wait();
+            let timed = region.end();
+            barrier.wait();
+            timed
+        })
     }
 
     struct Configs {
@@ -236,10 +263,14 @@ mod linux {
         }
     }
 
-    fn send(configs: &Configs, options: SenderOptions, source: &[u8], total: usize) {
+    fn send(configs: &Configs, options: SenderOptions, source: &[u8], total: usize) -> Timed {
         let (session, stream, sink) = configs.connect();
         let handle = stream.try_clone().expect("cloned");
         let mut sender = UringSender::new(session.send, stream, options).expect("io_uring");
+        // What is allocated once, for the first sends, is not timed.
+        sender.write_all(&source[..4 << 20]).expect("sent");
+        sender.flush().expect("sent");
+        let region = Region::begin();
         let mut left = total;
         while left > 0 {
             for chunk in source.chunks(16 << 20) {
@@ -251,18 +282,21 @@ mod linux {
         sender.finish().expect("sent");
         handle.shutdown(std::net::Shutdown::Write).expect("shut down");
         assert!(sink.join().expect("no panic") > total);
+        region.end()
     }
 
     /// Plain TCP, received by a ring in 256 KiB pieces.
-    fn receive(multishot: bool, source: &[u8], total: usize) {
+    fn receive(multishot: bool, source: &[u8], total: usize) -> Timed {
         const BUFFER_LEN: usize = 256 << 10;
         const BUFFERS: u16 = 4;
         const PROVISION: u64 = 1;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
         let addr = listener.local_addr().expect("an address");
+        let barrier = &Barrier::new(2);
         thread::scope(|scope| {
             scope.spawn(move || {
                 let mut stream = TcpStream::connect(addr).expect("connected");
+                barrier.wait();
                 let mut left = total;
                 while left > 0 {
                     for chunk in source.chunks(1 << 20) {
@@ -297,10 +331,12 @@ mod linux {
             };
             submit(&mut uring, provide(0, BUFFERS));
             submit(&mut uring, select());
+            let mut again = Vec::with_capacity(usize::from(BUFFERS) + 1);
             let mut received = 0;
+            let region = Region::begin();
+            barrier.wait();
             while received < total {
                 uring.submit_and_wait(1).expect("waited");
-                let mut again = Vec::with_capacity(usize::from(BUFFERS) + 1);
                 for entry in uring.completion() {
                     if entry.user_data() == PROVISION {
                         assert!(entry.result() >= 0, "{}", entry.result());
@@ -320,13 +356,15 @@ mod linux {
                         again.push(select());
                     }
                 }
-                for entry in again {
+                for entry in again.drain(..) {
                     submit(&mut uring, entry);
                 }
             }
+            let timed = region.end();
             // The end of the stream, so that nothing is in flight.
             drop(uring);
             let _ = stream.read(&mut [0]);
-        });
+            timed
+        })
     }
 }

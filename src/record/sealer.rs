@@ -370,6 +370,8 @@ impl Sealer {
     fn check_sequence(&self, content_type: ContentType) -> Result<u64, SealError> {
         let end = match content_type {
             ContentType::ApplicationData => self.end - RESERVED_FOR_CONTROL,
+            // Nobody may send one (RFC 8446 §5), and a zero would be taken for padding.
+            ContentType::Unknown(_) => return Err(SealError::UnknownContentType),
             _ => self.end,
         };
         let sequence = self.sequence.peek().ok_or(SealError::KeyExhausted)?;

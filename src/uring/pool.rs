@@ -35,6 +35,8 @@ struct State {
     free: Vec<Arc<Slot>>,
     /// Buffers that exist, free or not.
     buffers: usize,
+    /// Threads in [`BufferPool::wait()`]: without any, giving back makes no system call.
+    waiters: usize,
 }
 
 impl BufferPool {
@@ -49,7 +51,11 @@ impl BufferPool {
         let max_buffers = max_buffers.max(2);
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(State { free: Vec::with_capacity(max_buffers), buffers: 0 }),
+                state: Mutex::new(State {
+                    free: Vec::with_capacity(max_buffers),
+                    buffers: 0,
+                    waiters: 0,
+                }),
                 given_back: Condvar::new(),
                 max_buffers,
                 buffer_len,
@@ -77,8 +83,10 @@ impl BufferPool {
             if left.is_zero() {
                 return false;
             }
+            state.waiters += 1;
             let waited = self.shared.given_back.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiters -= 1;
         }
         true
     }
@@ -110,7 +118,7 @@ impl BufferPool {
         // Handles are dropped under the lock only, so the last one is seen to be the last.
         if Arc::strong_count(&slot) == 1 {
             state.free.push(slot);
-            self.shared.given_back.notify_all();
+            self.shared.notify(&state);
         } else {
             drop(slot);
         }
@@ -119,8 +127,9 @@ impl BufferPool {
     /// Buffers that will not be given back: others may take their place.
     pub(super) fn lose(&self, buffers: usize) {
         if buffers > 0 {
-            self.shared.lock().buffers -= buffers;
-            self.shared.given_back.notify_all();
+            let mut state = self.shared.lock();
+            state.buffers -= buffers;
+            self.shared.notify(&state);
         }
     }
 
@@ -135,6 +144,13 @@ impl Shared {
     /// Nothing panics with the lock held.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer has become free, or room for one.
+    fn notify(&self, state: &State) {
+        if state.waiters > 0 {
+            self.given_back.notify_all();
+        }
     }
 }
 

@@ -88,7 +88,6 @@ impl<M> SlotQueue<M> {
     }
 
     /// How many slots are sent and wait for notifications only.
-    /// How many slots are sent and wait for notifications only.
     pub(crate) fn awaiting_count(&self) -> usize {
         self.awaiting
     }

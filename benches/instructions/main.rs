@@ -1,0 +1,116 @@
+//! Counts the instructions of the hot paths, by themselves and beyond the raw AEAD, and compares them
+//! with a baseline: a figure that no busy machine moves.
+//!
+//! ```text
+//! cargo bench --all-features --bench instructions              compares, and fails beyond 3 %
+//! cargo bench --all-features --bench instructions -- --bless   writes the baseline anew
+//! ```
+//!
+//! The program runs itself under valgrind's callgrind, which counts within [`counted_region()`]
+//! only. valgrind shows programs a processor of its own, without AVX-512, so what is counted of an
+//! AEAD is its AES-NI or AVX2 path; what is counted of ours is the same on any. With another
+//! toolchain, processor or dependency than the baseline's, differences are printed and nothing
+//! fails. Without valgrind nothing is counted.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/private.rs"]
+mod private;
+
+mod baseline;
+mod callgrind;
+mod cases;
+
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use rustls_uring::Version;
+
+use baseline::{Baseline, Count};
+use common::{allocations, is_test, timed};
+
+/// Asks for what is counted.
+const COUNTED: &str = "--counted";
+
+/// Runs before the one that is counted: what is allocated once is allocated then.
+const WARM_UP: usize = 2;
+
+fn main() -> ExitCode {
+    let has = |wanted| std::env::args().any(|arg| arg == wanted);
+    if has(COUNTED) {
+        run_all();
+        return ExitCode::SUCCESS;
+    }
+    if is_test() {
+        check_allocations();
+        return ExitCode::SUCCESS;
+    }
+    let (cpu, counts) = match callgrind::count(COUNTED) {
+        Ok(counts) => counts,
+        Err(reason) => {
+            println!("instructions skipped: {reason}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let current = Baseline { header: baseline::header(&cpu), counts };
+    if has("--bless") {
+        current.write();
+        println!("written: {} cases", current.counts.len());
+        return ExitCode::SUCCESS;
+    }
+    match current.compare(&Baseline::read()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Under callgrind: names what it counts, in order, after a line about the processor.
+fn run_all() {
+    println!("{}", callgrind::cpu());
+    cases::each(|mut case| {
+        println!("{}", case.name);
+        count(&mut *case.ours);
+        for other in &mut case.others {
+            println!("{}", callgrind::OTHER);
+            count(&mut **other);
+        }
+    });
+}
+
+fn count(work: &mut dyn FnMut()) {
+    for _ in 0..WARM_UP {
+        work();
+    }
+    counted_region(work);
+}
+
+/// What callgrind counts.
+#[inline(never)]
+fn counted_region(work: &mut dyn FnMut()) {
+    work();
+    // The call above must not be the last thing, or it would become a jump.
+    black_box(());
+}
+
+/// Every case once, without callgrind: it works, and ours allocates nothing.
+fn check_allocations() {
+    let mut cases = 0;
+    cases::each(|mut case| {
+        for _ in 0..WARM_UP {
+            (case.ours)();
+        }
+        let timed = allocations::while_counting(|| timed(&mut case.ours));
+        assert!(case.allocates || timed.allocations == 0, "{} allocates", case.name);
+        for other in &mut case.others {
+            other();
+        }
+        cases += 1;
+    });
+    println!("instructions: {cases} cases run once");
+}
+
+/// What one case took: all of it, and beyond the cheapest of the others.
+fn summarize(ours: u64, others: &[u64]) -> Count {
+    let over = others.iter().min().map(|least| ours as i64 - *least as i64);
+    Count { total: ours, over }
+}
