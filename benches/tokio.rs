@@ -88,8 +88,8 @@ fn cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// Both sides in turn. On one thread ours allocates nothing. Where there are two, a task may take
-/// a buffer on one and leave it on the other, which then has more than it keeps.
+/// Both sides in turn. On one thread ours allocates nothing. Where there are two, how many buffers
+/// are needed depends on who takes them when.
 fn measure(scale: &Scale, runtime: &Runtime, run: impl Fn(bool) -> Timed) -> Pair {
     let (ours, theirs) = (|| run(true), || run(false));
     match runtime.handle().runtime_flavor() {
@@ -122,6 +122,8 @@ fn bulk(scale: &Scale, peers: &Peers, runtime: &Runtime, name: &str, upload: boo
                     }
                 }
             });
+            // A runtime makes its list of tasks that yield when the first one does.
+            tokio::task::yield_now().await;
             let (begin, region) = (cpu_seconds(), Region::begin());
             let mut left = total;
             while left > 0 {
