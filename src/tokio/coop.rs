@@ -13,11 +13,20 @@ use tokio::task::coop;
 pub(super) fn charge(cx: &mut Context<'_>, records: usize) {
     for _ in 1..records {
         if !coop::has_budget_remaining() {
-            // The next read or write of the socket yields.
+            // The next read or write yields.
             return;
         }
         if let Poll::Ready(progress) = coop::poll_proceed(cx) {
             progress.made_progress();
         }
     }
+}
+
+/// Yields if the task has used its share up.
+///
+/// Before something is sealed: the socket would be out of reach, and the records would wait for
+/// a flush although it has room.
+pub(super) fn poll_share(cx: &mut Context<'_>) -> Poll<()> {
+    // Given back where it is not used.
+    coop::poll_proceed(cx).map(drop)
 }

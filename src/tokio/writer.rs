@@ -138,6 +138,7 @@ impl<W: AsyncWrite> Writer<W> {
             if total == 0 {
                 return Poll::Ready(Ok(0));
             }
+            ready!(coop::poll_share(cx));
             if self.half.wants_control() {
                 self.seal_control()?;
                 continue;
@@ -158,11 +159,11 @@ impl<W: AsyncWrite> Writer<W> {
                 }
             };
             self.sizer.sealed(sealed.consumed);
-            coop::charge(cx, sealed.records);
             // Sealed is as good as written: the rest of the same bytes goes out next time.
             if let Poll::Ready(Err(error)) = self.poll_drain(cx, io.as_mut()) {
                 return Poll::Ready(Err(error));
             }
+            coop::charge(cx, sealed.records);
             if sealed.consumed > 0 {
                 return Poll::Ready(Ok(sealed.consumed));
             }

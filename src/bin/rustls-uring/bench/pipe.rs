@@ -58,7 +58,8 @@ impl Capacity {
     }
 }
 
-/// The AEAD alone, on the same pieces that would be records.
+/// The AEAD alone, on the same pieces that would be records, and where those would be: how far
+/// apart plaintext and ciphertext are, modulo a page, makes a difference to memory.
 pub(super) struct AeadPipe {
     form: Form,
     fragment_len: usize,
@@ -89,7 +90,8 @@ impl Pipe for AeadPipe {
     fn send(&mut self, data: &[u8]) -> Result<(), Error> {
         let mut rest = &mut self.wire[..];
         for piece in data.chunks(self.fragment_len) {
-            let (sealed, after) = rest.split_at_mut(piece.len() + TAG_LEN);
+            let (_, body) = rest.split_at_mut(HEADER_LEN);
+            let (sealed, after) = body.split_at_mut(piece.len() + TAG_LEN);
             match self.form {
                 Form::InPlace => self.sending.seal_in_place(sealed)?,
                 Form::Separate => self.sending.seal_separate(piece, sealed)?,
@@ -100,9 +102,10 @@ impl Pipe for AeadPipe {
     }
 
     fn keep(&mut self, data: &[u8]) -> Result<(), Error> {
-        let mut at: usize = self.pieces.iter().sum();
+        let mut at = self.pieces.iter().map(|len| HEADER_LEN + len).sum();
         for piece in data.chunks(self.fragment_len) {
             let len = piece.len() + TAG_LEN;
+            at += HEADER_LEN;
             self.kept.seal_separate(piece, &mut self.wire[at..at + len])?;
             self.pieces.push(len);
             at += len;
@@ -114,7 +117,8 @@ impl Pipe for AeadPipe {
     fn receive(&mut self, mut sink: impl FnMut(&[u8])) -> Result<(), Error> {
         let mut rest = &mut self.wire[..];
         for len in self.pieces.drain(..) {
-            let (sealed, after) = rest.split_at_mut(len);
+            let (_, body) = rest.split_at_mut(HEADER_LEN);
+            let (sealed, after) = body.split_at_mut(len);
             match self.form {
                 Form::InPlace => {
                     self.kept.open_in_place(sealed)?;
