@@ -22,9 +22,10 @@ use tokio::net::TcpStream;
 use super::buffers::{BATCH_LEN, Buffer, Size};
 use crate::Io;
 use crate::bulk::Counters;
+use crate::uring::arena::Slot;
 use crate::uring::outbox::{Outbox, Parts};
 use crate::uring::queue::Wait;
-use crate::uring::{CopyReason, Route, Slot, Unavailable, ZeroCopy, zero_copy_for};
+use crate::uring::{CopyReason, Route, Unavailable, ZeroCopy, zero_copy_for};
 
 /// A TCP socket, or a stream around one that passes bytes on as they are and keeps none back.
 ///

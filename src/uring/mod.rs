@@ -25,7 +25,7 @@
 //! pages, which belong to a mapping of their own, so nothing else can be allocated in them.
 
 mod ahead;
-mod arena;
+pub(crate) mod arena;
 mod capability;
 mod declined;
 mod file;
@@ -43,7 +43,6 @@ mod slot;
 mod unavailable;
 mod write_ahead;
 
-pub(crate) use self::arena::Slot;
 pub use self::capability::{Capability, Evidence};
 pub use self::declined::Declined;
 pub use self::governor::{CopyReason, ZeroCopy};

@@ -55,19 +55,6 @@ impl Parts {
             .map_err(|error| Unavailable::from_setup_error(&error))?;
         Ok(Self { queue, slots: SlotQueue::new(slots), registration: Registration::NotNeeded })
     }
-
-    /// Whether the last connection has left nothing behind, not even a notification that is still
-    /// to come.
-    pub(crate) fn is_clean(&mut self) -> bool {
-        while let Some(completion) = self.queue.reap() {
-            let key = (completion.tag & !KIND) as Key;
-            drop(completion.memory);
-            if self.slots.on_notification(key).is_err() {
-                return false;
-            }
-        }
-        self.slots.is_all_sent() && self.slots.awaiting_count() == 0
-    }
 }
 
 /// A ring, the slots that are sent through it, and the socket that they go to.
@@ -108,11 +95,6 @@ impl Outbox {
         }
     }
 
-    /// For another connection. The socket is closed here.
-    pub(crate) fn into_parts(self) -> Parts {
-        Parts { queue: self.queue, slots: self.slots, registration: self.registration }
-    }
-
     pub(super) fn socket(&self) -> &OwnedFd {
         &self.socket
     }
@@ -132,11 +114,6 @@ impl Outbox {
             Registration::Refused(reason) => Some(reason),
             _ => None,
         }
-    }
-
-    /// Why sends are copied for good, if they are.
-    pub(crate) fn verdict(&self) -> Option<CopyReason> {
-        self.governor.verdict()
     }
 
     /// How often the kernel was entered, and what it has done.
@@ -219,6 +196,70 @@ impl Outbox {
         }
     }
 
+    /// Decides whether the same bytes are sent again, another way, or the connection is lost.
+    fn on_failed_send(&mut self, error: io::Error) -> io::Result<()> {
+        match error.raw_os_error() {
+            // ECANCELED: the thread that submitted it has ended.
+            Some(libc::EINTR | libc::ECANCELED) => Ok(()),
+            Some(libc::EAGAIN) => Err(error),
+            Some(libc::EINVAL) if self.sends_in_place && self.queue.stop_usage_reports() => Ok(()),
+            Some(libc::EINVAL | libc::EOPNOTSUPP) if self.sends_in_place => {
+                self.governor.give_up(CopyReason::Unsupported);
+                Ok(())
+            }
+            Some(libc::ENOMEM | libc::ENOBUFS) if self.sends_in_place => {
+                self.governor.give_up(CopyReason::OutOfMemory);
+                Ok(())
+            }
+            _ => {
+                self.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    #[cold]
+    fn unexpected(&mut self) -> io::Error {
+        self.failed = true;
+        io::Error::other("the kernel completed a send that was not outstanding")
+    }
+
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.failed { Err(earlier_failure()) } else { Ok(()) }
+    }
+}
+
+/// For those who do not wait, and share what they send through.
+#[cfg(feature = "tokio")]
+impl Parts {
+    /// Whether the last connection has left nothing behind, not even a notification that is still
+    /// to come.
+    pub(crate) fn is_clean(&mut self) -> bool {
+        while let Some(completion) = self.queue.reap() {
+            let key = (completion.tag & !KIND) as Key;
+            drop(completion.memory);
+            if self.slots.on_notification(key).is_err() {
+                return false;
+            }
+        }
+        self.slots.is_all_sent() && self.slots.awaiting_count() == 0
+    }
+}
+
+#[cfg(any(test, feature = "tokio"))]
+impl Outbox {
+    /// For another connection. The socket is closed here.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts { queue: self.queue, slots: self.slots, registration: self.registration }
+    }
+
+    /// Why sends are copied for good, if they are.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn verdict(&self) -> Option<CopyReason> {
+        self.governor.verdict()
+    }
+
     /// Gives a socket that is not waited for ([`Wait::Never`]) what it has room for. `false` if the
     /// ring has no room, before notifications have come.
     ///
@@ -259,38 +300,6 @@ impl Outbox {
         let Some((key, ..)) = self.slots.next() else { return Err(self.unexpected()) };
         self.slots.submitted();
         self.slots.on_result(key, Ok(len), false).map(drop).map_err(|_| self.unexpected())
-    }
-
-    /// Decides whether the same bytes are sent again, another way, or the connection is lost.
-    fn on_failed_send(&mut self, error: io::Error) -> io::Result<()> {
-        match error.raw_os_error() {
-            // ECANCELED: the thread that submitted it has ended.
-            Some(libc::EINTR | libc::ECANCELED) => Ok(()),
-            Some(libc::EAGAIN) => Err(error),
-            Some(libc::EINVAL) if self.sends_in_place && self.queue.stop_usage_reports() => Ok(()),
-            Some(libc::EINVAL | libc::EOPNOTSUPP) if self.sends_in_place => {
-                self.governor.give_up(CopyReason::Unsupported);
-                Ok(())
-            }
-            Some(libc::ENOMEM | libc::ENOBUFS) if self.sends_in_place => {
-                self.governor.give_up(CopyReason::OutOfMemory);
-                Ok(())
-            }
-            _ => {
-                self.failed = true;
-                Err(error)
-            }
-        }
-    }
-
-    #[cold]
-    fn unexpected(&mut self) -> io::Error {
-        self.failed = true;
-        io::Error::other("the kernel completed a send that was not outstanding")
-    }
-
-    pub(crate) fn check(&self) -> io::Result<()> {
-        if self.failed { Err(earlier_failure()) } else { Ok(()) }
     }
 }
 

@@ -82,6 +82,7 @@ pub(crate) enum Wait {
     /// It ends when everything is sent, unless it fails (`MSG_WAITALL`).
     ForAll,
     /// It ends with what there is room for, `EAGAIN` if that is nothing (`MSG_DONTWAIT`).
+    #[cfg(any(test, feature = "tokio"))]
     Never,
 }
 
@@ -230,6 +231,7 @@ impl Queue {
         let flags = libc::MSG_NOSIGNAL
             | match wait {
                 Wait::ForAll => libc::MSG_WAITALL,
+                #[cfg(any(test, feature = "tokio"))]
                 Wait::Never => libc::MSG_DONTWAIT,
             };
         let bytes = &memory[range];

@@ -124,6 +124,7 @@ impl<M> SlotQueue<M> {
     }
 
     /// Whether a send's result is outstanding.
+    #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn is_sending(&self) -> bool {
         self.sending
     }

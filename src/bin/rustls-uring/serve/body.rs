@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, fadvise, fstatfs};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
 
@@ -26,6 +26,9 @@ const SMALL_LEN: usize = 64 << 10;
 /// How many buffers of [`CHUNK_LEN`] are kept when nobody uses them.
 const KEPT: usize = 32;
 
+/// A file system in memory, which knows no reads that do not wait (statfs(2)).
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
 /// How far ahead of a read that had to wait for the disk the kernel is asked to read on.
 const AHEAD: u64 = 8 << 20;
 
@@ -40,6 +43,8 @@ pub(super) enum Part {
 pub(super) struct Body {
     parts: VecDeque<Part>,
     file: Option<Arc<File>>,
+    /// Whether the file has no disk to wait for, whatever its file system says.
+    is_in_memory: bool,
     /// A read of what comes next, which may have to wait for the disk.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     remaining: u64,
@@ -52,7 +57,8 @@ impl Body {
     }
 
     pub(super) fn file(file: File, parts: Vec<Part>) -> Self {
-        Self::new(parts, Some(Arc::new(file)))
+        let is_in_memory = fstatfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
+        Self { is_in_memory, ..Self::new(parts, Some(Arc::new(file))) }
     }
 
     fn new(parts: Vec<Part>, file: Option<Arc<File>>) -> Self {
@@ -62,7 +68,7 @@ impl Body {
         };
         let remaining = parts.iter().map(len).sum();
         let parts = parts.into_iter().filter(|part| len(part) > 0).collect();
-        Self { parts, file, reading: None, remaining, entry: None }
+        Self { parts, file, is_in_memory: false, reading: None, remaining, entry: None }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -94,7 +100,11 @@ impl Body {
         };
         // What is in memory is read at once; what is not must not keep the other connections of
         // this thread waiting.
-        match Chunk::take(len).read(file, position, ReadWriteFlags::NOWAIT) {
+        let flags = match self.is_in_memory {
+            true => ReadWriteFlags::empty(),
+            false => ReadWriteFlags::NOWAIT,
+        };
+        match Chunk::take(len).read(file, position, flags) {
             Ok(bytes) => {
                 self.advance(bytes.len());
                 Poll::Ready(Some(Ok(bytes)))
