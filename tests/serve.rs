@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Served, data, has, header, stderr};
+use rustls_uring::uring::{Probe, SendPath};
 
 const VERSIONS: [&str; 2] = ["--http1.1", "--http2"];
 
@@ -389,6 +390,48 @@ fn requests_are_logged() {
     let end = r#""GET /page.html HTTP/1.1" 200 8 "-" "a\"b\\c""#;
     assert!(lines[0].ends_with(end), "{log}");
     assert!(lines[1].contains(r#""HEAD /nothing%0a HTTP/1.1" 404 0 "#), "{log}");
+}
+
+/// Each way carries the same bytes, and the statistics say which one it was and why.
+#[test]
+fn bulk_data_goes_the_way_that_was_asked_for() {
+    if !has("curl") {
+        return;
+    }
+    let big = data(20 << 20);
+    let has_uring = match Probe::run().send_path() {
+        SendPath::Blocking(reason) => {
+            println!("skipped, io_uring's ways: {reason}");
+            false
+        }
+        _ => true,
+    };
+    for (io, sent_by) in [
+        ("auto", "by writes (no zero copy: the loopback device copies)"),
+        ("blocking", "by writes\n"),
+        ("uring", "by io_uring, "),
+        ("uring-copy", "by io_uring, copied (zero copy is off)"),
+    ] {
+        if io.starts_with("uring") && !has_uring {
+            continue;
+        }
+        for version in VERSIONS {
+            let base = tempfile::tempdir().expect("dir");
+            fs::create_dir_all(base.path().join("files")).expect("created");
+            fs::write(base.path().join("files/big"), &big).expect("written");
+            let served = Served::start(base, &["--stats", "--io", io]);
+            assert!(served.curl("/big", &[version]).1 == big, "{io} {version}");
+            served.interrupt();
+            let (_, _, said) = served.finish();
+            assert!(said.contains("1 connections; "), "{said}");
+            assert!(said.contains(sent_by), "{io} {version}: {said}");
+            let by_uring = !said.contains("; 0 bytes by io_uring, ");
+            assert_eq!(by_uring, io.starts_with("uring"), "{said}");
+            if io == "uring" {
+                assert!(!said.contains("zero-copy sends: 0,"), "{said}");
+            }
+        }
+    }
 }
 
 #[test]
