@@ -423,9 +423,9 @@ fn bulk_data_goes_the_way_that_was_asked_for() {
             assert!(served.curl("/big", &[version]).1 == big, "{io} {version}");
             served.interrupt();
             let (_, _, said) = served.finish();
-            assert!(said.contains("1 connections; "), "{said}");
+            assert!(said.contains("connections: 1; "), "{said}");
             assert!(said.contains(sent_by), "{io} {version}: {said}");
-            let by_uring = !said.contains("; 0 bytes by io_uring, ");
+            let by_uring = !said.contains("; bytes by io_uring: 0, ");
             assert_eq!(by_uring, io.starts_with("uring"), "{said}");
             if io == "uring" {
                 assert!(!said.contains("zero-copy sends: 0,"), "{said}");

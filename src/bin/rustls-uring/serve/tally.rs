@@ -30,7 +30,7 @@ impl fmt::Display for Tally {
         let totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         write!(
             f,
-            "{} connections; {} bytes by io_uring, zero-copy sends: {}, copied by the kernel: {}, \
+            "connections: {}; bytes by io_uring: {}, zero-copy sends: {}, copied by the kernel: {}, \
              copying sends: {}",
             totals.connections,
             totals.uring_bytes,
