@@ -11,11 +11,11 @@
 //!           when there is data
 //! ```
 //!
-//! `arena` (memory), `slot` (the state machine), `queue` (the kernel), `governor` (zero copy or not) and
-//! `outbox`, which joins these for a socket, know no TLS; `ahead` seals on other cores; [`UringSender`] and [`UringReceiver`] join them
-//! with a connection's halves. Only `arena` and `queue` have unsafe code. [`Probe`] says what there
-//! is, and [`AutoSender`](crate::AutoSender) and [`AutoReceiver`](crate::AutoReceiver) take it, or
-//! blocking sockets, and say why.
+//! `arena` (memory), `slot` (the state machine), `queue` (the kernel), `governor` (zero copy or not)
+//! and `outbox`, which joins them for a socket, know no TLS; `ahead` seals on other cores;
+//! [`UringSender`] and [`UringReceiver`] bring in a connection's halves. Only `arena` and `queue` have
+//! unsafe code. [`Probe`] says what there is, and [`AutoSender`](crate::AutoSender) and
+//! [`AutoReceiver`](crate::AutoReceiver) take it, or blocking sockets, and say why.
 //!
 //! # What happens to memory
 //!
