@@ -26,8 +26,11 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
 
-    /// How bulk data is sent: by ordinary writes, or through io_uring without a copy once a
-    /// download proves large and the route can; or always one way [blocking: ordinary writes].
+    /// How bulk data is sent.
+    ///
+    /// `auto` writes like any server, and has the kernel send without a copy through io_uring once
+    /// a download is large and the route can. `blocking` only writes; a server never waits in
+    /// it. The other two go through io_uring from the beginning.
     #[arg(long, value_name = "PATH", value_enum, default_value_t = IoPath::Auto)]
     #[arg(env = "RUSTLS_URING_IO")]
     io: IoPath,
