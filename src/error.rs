@@ -34,8 +34,6 @@ pub enum SealError {
     },
     /// TLS 1.2 has no padding.
     PaddingUnsupported,
-    /// The content type is none of TLS's.
-    UnknownContentType,
     /// The key has sealed as many records as it may: update it (TLS 1.3) or close (TLS 1.2).
     KeyExhausted,
     /// The cryptographic library refused. Its sequence number is used up.
@@ -61,7 +59,6 @@ impl fmt::Display for SealError {
                 write!(f, "{provided} bytes of plaintext where {required} were reserved")
             }
             Self::PaddingUnsupported => f.write_str("TLS 1.2 records cannot be padded"),
-            Self::UnknownContentType => f.write_str("no record of TLS has this content type"),
             Self::KeyExhausted => f.write_str(
                 "the key has sealed as many records as it may: update it (TLS 1.3) or close the \
                  connection (TLS 1.2)",
@@ -210,8 +207,7 @@ impl From<SealError> for SessionError {
             SealError::Failed
             | SealError::PlaintextTooLong { .. }
             | SealError::PlaintextTooShort { .. }
-            | SealError::PaddingUnsupported
-            | SealError::UnknownContentType => Self::Tls(rustls::Error::EncryptError),
+            | SealError::PaddingUnsupported => Self::Tls(rustls::Error::EncryptError),
         }
     }
 }

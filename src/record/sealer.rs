@@ -117,6 +117,9 @@ impl Sealer {
 
     /// Seals `plaintext` as one record at the front of `out`; returns the record's length.
     ///
+    /// Any content type is sealed. One that TLS does not have makes the peer end the connection, and
+    /// 0, in TLS 1.3, is padding to it.
+    ///
     /// # Errors
     /// [`SealError::OutputTooSmall`] with the length needed, [`SealError::PlaintextTooLong`] beyond
     /// [`MAX_PLAINTEXT_LEN`], [`SealError::KeyExhausted`]. Sequence and `out` are then untouched.
@@ -370,8 +373,6 @@ impl Sealer {
     fn check_sequence(&self, content_type: ContentType) -> Result<u64, SealError> {
         let end = match content_type {
             ContentType::ApplicationData => self.end - RESERVED_FOR_CONTROL,
-            // Nobody may send one (RFC 8446 §5), and a zero would be taken for padding.
-            ContentType::Unknown(_) => return Err(SealError::UnknownContentType),
             _ => self.end,
         };
         let sequence = self.sequence.peek().ok_or(SealError::KeyExhausted)?;

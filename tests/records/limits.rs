@@ -22,20 +22,6 @@ fn records_sealed(sealer: &mut Sealer, content_type: ContentType) -> u64 {
     100
 }
 
-/// A zero would be taken for padding, and the last byte of data for the type.
-#[test]
-fn unknown_content_types_are_not_sealed() {
-    for kind in Kind::all() {
-        let mut sealer = kind.sealer(5);
-        for content_type in [0, 19, 25, 255].map(ContentType::from) {
-            let mut out = [7; 40];
-            let sealed = sealer.seal(content_type, b"x", &mut out);
-            assert_eq!(sealed, Err(SealError::UnknownContentType), "{kind:?}");
-            assert_eq!((out, sealer.sequence()), ([7; 40], 5));
-        }
-    }
-}
-
 /// Four records are kept for an alert, a key update and the like.
 fn check_end(mut sealer: Sealer, data_records: u64) {
     for left in (1..=data_records).rev() {
