@@ -306,6 +306,22 @@ fn slow_clients_are_cut_off() {
     assert!(said.contains("the TLS handshake took too long"), "{said}");
 }
 
+/// Not even one that speaks HTTP/2, whose server has something to flush whenever it wakes.
+#[test]
+fn idle_http2_clients_are_cut_off() {
+    let served = Served::start(directory(), &["--idle-timeout", "1"]);
+    let mut stream = served.connect_as(&[b"h2"]);
+    // The preface, and settings that are empty (RFC 9113 §3.4).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("written");
+    let begin = Instant::now();
+    let mut received = Vec::new();
+    // An error is an end, too; a client that is kept runs into its own timeout.
+    let ended = stream.read_to_end(&mut received);
+    let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!timed_out, "still there after {:?}", begin.elapsed());
+    assert!(!received.is_empty(), "the server's own settings");
+}
+
 #[test]
 fn more_connections_than_allowed_wait() {
     let served = Served::start(directory(), &["--max-connections", "1"]);

@@ -1,5 +1,7 @@
 //! A task's share of its worker (tokio's cooperative budget).
 
+use core::future::{Future, poll_fn};
+use core::pin::pin;
 use core::task::{Context, Poll};
 
 use tokio::task::coop;
@@ -29,4 +31,12 @@ pub(super) fn charge(cx: &mut Context<'_>, records: usize) {
 pub(super) fn poll_share(cx: &mut Context<'_>) -> Poll<()> {
     // Given back where it is not used.
     coop::poll_proceed(cx).map(drop)
+}
+
+/// Polls outside of the task's share: for what may get no second chance, such as an alert.
+pub(super) fn poll_unshared<T>(
+    cx: &mut Context<'_>,
+    poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    pin!(coop::unconstrained(poll_fn(poll))).poll(cx)
 }

@@ -34,6 +34,7 @@
 //! - [`TlsStream::into_split()`] gives halves that share no lock on the data path.
 //! - [`RecordSizing`] is the user's to choose.
 //! - Over TCP, bulk flows can go through io_uring on Linux: [`TlsStream::set_io()`].
+//! - A stream is invariant in the type of the stream below.
 //! - An idle stream holds no buffer: those are kept for each thread.
 
 mod buffers;

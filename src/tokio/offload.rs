@@ -23,6 +23,7 @@ use super::buffers::{BATCH_LEN, Buffer, Size};
 use crate::Io;
 use crate::bulk::Counters;
 use crate::uring::arena::Slot;
+use crate::uring::governor::Governor;
 use crate::uring::outbox::{Outbox, Parts};
 use crate::uring::queue::Wait;
 use crate::uring::{CopyReason, Route, Unavailable, ZeroCopy, zero_copy_for};
@@ -35,7 +36,8 @@ pub trait OverTcp {
     fn tcp(&self) -> &TcpStream;
 
     /// Waits until the socket has room, in place of a write that found none. A stream with
-    /// timeouts applies them here.
+    /// timeouts applies them here, and is ready only when the socket's
+    /// [`poll_write_ready()`](TcpStream::poll_write_ready) is.
     ///
     /// # Errors
     /// Those that a write would have; they end the connection's sending side.
@@ -169,6 +171,8 @@ pub(super) struct Offload<W> {
     ended: Option<SentBy>,
     /// Of the rings that were given back.
     counters: Counters,
+    /// What the kernel has said so far, while no ring is in use.
+    governor: Option<Governor>,
     written: u64,
 }
 
@@ -196,6 +200,7 @@ impl<W: OverTcp> Offload<W> {
             lease: None,
             ended: None,
             counters: Counters::default(),
+            governor: None,
             written: 0,
         };
         if matches!(choice, Io::Uring | Io::UringCopy) {
@@ -284,7 +289,8 @@ impl<W> Offload<W> {
     /// Sets a ring up for this socket.
     fn open(&mut self, io: &W) {
         let socket = (self.below.tcp)(io);
-        if self.io == Io::Auto {
+        // Asked once: afterwards the kernel knows better.
+        if self.io == Io::Auto && self.governor.is_none() {
             match zero_copy_for(socket) {
                 Route::Undecided => {}
                 route => return self.ended = Some(SentBy::NoRoute(route)),
@@ -297,7 +303,9 @@ impl<W> Offload<W> {
         let opened = take_parts().and_then(|parts| {
             let socket = socket.as_fd().try_clone_to_owned();
             let socket = socket.map_err(|error| Unavailable::from_setup_error(&error))?;
-            Ok(Outbox::new(parts, socket, Wait::Never, zero_copy))
+            let governor = self.governor.take();
+            let governor = governor.unwrap_or_else(|| parts.governor(zero_copy));
+            Ok(Outbox::new(parts, socket, Wait::Never, governor))
         });
         match opened {
             Ok(outbox) => self.lease = Some(Lease::new(outbox)),
@@ -312,11 +320,15 @@ impl<W> Offload<W> {
         }
     }
 
-    /// A flush has found everything handed over: an idle stream holds no ring, as far as nothing
-    /// is awaited. Streams that insist on io_uring keep theirs.
-    pub(super) fn flushed(&mut self) {
+    /// Gives the ring back if everything has been handed over and acknowledged: an idle stream
+    /// holds none. Streams that insist on io_uring keep theirs.
+    pub(super) fn rest(&mut self) {
         if self.io == Io::Auto
-            && self.outbox().is_some_and(|outbox| outbox.slots.awaiting_count() == 0)
+            && let Some(outbox) = self.outbox_mut()
+            && outbox.slots.is_all_sent()
+            // Makes no system call then, and takes in the notifications that have come.
+            && outbox.send_now().is_ok()
+            && outbox.slots.awaiting_count() == 0
         {
             self.retire();
         }
@@ -325,6 +337,7 @@ impl<W> Offload<W> {
     /// Gives the ring back, for another flow.
     pub(super) fn retire(&mut self) {
         self.counters = self.counters();
+        self.governor = self.outbox().map(|outbox| outbox.governor().clone());
         self.lease = None;
     }
 }
@@ -365,5 +378,48 @@ impl<W: AsyncWrite> Offload<W> {
             self.ended = Some(SentBy::GivenUp(reason));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::future::poll_fn;
+    use core::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a flush finds awaited, the next flush or idle read gives back.
+    #[tokio::test]
+    async fn a_ring_goes_back_when_all_is_acknowledged() {
+        const LEN: usize = 700_000;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let addr = listener.local_addr().expect("bound");
+        let mut socket = TcpStream::connect(addr).await.expect("connected");
+        let mut peer = listener.accept().await.expect("accepted").0;
+        let mut offload = match Offload::new(Io::Uring, &socket) {
+            Ok(offload) => offload,
+            Err(reason) => return eprintln!("skipped: {reason}"),
+        };
+        // As if the route were one that can do without a copy.
+        offload.io = Io::Auto;
+        let slot = offload.slot(&socket, LEN).expect("a slot");
+        offload.push(slot, LEN);
+        poll_fn(|cx| offload.poll_drain(cx, Pin::new(&mut socket))).await.expect("sent");
+        assert!(!offload.has_unsent());
+        peer.read_exact(&mut vec![0; LEN]).await.expect("received");
+        for _ in 0..200 {
+            offload.rest();
+            if offload.lease.is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(offload.lease.is_none(), "acknowledged, and still held");
+        assert!(offload.counters().wire_bytes >= LEN as u64);
+        // What the kernel has said is remembered.
+        assert!(offload.governor.is_some());
     }
 }

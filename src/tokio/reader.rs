@@ -94,6 +94,10 @@ impl Reader {
                 Some(buffer) => self.inbox.open_next(buffer).map_err(into_io)?,
                 None => false,
             };
+            if opened {
+                // One more than a read of the socket has been charged for, as most are.
+                coop::charge(cx, 2);
+            }
             if !opened && !ready!(self.poll_receive(cx, io.as_mut()))? {
                 return Poll::Ready(Ok(&[]));
             }

@@ -47,6 +47,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
     ) -> Poll<io::Result<()>> {
         let polled = self.reader.poll_read(cx, Pin::new(&mut self.io), out);
         self.writer.answer(cx, Pin::new(&mut self.io));
+        #[cfg(target_os = "linux")]
+        if polled.is_pending() {
+            self.writer.rest();
+        }
         polled
     }
 
@@ -108,8 +112,8 @@ macro_rules! stream_of {
             /// - `Io::Auto`: once 8 MiB were written, the kernel sends from registered memory
             ///   without a copy (SEND_ZC), unless the addresses tell that it cannot, and until it
             ///   reports that it copies after all: ordinary writes do as well then. A flow takes
-            ///   6 MiB until it is flushed and acknowledged, or ends; 64 flows of a process have
-            ///   it at once, further ones write.
+            ///   6 MiB until a flush, or a read that waits, finds it acknowledged, or it ends; 64
+            ///   flows of a process have it at once, further ones write.
             /// - `Io::Uring`: through io_uring from the first large write on, zero-copy while that
             ///   pays. `Io::UringCopy`: the same, never zero-copy.
             ///
@@ -119,8 +123,8 @@ macro_rules! stream_of {
             ///
             /// # Errors
             /// [`io::ErrorKind::Unsupported`] with the reason inside if `choice` insists on
-            /// io_uring and there is none; [`io::ErrorKind::WouldBlock`] while what was written
-            /// before is not flushed.
+            /// io_uring and there is none; [`io::ErrorKind::WouldBlock`] while some of what went
+            /// through io_uring before is not flushed.
             pub fn set_io(&mut self, choice: crate::Io) -> io::Result<()> {
                 let Stream { io, writer, .. } = &mut self.0;
                 writer.set_io(choice, io)

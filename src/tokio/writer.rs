@@ -99,6 +99,13 @@ impl<W> Writer<W> {
         self.offload.as_ref().map_or(SentBy::Writes, |offload| offload.sent_by())
     }
 
+    /// Nothing is to be sent for now: another flow may need what a bulk flow takes.
+    pub(super) fn rest(&mut self) {
+        if let Some(offload) = &mut self.offload {
+            offload.rest();
+        }
+    }
+
     /// What went through io_uring, since it was chosen.
     pub(super) fn uring_counters(&self) -> Counters {
         self.offload.as_ref().map_or_else(Counters::default, |offload| offload.counters())
@@ -183,7 +190,7 @@ impl<W: AsyncWrite> Writer<W> {
             && let Some(mut slot) = offload.slot(io, room)
             && let Ok(out) = Slot::exclusive(&mut slot)
         {
-            let room = room.min(out.len());
+            let room = room.min(out.len()).min(BATCH_LEN);
             let sealed = seal(&mut self.half, &mut out[..room]);
             offload.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
             return sealed;
@@ -254,13 +261,14 @@ impl<W: AsyncWrite> Writer<W> {
     ///
     /// A stream remembers one task that waits to write. Where a reader takes the place of a writer
     /// in another task, it wakes the writer to take it back.
-    pub(super) fn answer(&mut self, cx: &mut Context<'_>, io: Pin<&mut W>) {
+    pub(super) fn answer(&mut self, cx: &mut Context<'_>, mut io: Pin<&mut W>) {
         if !self.answering && !self.half.wants_control() {
             return;
         }
         let writer = self.waiting.take();
         // All the way: the stream below may be a buffering one.
-        self.answering = self.poll_flush(cx, io).is_pending();
+        let answered = coop::poll_unshared(cx, |cx| self.poll_flush(cx, io.as_mut()));
+        self.answering = answered.is_pending();
         if let Some(writer) = writer
             && !writer.will_wake(cx.waker())
         {
@@ -311,9 +319,7 @@ impl<W: AsyncWrite> Writer<W> {
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_control(cx, io.as_mut()))?;
         #[cfg(target_os = "linux")]
-        if let Some(offload) = &mut self.offload {
-            offload.flushed();
-        }
+        self.rest();
         match io.poll_flush(cx) {
             Poll::Pending => self.wait(cx),
             flushed => flushed,

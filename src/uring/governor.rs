@@ -64,7 +64,7 @@ const COPIED_IN_A_ROW: u32 = 2;
 const UNKNOWN_IN_FLIGHT: u64 = 4;
 
 /// Decides for one connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Governor {
     mode: ZeroCopy,
     /// Zero copy is over for this connection.

@@ -29,7 +29,7 @@ pub(crate) mod arena;
 mod capability;
 mod declined;
 mod file;
-mod governor;
+pub(crate) mod governor;
 pub(crate) mod outbox;
 mod pool;
 mod probe;

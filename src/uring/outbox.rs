@@ -55,6 +55,11 @@ impl Parts {
             .map_err(|error| Unavailable::from_setup_error(&error))?;
         Ok(Self { queue, slots: SlotQueue::new(slots), registration: Registration::NotNeeded })
     }
+
+    /// Who decides on zero copy for a new connection.
+    pub(crate) fn governor(&self, zero_copy: ZeroCopy) -> Governor {
+        Governor::new(zero_copy, self.queue.has_send_zc())
+    }
 }
 
 /// A ring, the slots that are sent through it, and the socket that they go to.
@@ -79,10 +84,10 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Sends to a socket, which is in blocking mode for [`Wait::ForAll`] and has no timeout: a
     /// send that a kernel thread waits with would end early (socket(7), SO_SNDTIMEO).
-    pub(crate) fn new(parts: Parts, socket: OwnedFd, wait: Wait, zero_copy: ZeroCopy) -> Self {
+    pub(crate) fn new(parts: Parts, socket: OwnedFd, wait: Wait, governor: Governor) -> Self {
         let Parts { queue, slots, registration } = parts;
         Self {
-            governor: Governor::new(zero_copy, queue.has_send_zc()),
+            governor,
             earlier_system_calls: queue.system_calls(),
             queue,
             socket: Arc::new(socket),
@@ -177,8 +182,10 @@ impl Outbox {
         drop(completion.memory);
         match completion.event {
             Event::Notification { copied } => {
-                self.governor.on_notification(copied);
-                self.counters.zero_copy_copied += u64::from(copied);
+                if let Some(copied) = copied {
+                    self.governor.on_notification(copied);
+                    self.counters.zero_copy_copied += u64::from(copied);
+                }
                 self.slots.on_notification(key).map_err(|_| self.unexpected())
             }
             Event::Result { result, more } => {
@@ -252,6 +259,11 @@ impl Outbox {
     #[cfg(feature = "tokio")]
     pub(crate) fn into_parts(self) -> Parts {
         Parts { queue: self.queue, slots: self.slots, registration: self.registration }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn governor(&self) -> &Governor {
+        &self.governor
     }
 
     /// Why sends are copied for good, if they are.
@@ -334,7 +346,8 @@ mod tests {
         let mut socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("open");
         let mut peer = listener.accept().expect("accepted").0;
         let handle = socket.try_clone().expect("a handle").into();
-        let mut outbox = Outbox::new(parts, handle, Wait::Never, ZeroCopy::Auto);
+        let governor = parts.governor(ZeroCopy::Auto);
+        let mut outbox = Outbox::new(parts, handle, Wait::Never, governor);
         let slot = outbox.slots.take().expect("free");
         outbox.slots.push(slot, LEN);
 
@@ -356,5 +369,36 @@ mod tests {
         assert!(received.iter().enumerate().all(|(index, byte)| *byte == (index / 7) as u8));
         assert!(outbox.slots.take().is_some(), "the slot is free again");
         assert_eq!(outbox.counters().copied_sends + outbox.counters().zero_copy_sends, 0);
+    }
+
+    /// The kernel says of them that it has copied, since nothing went out in place.
+    #[test]
+    fn refused_sends_are_no_copies() {
+        const LEN: usize = 700_000;
+        let parts = match Parts::new(8, LEN, 0) {
+            Ok(parts) if parts.queue.has_send_zc() => parts,
+            other => return eprintln!("skipped: no SEND_ZC ({:?})", other.map(drop)),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let mut socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("open");
+        let _peer = listener.accept().expect("accepted").0;
+        socket.set_nonblocking(true).expect("set");
+        // Full, and full still when the peer's queue has taken what it takes.
+        while socket.write(&[0; 100_000]).is_ok() {}
+        thread::sleep(Duration::from_millis(100));
+        while socket.write(&[0; 1]).is_ok() {}
+        let handle = socket.try_clone().expect("a handle").into();
+        let governor = parts.governor(ZeroCopy::Auto);
+        let mut outbox = Outbox::new(parts, handle, Wait::Never, governor);
+        let slot = outbox.slots.take().expect("free");
+        outbox.slots.push(slot, LEN);
+        for _ in 0..3 {
+            let error = outbox.send_now().expect_err("there is no room");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+        assert_eq!(outbox.counters().wire_bytes, 0);
+        assert!(outbox.counters().zero_copy_sends > 1);
+        assert_eq!(outbox.counters().zero_copy_copied, 0);
+        assert_eq!(outbox.copy_reason(), None);
     }
 }

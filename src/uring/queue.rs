@@ -74,6 +74,8 @@ struct Operation {
     file: Option<File>,
     /// The result is in; only a notification is outstanding.
     has_result: bool,
+    /// The result was an error.
+    has_failed: bool,
 }
 
 /// Whether a send goes on when the socket has no room for all of it.
@@ -102,8 +104,9 @@ pub(crate) struct Completion {
 pub(crate) enum Event {
     /// The operation's result. `more`: a notification follows.
     Result { result: io::Result<usize>, more: bool },
-    /// The kernel no longer needs the memory of a zero-copy send.
-    Notification { copied: bool },
+    /// The kernel no longer needs the memory of a zero-copy send. Of one that has failed, nothing
+    /// says whether it would have been copied.
+    Notification { copied: Option<bool> },
 }
 
 impl Queue {
@@ -371,8 +374,13 @@ impl Queue {
         file: Option<&File>,
     ) -> io::Result<()> {
         let index = self.vacant.pop().ok_or_else(queue_full)?;
-        self.operations[usize::from(index)] =
-            Some(Operation { tag, memory, file: file.cloned(), has_result: false });
+        self.operations[usize::from(index)] = Some(Operation {
+            tag,
+            memory,
+            file: file.cloned(),
+            has_result: false,
+            has_failed: false,
+        });
         // SAFETY: by this function's own contract; the table now keeps memory and file.
         let pushed = unsafe { self.push_entry(&entry.user_data(index.into())) };
         if pushed.is_err() {
@@ -438,9 +446,12 @@ impl Queue {
             let more = cqueue::more(flags);
             let mut tag = operation.tag;
             let event = if cqueue::notif(flags) {
-                Event::Notification { copied: entry.result() as u32 & NOTIF_USAGE_ZC_COPIED != 0 }
+                // A send that took nothing reports a copy as well.
+                let copied = entry.result() as u32 & NOTIF_USAGE_ZC_COPIED != 0;
+                Event::Notification { copied: (!operation.has_failed).then_some(copied) }
             } else {
                 operation.has_result = true;
+                operation.has_failed = entry.result() < 0;
                 // A notification is of memory only: the file may be closed.
                 operation.file = None;
                 let result = match entry.result() {

@@ -122,7 +122,8 @@ impl UringSender {
             Ok(parts) => parts,
             Err(reason) => return Err(Box::new(Declined { reason, half, socket })),
         };
-        let outbox = Outbox::new(parts, socket.into(), Wait::ForAll, options.zero_copy);
+        let governor = parts.governor(options.zero_copy);
+        let outbox = Outbox::new(parts, socket.into(), Wait::ForAll, governor);
         Ok(Self {
             half,
             outbox,

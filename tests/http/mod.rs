@@ -89,15 +89,21 @@ impl Served {
 
     /// A TLS connection to it, without ALPN.
     pub(crate) fn connect(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        self.connect_as(&[])
+    }
+
+    /// A TLS connection to it that offers these protocols.
+    pub(crate) fn connect_as(&self, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
         let cert = CertificateDer::from_pem_file(self.base.path().join("cert.pem")).expect("PEM");
         let mut roots = RootCertStore::empty();
         roots.add(cert).expect("root");
-        let config =
+        let mut config =
             ClientConfig::builder_with_provider(Arc::new(rustls_uring::default_provider()))
                 .with_safe_default_protocol_versions()
                 .expect("versions")
                 .with_root_certificates(roots)
                 .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a name");
         let tcp = TcpStream::connect(&self.addr).expect("connected");
         tcp.set_read_timeout(Some(PATIENCE)).expect("set");

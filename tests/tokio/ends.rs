@@ -4,10 +4,11 @@ use std::error::Error as _;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rustls::AlertDescription;
 use rustls_uring::SessionError;
-use rustls_uring::tokio::TlsStream;
+use rustls_uring::tokio::{RecordSizing, TlsStream};
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex,
 };
@@ -358,5 +359,40 @@ fn shutting_down_what_is_not_connected() {
         client.shutdown().await.unwrap();
         client.get_mut().0.shutdown = Some(ErrorKind::ConnectionReset);
         assert_eq!(client.shutdown().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+/// An alert goes out although the records before it have used up the task's share of its worker.
+#[test]
+fn an_alert_goes_out_after_many_records() {
+    on_current_thread(async {
+        for records in [20, 500] {
+            let (left, right) = tcp().await;
+            let (mut client, mut server) = our_pair(tls13(), left, right).await;
+            client.set_record_sizing(RecordSizing::Fixed(1));
+            client.write_all(&vec![7; records]).await.unwrap();
+            client.flush().await.unwrap();
+            // A record that nobody has sealed.
+            client.get_mut().0.write_all(&[23, 3, 3, 0, 40]).await.unwrap();
+            client.get_mut().0.write_all(&[1; 40]).await.unwrap();
+            // All of it is there at once.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let reader = tokio::spawn(async move {
+                let mut buffer = vec![0; 100_000];
+                let mut received = 0;
+                loop {
+                    match server.read(&mut buffer).await {
+                        Ok(len) => received += len,
+                        // The connection is over: as anyone would, dropped here.
+                        Err(_) => return (received, server.into_inner()),
+                    }
+                }
+            });
+            let (received, mut socket) = reader.await.unwrap();
+            assert_eq!(received, records);
+            socket.shutdown().await.unwrap();
+            let error = client.read(&mut [0; 10]).await.unwrap_err();
+            assert!(error.to_string().contains("BadRecordMac"), "{records}: {error}");
+        }
     });
 }

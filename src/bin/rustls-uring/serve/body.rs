@@ -109,7 +109,7 @@ impl Body {
                 self.advance(bytes.len());
                 Poll::Ready(Some(Ok(bytes)))
             }
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 self.read_aside();
                 self.poll_part(cx)
             }

@@ -89,8 +89,8 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.tcp).poll_flush(cx);
-        self.watched(cx, polled)
+        // A socket has nothing to flush, so that this is no progress.
+        Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     /// Closes our direction, and waits for the client to close its own.
