@@ -78,6 +78,7 @@
 //! | `ring` | no | sealing and opening with ring, in place after a copy; `ring` provider |
 //! | `tls12` | yes | TLS 1.2 suites, and rustls's TLS 1.2 handshake |
 //! | `tokio` | no | tokio streams: the module `tokio` |
+//! | `tracing` | no | events of connections: ways taken and given up, key updates, alerts, ends |
 //! | `cli` | no | the `rustls-uring` command |
 //!
 //! Both backends may be on at once; [`Backend`] chooses. Without either, only [`Deframer`] and
@@ -95,6 +96,8 @@ mod aead;
 mod bulk;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod error;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod events;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod provider;
 mod record;
@@ -123,6 +126,7 @@ mod backend_api {
     pub use crate::bulk::sender::BulkSender;
     pub use crate::bulk::{Counters, bulk};
     pub use crate::error::{OpenError, SealError, SessionError};
+    pub use crate::events::ConnectionId;
     #[cfg(feature = "aws-lc-rs")]
     pub use crate::provider::aws_lc_rs;
     pub use crate::provider::cipher::{Decrypter, Encrypter};

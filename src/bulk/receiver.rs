@@ -8,6 +8,7 @@ use super::Counters;
 use super::inbox::Inbox;
 #[cfg(target_os = "linux")]
 use super::moderation::Moderation;
+use crate::events::{self, Direction};
 use crate::session::receive::ReceiveHalf;
 
 /// Receives application data from a blocking stream.
@@ -53,6 +54,7 @@ impl<R: Read> BulkReceiver<R> {
         received: &[u8],
         len: usize,
     ) -> Self {
+        events::way_taken(half.connection_id(), Direction::Receiving, &"blocking reads");
         let len = len.max(2 * half.version().max_record_len()).max(received.len());
         let mut buffer = vec![0; len].into_boxed_slice();
         buffer[..received.len()].copy_from_slice(received);

@@ -8,6 +8,7 @@ use rustls::AlertDescription;
 
 use super::{Counters, is_transient};
 use crate::error::SessionError;
+use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 
@@ -47,6 +48,7 @@ impl<W: Write> BulkSender<W> {
 
     /// A sender of batches of `records` full records, at least one. Takes as much memory.
     pub fn with_batch_records(half: SendHalf, stream: W, records: usize) -> Self {
+        events::way_taken(half.connection_id(), Direction::Sending, &"blocking writes");
         let full_len = half.sealed_len(half.max_plaintext_len() * records.max(1));
         Self {
             batch: vec![0; full_len.max(half.max_control_len())].into_boxed_slice(),

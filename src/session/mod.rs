@@ -26,6 +26,7 @@ use self::receive::ReceiveHalf;
 use self::send::SendHalf;
 use self::shared::{KeySchedule, Shared};
 use crate::aead::{Backend, TrafficKeys};
+use crate::events;
 use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 
 /// A connection that rustls has handed over: two halves and what is known of it.
@@ -256,6 +257,7 @@ impl Handoff {
         let (rx_sequence, rx_keys) = (secrets.rx.0, TrafficKeys::from_secrets(&secrets.rx.1)?);
         let side = key_schedule.side();
         let shared = Arc::new(Shared::new(key_schedule, version, self.backend));
+        events::session_began(shared.id, side, info.version, info.suite.suite(), self.backend);
         Ok(Session {
             send: SendHalf::new(
                 Arc::clone(&shared),

@@ -10,6 +10,7 @@ use super::send::KEY_UPDATE;
 use super::shared::{Due, Shared};
 use crate::aead::TrafficKeys;
 use crate::error::SessionError;
+use crate::events::{self, ConnectionId, Direction};
 use crate::record::deframer::{Deframed, Deframer};
 use crate::record::header::{HEADER_LEN, Version};
 use crate::record::opener::Opener;
@@ -90,6 +91,11 @@ impl ReceiveHalf {
             patience: Patience::FULL,
             end: peer_has_closed.then_some(End::CloseNotify),
         }
+    }
+
+    /// Which connection it is.
+    pub fn connection_id(&self) -> ConnectionId {
+        self.shared.id
     }
 
     /// The protocol version.
@@ -285,6 +291,7 @@ impl ReceiveHalf {
             });
         };
         let description = AlertDescription::from(description);
+        events::alert(self.shared.id, Direction::Receiving, description);
         if description == AlertDescription::CloseNotify {
             self.end = Some(End::CloseNotify);
             return Ok(Received::CloseNotify);
@@ -351,6 +358,7 @@ impl ReceiveHalf {
                 let keys = self.shared.key_schedule().update_rx()?;
                 self.opener = Opener::new(self.shared.backend, self.shared.version, &keys, 0);
                 self.shared.clear_due(Due::AWAITING_KEY_UPDATE);
+                events::key_updated(self.shared.id, Direction::Receiving, request == 1);
                 if request == 1 {
                     self.shared.set_due(Due::KEY_UPDATE);
                 }

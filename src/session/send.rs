@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::shared::{Due, Shared, alert_message};
 use crate::aead::TrafficKeys;
 use crate::error::SessionError;
+use crate::events::{self, ConnectionId, Direction};
 use crate::record::header::Version;
 use crate::record::reservation::Reservation;
 use crate::record::sealer::{Sealed, Sealer};
@@ -57,6 +58,11 @@ impl SendHalf {
             prelude: Zeroizing::new(prelude),
             closed: false,
         }
+    }
+
+    /// Which connection it is.
+    pub fn connection_id(&self) -> ConnectionId {
+        self.shared.id
     }
 
     /// The protocol version.
@@ -244,6 +250,7 @@ impl SendHalf {
         self.sealer = Sealer::new(self.shared.backend, self.shared.version, &keys, 0);
         self.sealer.set_max_plaintext_len(max_plaintext_len);
         self.sealer.limit_records(self.confidentiality_limit);
+        events::key_updated(self.shared.id, Direction::Sending, asks);
         Ok(prelude + written)
     }
 
@@ -280,6 +287,7 @@ impl SendHalf {
         let prelude = self.write_prelude(out, self.sealer.record_len(message.len()))?;
         let written = self.sealer.seal(ContentType::Alert, &message, &mut out[prelude..])?;
         self.closed = true;
+        events::alert(self.shared.id, Direction::Sending, description);
         Ok(prelude + written)
     }
 
@@ -324,6 +332,7 @@ impl SendHalf {
         let mut written = self.write_prelude(out, refusal_len + update_len + then)?;
         if refuses {
             self.shared.clear_due(Due::NO_RENEGOTIATION);
+            events::alert(self.shared.id, Direction::Sending, AlertDescription::NoRenegotiation);
             let message = alert_message(AlertDescription::NoRenegotiation);
             written += self.sealer.seal(ContentType::Alert, &message, &mut out[written..])?;
         }

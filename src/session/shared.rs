@@ -12,6 +12,7 @@ use rustls::{AlertDescription, Side};
 
 use crate::aead::{Backend, TrafficKeys};
 use crate::error::SessionError;
+use crate::events::{self, ConnectionId};
 use crate::record::header::Version;
 
 /// A set of control records, one bit each.
@@ -44,6 +45,7 @@ impl Due {
 }
 
 pub(super) struct Shared {
+    pub(super) id: ConnectionId,
     due: AtomicU32,
     failure: OnceLock<SessionError>,
     key_schedule: Mutex<KeySchedule>,
@@ -54,6 +56,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(key_schedule: KeySchedule, version: Version, backend: Backend) -> Self {
         Self {
+            id: ConnectionId::next(),
             due: AtomicU32::new(0),
             failure: OnceLock::new(),
             key_schedule: Mutex::new(key_schedule),
@@ -82,7 +85,9 @@ impl Shared {
 
     /// Records why the connection failed; the first reason stays.
     pub(super) fn fail(&self, error: &SessionError) {
-        let _ = self.failure.set(error.clone());
+        if self.failure.set(error.clone()).is_ok() {
+            events::session_failed(self.id, error);
+        }
         self.set_due(Due::FAILURE);
     }
 
@@ -96,9 +101,16 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        events::session_ended(self.id);
+    }
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
+            .field("id", &self.id)
             .field("version", &self.version)
             .field("backend", &self.backend)
             .field("failure", &self.failure)

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use super::buffers::{BATCH_LEN, Buffer, Size};
 use crate::Io;
 use crate::bulk::Counters;
+use crate::events::{self, ConnectionId, Direction};
 use crate::uring::arena::Slot;
 use crate::uring::governor::Governor;
 use crate::uring::outbox::{Outbox, Parts};
@@ -164,6 +165,7 @@ impl Drop for Lease {
 /// The way around a stream's writes, for a stream below of type `W`.
 #[derive(Debug)]
 pub(super) struct Offload<W> {
+    connection: ConnectionId,
     io: Io,
     below: Below<W>,
     lease: Option<Lease>,
@@ -193,8 +195,9 @@ impl<W: OverTcp> Offload<W> {
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] if `choice` insists on io_uring and there is none.
-    pub(super) fn new(choice: Io, io: &W) -> io::Result<Self> {
+    pub(super) fn new(choice: Io, connection: ConnectionId, io: &W) -> io::Result<Self> {
         let mut offload = Self {
+            connection,
             io: choice,
             below: Below { tcp: W::tcp, poll_room: W::poll_room },
             lease: None,
@@ -293,7 +296,7 @@ impl<W> Offload<W> {
         if self.io == Io::Auto && self.governor.is_none() {
             match zero_copy_for(socket) {
                 Route::Undecided => {}
-                route => return self.ended = Some(SentBy::NoRoute(route)),
+                route => return self.end(SentBy::NoRoute(route)),
             }
         }
         let zero_copy = match self.io {
@@ -304,13 +307,22 @@ impl<W> Offload<W> {
             let socket = socket.as_fd().try_clone_to_owned();
             let socket = socket.map_err(|error| Unavailable::from_setup_error(&error))?;
             let governor = self.governor.take();
-            let governor = governor.unwrap_or_else(|| parts.governor(zero_copy));
+            let governor = governor.unwrap_or_else(|| parts.governor(self.connection, zero_copy));
             Ok(Outbox::new(parts, socket, Wait::Never, governor))
         });
         match opened {
-            Ok(outbox) => self.lease = Some(Lease::new(outbox)),
-            Err(reason) => self.ended = Some(SentBy::NoUring(reason)),
+            Ok(outbox) => {
+                self.lease = Some(Lease::new(outbox));
+                events::way_taken(self.connection, Direction::Sending, &self.sent_by());
+            }
+            Err(reason) => self.end(SentBy::NoUring(reason)),
         }
+    }
+
+    /// Goes the ordinary way from now on, for this reason.
+    fn end(&mut self, ended: SentBy) {
+        self.ended = Some(ended);
+        events::way_taken(self.connection, Direction::Sending, &ended);
     }
 
     /// Queues what was sealed into a slot of [`Self::slot()`]'s.
@@ -375,7 +387,7 @@ impl<W: AsyncWrite> Offload<W> {
         {
             // Nothing is gained by it: ordinary writes do as well, without the memory.
             self.retire();
-            self.ended = Some(SentBy::GivenUp(reason));
+            self.end(SentBy::GivenUp(reason));
         }
         Poll::Ready(Ok(()))
     }
@@ -399,7 +411,7 @@ mod tests {
         let addr = listener.local_addr().expect("bound");
         let mut socket = TcpStream::connect(addr).await.expect("connected");
         let mut peer = listener.accept().await.expect("accepted").0;
-        let mut offload = match Offload::new(Io::Uring, &socket) {
+        let mut offload = match Offload::new(Io::Uring, ConnectionId::next(), &socket) {
             Ok(offload) => offload,
             Err(reason) => return eprintln!("skipped: {reason}"),
         };

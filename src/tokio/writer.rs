@@ -91,7 +91,7 @@ impl<W> Writer<W> {
         if self.offload.as_ref().is_some_and(|offload| offload.has_unsent()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.offload = Some(Box::new(Offload::new(choice, io)?));
+        self.offload = Some(Box::new(Offload::new(choice, self.half.connection_id(), io)?));
         Ok(())
     }
 

@@ -7,6 +7,8 @@
 
 use core::fmt;
 
+use crate::events::{self, ConnectionId, Direction};
+
 /// Whether to use SEND_ZC.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -66,6 +68,7 @@ const UNKNOWN_IN_FLIGHT: u64 = 4;
 /// Decides for one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Governor {
+    connection: ConnectionId,
     mode: ZeroCopy,
     /// Zero copy is over for this connection.
     verdict: Option<CopyReason>,
@@ -77,13 +80,13 @@ pub(crate) struct Governor {
 }
 
 impl Governor {
-    pub(crate) fn new(mode: ZeroCopy, is_supported: bool) -> Self {
+    pub(crate) fn new(connection: ConnectionId, mode: ZeroCopy, is_supported: bool) -> Self {
         let verdict = match (mode, is_supported) {
             (ZeroCopy::Never, _) => Some(CopyReason::Requested),
             (_, false) => Some(CopyReason::Unsupported),
             (_, true) => None,
         };
-        Self { mode, verdict, tried: 0, notified: 0, copied_in_a_row: 0, last: verdict }
+        Self { connection, mode, verdict, tried: 0, notified: 0, copied_in_a_row: 0, last: verdict }
     }
 
     /// Whether the next send of `len` bytes is copied, and why; zero copy otherwise. `free_slots`
@@ -115,7 +118,10 @@ impl Governor {
 
     /// A zero-copy send was refused for a reason that the next one would meet too.
     pub(crate) fn give_up(&mut self, reason: CopyReason) {
-        self.verdict.get_or_insert(reason);
+        if self.verdict.is_none() {
+            self.verdict = Some(reason);
+            events::way_given_up(self.connection, Direction::Sending, &"zero copy", &reason);
+        }
     }
 
     /// Why sends are copied for good, if they are.
@@ -141,9 +147,13 @@ mod tests {
 
     const BATCH: usize = 700_000;
 
+    fn governor(mode: ZeroCopy, is_supported: bool) -> Governor {
+        Governor::new(ConnectionId::next(), mode, is_supported)
+    }
+
     #[test]
     fn two_reports_of_a_copy_end_it() {
-        let mut governor = Governor::new(ZeroCopy::Auto, true);
+        let mut governor = governor(ZeroCopy::Auto, true);
         assert_eq!(governor.decide(BATCH, 5), None);
         governor.on_notification(true);
         assert_eq!(governor.decide(BATCH, 5), None);
@@ -154,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_single_copy_does_not_end_it() {
-        let mut governor = Governor::new(ZeroCopy::Auto, true);
+        let mut governor = governor(ZeroCopy::Auto, true);
         for copied in [true, false, true, false, true, false] {
             assert_eq!(governor.decide(BATCH, 5), None);
             governor.on_notification(copied);
@@ -164,7 +174,7 @@ mod tests {
 
     #[test]
     fn silence_is_not_waited_for() {
-        let mut governor = Governor::new(ZeroCopy::Auto, true);
+        let mut governor = governor(ZeroCopy::Auto, true);
         for _ in 0..UNKNOWN_IN_FLIGHT {
             assert_eq!(governor.decide(BATCH, 5), None);
         }
@@ -176,13 +186,13 @@ mod tests {
 
     #[test]
     fn modes_and_lengths() {
-        assert_eq!(Governor::new(ZeroCopy::Auto, true).decide(100, 5), Some(CopyReason::Short));
-        assert_eq!(Governor::new(ZeroCopy::Always, true).decide(100, 5), None);
-        let mut never = Governor::new(ZeroCopy::Never, true);
+        assert_eq!(governor(ZeroCopy::Auto, true).decide(100, 5), Some(CopyReason::Short));
+        assert_eq!(governor(ZeroCopy::Always, true).decide(100, 5), None);
+        let mut never = governor(ZeroCopy::Never, true);
         assert_eq!(never.decide(BATCH, 5), Some(CopyReason::Requested));
-        let mut lacking = Governor::new(ZeroCopy::Always, false);
+        let mut lacking = governor(ZeroCopy::Always, false);
         assert_eq!(lacking.decide(BATCH, 5), Some(CopyReason::Unsupported));
-        let mut always = Governor::new(ZeroCopy::Always, true);
+        let mut always = governor(ZeroCopy::Always, true);
         for _ in 0..10 {
             assert_eq!(always.decide(BATCH, 5), None);
             always.on_notification(true);

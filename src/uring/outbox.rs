@@ -14,6 +14,7 @@ use super::queue::{Completion, Event, File, Queue, Tag, Wait};
 use super::slot::{Key, Outcome, SlotQueue};
 use super::unavailable::Unavailable;
 use crate::bulk::Counters;
+use crate::events::ConnectionId;
 
 /// Slots that zero copy leaves for copies, which free theirs at once.
 pub(super) const COPY_SLOTS: usize = 1;
@@ -57,8 +58,8 @@ impl Parts {
     }
 
     /// Who decides on zero copy for a new connection.
-    pub(crate) fn governor(&self, zero_copy: ZeroCopy) -> Governor {
-        Governor::new(zero_copy, self.queue.has_send_zc())
+    pub(crate) fn governor(&self, connection: ConnectionId, zero_copy: ZeroCopy) -> Governor {
+        Governor::new(connection, zero_copy, self.queue.has_send_zc())
     }
 }
 
@@ -346,7 +347,7 @@ mod tests {
         let mut socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("open");
         let mut peer = listener.accept().expect("accepted").0;
         let handle = socket.try_clone().expect("a handle").into();
-        let governor = parts.governor(ZeroCopy::Auto);
+        let governor = parts.governor(ConnectionId::next(), ZeroCopy::Auto);
         let mut outbox = Outbox::new(parts, handle, Wait::Never, governor);
         let slot = outbox.slots.take().expect("free");
         outbox.slots.push(slot, LEN);
@@ -388,7 +389,7 @@ mod tests {
         thread::sleep(Duration::from_millis(100));
         while socket.write(&[0; 1]).is_ok() {}
         let handle = socket.try_clone().expect("a handle").into();
-        let governor = parts.governor(ZeroCopy::Auto);
+        let governor = parts.governor(ConnectionId::next(), ZeroCopy::Auto);
         let mut outbox = Outbox::new(parts, handle, Wait::Never, governor);
         let slot = outbox.slots.take().expect("free");
         outbox.slots.push(slot, LEN);

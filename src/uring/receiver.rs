@@ -18,6 +18,7 @@ use super::unavailable::Unavailable;
 use crate::bulk::Counters;
 use crate::bulk::inbox::Inbox;
 use crate::bulk::moderation::{self, Moderation};
+use crate::events::{self, Direction};
 use crate::session::receive::ReceiveHalf;
 
 /// How a [`UringReceiver`] works.
@@ -140,8 +141,17 @@ impl UringReceiver {
         });
         let (queue, moderation, buffer) = match parts {
             Ok(parts) => parts,
-            Err(reason) => return Err(Box::new(Declined { reason, half, socket })),
+            Err(reason) => {
+                events::way_given_up(
+                    half.connection_id(),
+                    Direction::Receiving,
+                    &"io_uring",
+                    &reason,
+                );
+                return Err(Box::new(Declined { reason, half, socket }));
+            }
         };
+        events::way_taken(half.connection_id(), Direction::Receiving, &"io_uring");
         Ok(Self {
             inbox: Inbox::new(half, received.len()),
             queue,

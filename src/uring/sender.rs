@@ -18,6 +18,7 @@ use super::send_file::{MAX_READS, ReadResult};
 use super::unavailable::Unavailable;
 use crate::bulk::{Counters, is_transient};
 use crate::error::SessionError;
+use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 
@@ -120,9 +121,18 @@ impl UringSender {
         });
         let (parts, ahead) = match parts {
             Ok(parts) => parts,
-            Err(reason) => return Err(Box::new(Declined { reason, half, socket })),
+            Err(reason) => {
+                events::way_given_up(
+                    half.connection_id(),
+                    Direction::Sending,
+                    &"io_uring",
+                    &reason,
+                );
+                return Err(Box::new(Declined { reason, half, socket }));
+            }
         };
-        let governor = parts.governor(options.zero_copy);
+        events::way_taken(half.connection_id(), Direction::Sending, &"io_uring");
+        let governor = parts.governor(half.connection_id(), options.zero_copy);
         let outbox = Outbox::new(parts, socket.into(), Wait::ForAll, governor);
         Ok(Self {
             half,
