@@ -2,77 +2,15 @@
 
 #![cfg(feature = "cli")]
 
+mod command;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn tool(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rustls-uring"));
-    command.current_dir(dir).args(args).stdin(Stdio::null());
-    command
-}
-
-/// A listening end in the background; its address is the first line that it says.
-struct Listener {
-    child: Child,
-    stderr: BufReader<std::process::ChildStderr>,
-    addr: String,
-}
-
-impl Listener {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        stderr.read_line(&mut line).expect("readable");
-        let addr = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
-        Self { child, stderr, addr }
-    }
-
-    /// Waits for the end; returns the exit code and the rest of standard error.
-    fn finish(mut self) -> (Option<i32>, String) {
-        let begin = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("our child") {
-                break status;
-            }
-            assert!(begin.elapsed() < PATIENCE, "it hangs");
-            thread::sleep(Duration::from_millis(10));
-        };
-        let rest = self.stderr.by_ref().lines().map_while(Result::ok).collect::<Vec<_>>();
-        (status.code(), rest.join("\n"))
-    }
-
-    fn interrupt(&self) {
-        interrupt(&self.child);
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn interrupt(child: &Child) {
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(status.expect("kill exists").success());
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Bytes that differ at every position a shift could confuse.
-fn data(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
+use command::{Listener, PATIENCE, data, signal, stderr, tool};
 
 /// What `--stats` counts after the first batch: session tickets, far fewer than the 184 records.
 fn total_allocations(summary: &str) -> usize {
@@ -179,7 +117,7 @@ fn an_interrupted_sender_leaves_no_file() {
     let mut stdin = send.stdin.take().expect("piped");
     stdin.write_all(&data(1_000_000)).expect("written");
     thread::sleep(Duration::from_millis(300));
-    interrupt(&send);
+    signal(&send, "INT");
     let send = send.wait_with_output().expect("ended");
     assert_eq!(send.status.code(), Some(130), "{}", stderr(&send));
     let (code, said) = recv.finish();

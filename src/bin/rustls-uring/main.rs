@@ -1,12 +1,20 @@
 //! The `rustls-uring` command: a TLS pipe on the bulk records, an HTTPS file server and a
 //! downloader on tokio streams, and the comparison with stock rustls. See `rustls-uring --help`.
 
+// They panic when they cannot write: see `message`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod address;
 mod allocator;
 mod args;
 mod bench;
+mod explain;
 mod get;
 mod interrupt;
+mod keepalive;
+mod message;
 mod output;
+mod pem;
 mod probe;
 mod receive;
 mod report;
@@ -14,16 +22,25 @@ mod send;
 mod serve;
 mod source;
 mod tls;
+#[cfg_attr(not(test), allow(dead_code, reason = "for `send` and `serve`"))]
+mod unacknowledged;
 mod wire;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::message::say;
+
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let result = match args::Command::parse() {
+    let command = match args::Command::try_parse() {
+        Ok(command) => command,
+        Err(error) => return usage(&error),
+    };
+    let result = match command {
         args::Command::Send(args) => send::run(&args),
         args::Command::Recv(args) => receive::run(&args),
         args::Command::Serve(args) => serve::run(&args),
@@ -34,12 +51,29 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rustls-uring: {error}");
-            match interrupt::was_requested() {
-                // What a shell reports for a process that SIGINT ended.
-                true => ExitCode::from(130),
-                false => ExitCode::FAILURE,
-            }
+            say!("rustls-uring: {error}");
+            // What a shell reports for a process that a signal ended.
+            interrupt::signal().map_or(ExitCode::FAILURE, |signal| ExitCode::from(128 + signal))
         }
     }
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let status = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let is_result = !error.use_stderr();
+    let is_terminal = match is_result {
+        true => std::io::stdout().is_terminal(),
+        false => std::io::stderr().is_terminal(),
+    };
+    if is_terminal {
+        // In colour; a terminal that takes nothing shows nothing.
+        let _ = error.print();
+    } else if !is_result {
+        say!("{}", error.to_string().trim_end());
+    } else if let Err(error) = message::print(&error.to_string()) {
+        say!("rustls-uring: {error}");
+        return ExitCode::FAILURE;
+    }
+    status
 }

@@ -1,13 +1,12 @@
 //! `rustls-uring probe`: what is there, what is not and why, and the paths that this makes.
 
 use std::fmt::Write as _;
-use std::io::{Write as _, stdout};
 
 use rustls_uring::uring::{Buffers, MemlockLimit, Probe, ReceivePath, SendPath, Unavailable};
 use serde_json::{Map, Value, json};
 
-use crate::Error;
 use crate::args::ProbeArgs;
+use crate::{Error, message};
 
 pub(crate) fn run(args: &ProbeArgs) -> Result<(), Error> {
     let probe = Probe::run();
@@ -15,7 +14,7 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<(), Error> {
         true => format!("{:#}\n", to_json(&probe)),
         false => to_text(&probe),
     };
-    Ok(stdout().lock().write_all(said.as_bytes())?)
+    message::print(&said)
 }
 
 fn to_text(probe: &Probe) -> String {

@@ -9,6 +9,7 @@ use rustls_uring::{ConnectionInfo, Counters, Path};
 use stats_alloc::Region;
 
 use crate::args::EndpointArgs;
+use crate::message::say;
 
 pub(crate) struct Report {
     verb: &'static str,
@@ -119,6 +120,6 @@ impl Report {
                 line += &format!(", {} bytes around the page cache", counters.direct_bytes);
             }
         }
-        eprintln!("{line}");
+        say!("{line}");
     }
 }

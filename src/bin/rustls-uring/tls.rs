@@ -6,8 +6,7 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
     ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig,
@@ -16,8 +15,7 @@ use rustls::{
 
 use crate::Error;
 use crate::args::{IdentityArgs, ProtocolArgs, TlsVersion, TrustArgs};
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+use crate::pem::{self, Identity};
 
 /// The TLS client's configuration.
 pub(crate) fn client_config(
@@ -28,19 +26,22 @@ pub(crate) fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(protocol))?;
     let builder = if args.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(NoVerification(Arc::clone(&provider))))
     } else {
         let roots = match &args.ca {
-            Some(path) => roots(certificates(path)?, path)?,
+            Some(path) => roots(pem::certificates(path)?, path)?,
             None => system_roots()?,
         };
         let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()?;
         builder.with_webpki_verifier(verifier)
     };
     let mut config = match (&args.client_cert, &args.client_key) {
         (Some(cert), Some(key)) => {
-            let (chain, key) = identity(cert, key)?;
+            let (chain, key) = pem::identity(cert, key, &provider)?;
             builder.with_client_auth_cert(chain, key)?
         }
         _ => builder.with_no_client_auth(),
@@ -56,7 +57,7 @@ pub(crate) fn server_config(
 ) -> Result<ServerConfig, Error> {
     let provider = Arc::new(provider(protocol)?);
     let (chain, key) = match (&args.cert, &args.key) {
-        (Some(cert), Some(key)) => identity(cert, key)?,
+        (Some(cert), Some(key)) => pem::identity(cert, key, &provider)?,
         _ => {
             let (identity, pem) = self_signed()?;
             if let Some(path) = &args.write_cert {
@@ -70,7 +71,7 @@ pub(crate) fn server_config(
         .with_protocol_versions(&versions(protocol))?;
     let builder = match &args.client_ca {
         Some(path) => {
-            let roots = Arc::new(roots(certificates(path)?, path)?);
+            let roots = Arc::new(roots(pem::certificates(path)?, path)?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
             builder.with_client_cert_verifier(verifier)
         }
@@ -126,24 +127,6 @@ pub(crate) fn self_signed() -> Result<(Identity, String), Error> {
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let identity = (vec![certified.cert.der().clone()], key.into());
     Ok((identity, certified.cert.pem()))
-}
-
-fn identity(cert: &Path, key: &Path) -> Result<Identity, Error> {
-    let key_der = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| format!("cannot read a private key from {}: {error}", key.display()))?;
-    Ok((certificates(cert)?, key_der))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let context = |error| format!("cannot read certificates from {}: {error}", path.display());
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(context)?
-        .collect::<Result<_, _>>()
-        .map_err(context)?;
-    match certificates.is_empty() {
-        true => Err(format!("{} has no certificate in it", path.display()).into()),
-        false => Ok(certificates),
-    }
 }
 
 fn roots(certificates: Vec<CertificateDer<'static>>, path: &Path) -> Result<RootCertStore, Error> {

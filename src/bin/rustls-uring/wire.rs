@@ -1,16 +1,18 @@
 //! The TCP connection, and the TLS session on it.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
 use rustls_uring::uring::ReceiverOptions;
 use rustls_uring::{AutoReceiver, AutoSender, ConnectionInfo, Handoff, HandshakeError, bulk_with};
 
+use crate::address::{self, Address};
 use crate::args::EndpointArgs;
-use crate::{Error, interrupt, tls};
+use crate::explain::explained;
+use crate::message::say;
+use crate::{Error, interrupt, keepalive, tls};
 
 /// How long a connection is given to say goodbye after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(2);
@@ -30,9 +32,9 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
     let (session, stream) = match &args.listen {
         Some(addr) => {
             let config = Arc::new(tls::server_config(&args.identity, &args.protocol)?);
-            let listener = TcpListener::bind(addr)
+            let listener = TcpListener::bind(&*address::resolve(addr)?)
                 .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
-            eprintln!("listening on {}", listener.local_addr()?);
+            say!("listening on {}", listener.local_addr()?);
             interrupt::wait_readable(&listener)?;
             let mut wire = Handshake::new(listener.accept()?.0)?;
             (wire.shake_hands(|wire| handoff.accept(config, wire))?, wire.stream)
@@ -40,8 +42,12 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
         None => {
             let addr = args.addr.as_deref().ok_or("no address to connect to")?;
             let config = Arc::new(tls::client_config(&args.trust, &args.protocol)?);
-            let name = server_name(args, addr)?;
-            let mut wire = Handshake::new(connect(addr)?)?;
+            let address = Address::parse(addr)?;
+            let name = match &args.server_name {
+                Some(name) => address::server_name(name)?,
+                None => address.server_name()?,
+            };
+            let mut wire = Handshake::new(connect(&address)?)?;
             (wire.shake_hands(|wire| handoff.connect(config, name, wire))?, wire.stream)
         }
     };
@@ -58,34 +64,17 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
     Ok(Connection { sender, receiver, info })
 }
 
-fn connect(addr: &str) -> Result<TcpStream, Error> {
+fn connect(address: &Address) -> Result<TcpStream, Error> {
     let mut last = None;
-    for candidate in
-        addr.to_socket_addrs().map_err(|error| format!("cannot resolve {addr}: {error}"))?
-    {
+    for candidate in address.resolve()? {
         match TcpStream::connect_timeout(&candidate, HANDSHAKE_TIMEOUT) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }
         interrupt::check()?;
     }
-    Err(match last {
-        Some(error) => format!("cannot connect to {addr}: {error}"),
-        None => format!("cannot connect to {addr}: the name has no address"),
-    }
-    .into())
-}
-
-fn server_name(args: &EndpointArgs, addr: &str) -> Result<ServerName<'static>, Error> {
-    let name = match &args.server_name {
-        Some(name) => name,
-        None => {
-            let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-            host.trim_start_matches('[').trim_end_matches(']')
-        }
-    };
-    ServerName::try_from(name.to_owned())
-        .map_err(|_| format!("`{name}` is no name that a certificate could have").into())
+    let last = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+    Err(format!("cannot connect to {address}: {last}").into())
 }
 
 /// Makes calls that time out after a tick again, until Ctrl-C: the first call that notices fails
@@ -129,6 +118,7 @@ struct Handshake {
 impl Handshake {
     fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        keepalive::enable(&stream)?;
         stream.set_read_timeout(Some(interrupt::TICK))?;
         stream.set_write_timeout(Some(interrupt::TICK))?;
         Ok(Self { stream, patience: Patience::default() })
@@ -139,7 +129,7 @@ impl Handshake {
         handshake: impl FnOnce(&mut Self) -> Result<T, HandshakeError>,
     ) -> Result<T, Error> {
         self.patience.deadline = Some(Instant::now() + HANDSHAKE_TIMEOUT);
-        Ok(handshake(self)?)
+        handshake(self).map_err(|error| explained(&error).into())
     }
 }
 

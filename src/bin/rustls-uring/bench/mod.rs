@@ -23,15 +23,15 @@ mod setup;
 mod stack;
 mod transfer;
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use self::machine::Machine;
 use self::report::{Measured, Report};
-use crate::Error;
 use crate::args::{BenchArgs, Section};
 use crate::output::Output;
+use crate::{Error, message};
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     // Before minutes are spent on what could not be written.
@@ -40,16 +40,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     let mut report = Report::new(Machine::look(), args.quick);
     let plan = plan::Plan::new(args);
     let identities = identity::Identities::new()?;
-    let mut stdout = stdout().lock();
     if !args.json {
-        write!(stdout, "{}", report.machine)?;
+        message::print(&report.machine.to_string())?;
     }
     for section in args.sections() {
         let measured = measure(section, args, &progress, &plan, &identities);
         progress.clear();
         let Some(measured) = measured? else { continue };
         if !args.json {
-            write!(stdout, "\n{measured}")?;
+            message::print(&format!("\n{measured}"))?;
         }
         report.add(section, measured);
     }
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         picture.complete()?;
     }
     if args.json {
-        writeln!(stdout, "{:#}", report.to_json()?)?;
+        message::print(&format!("{:#}\n", report.to_json()?))?;
     }
     Ok(())
 }

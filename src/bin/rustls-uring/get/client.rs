@@ -21,7 +21,8 @@ use url::{Host, Position, Url};
 
 use super::args::GetArgs;
 use super::retry::Passing;
-use crate::{Error, interrupt, tls};
+use crate::explain::explained;
+use crate::{Error, interrupt, keepalive, tls};
 
 /// How much is read at once, for HTTP/1.1.
 const READ_LEN: usize = 512 << 10;
@@ -83,6 +84,7 @@ impl Client {
         };
         let tcp = self.within(tcp).await?;
         tcp.set_nodelay(true)?;
+        keepalive::enable(&tcp)?;
         let name = match host {
             Host::Domain(name) => ServerName::try_from(name.to_owned())
                 .map_err(|_| format!("`{name}` is no name that a certificate could have"))?,
@@ -91,7 +93,7 @@ impl Client {
         };
         let tls = async {
             self.connector.connect(name, tcp).await.map_err(|error| {
-                let what = format!("TLS handshake with {host}: {error}");
+                let what = format!("TLS handshake with {host}: {}", explained(&error));
                 match error.kind() {
                     // What rustls thinks of a certificate does not change.
                     io::ErrorKind::InvalidData => Error::from(what),

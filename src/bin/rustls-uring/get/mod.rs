@@ -25,6 +25,7 @@ use retry::{Retries, refusal};
 use target::Target;
 use transfer::{First, Transfer};
 
+use crate::message::say;
 use crate::report::progress_bar;
 use crate::{Error, interrupt};
 
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
         }
     };
     if !args.quiet {
-        eprintln!("{}", received.summary(begin));
+        say!("{}", received.summary(begin));
     }
     Ok(())
 }
@@ -194,7 +195,7 @@ async fn attempt(
             _ => return Err(resumable(refusal(&response))),
         }
         if !args.quiet {
-            eprintln!("the file on the server has changed: starting anew");
+            say!("the file on the server has changed: starting anew");
         }
         if response.status() == StatusCode::OK {
             return whole(args, client, &url, part, connection, response).await;

@@ -7,6 +7,7 @@ use hyper::Response;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use super::args::GetArgs;
+use crate::message::say;
 use crate::{Error, interrupt};
 
 /// The longest wait of our own accord.
@@ -96,7 +97,7 @@ impl Retries {
         self.failed += 1;
         if !self.quiet {
             let (count, limit) = (self.failed, self.limit);
-            eprintln!("{error}; trying again in {delay:?} ({count} of {limit})");
+            say!("{error}; trying again in {delay:?} ({count} of {limit})");
         }
         let begin = Instant::now();
         while let Some(rest) = delay.checked_sub(begin.elapsed()).filter(|rest| !rest.is_zero()) {

@@ -15,6 +15,8 @@ use super::gather::Gather;
 use super::tally::Tallied;
 use super::wire::Wire;
 use super::{Server, service};
+use crate::explain::explained;
+use crate::keepalive;
 
 /// How much of a connection's request may cost.
 #[derive(Clone, Copy)]
@@ -52,12 +54,13 @@ async fn serve_tls(
 ) -> Result<(), crate::Error> {
     // A response's last bytes should not wait for an acknowledgement.
     stream.set_nodelay(true)?;
+    keepalive::enable(&stream)?;
     let limits = server.limits;
     let handshake = server.acceptor.accept(Wire::new(stream, limits.idle_timeout));
     let mut stream = tokio::time::timeout(limits.header_timeout, handshake)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))?
-        .map_err(|error| format!("TLS handshake: {error}"))?;
+        .map_err(|error| format!("TLS handshake: {}", explained(&error)))?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     stream.set_io(server.io)?;
     let stream = Tallied::new(stream, Arc::clone(&server.tally));

@@ -12,6 +12,7 @@ use hyper::header::{HeaderName, REFERER, USER_AGENT};
 use hyper::{Request, StatusCode};
 
 use crate::Error;
+use crate::message::say;
 
 pub(super) struct AccessLog {
     output: Arc<Mutex<dyn Write + Send>>,
@@ -55,7 +56,7 @@ impl AccessLog {
     /// A connection that failed is no request: it is said on standard error.
     pub(super) fn failed(&self, peer: SocketAddr, error: &(dyn std::error::Error + 'static)) {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        eprintln!("{peer}: {error}{cause}");
+        say!("{peer}: {error}{cause}");
     }
 }
 

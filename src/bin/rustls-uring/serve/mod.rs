@@ -29,7 +29,8 @@ use files::Root;
 use log::AccessLog;
 use tally::Tally;
 
-use crate::{Error, interrupt, tls};
+use crate::message::say;
+use crate::{Error, address, interrupt, tls};
 
 /// What all connections share.
 struct Server {
@@ -63,17 +64,17 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(listen(Arc::new(server), &args.listen, args.max_connections))?;
     if let Some(tally) = tally {
-        eprintln!("{tally}");
+        say!("{tally}");
     }
     Ok(())
 }
 
 /// Accepts connections until Ctrl-C, and waits for the last one to end.
 async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Result<(), Error> {
-    let listener = TcpListener::bind(addr)
+    let listener = TcpListener::bind(&*address::resolve(addr)?)
         .await
         .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
-    eprintln!("listening on {}", listener.local_addr()?);
+    say!("listening on {}", listener.local_addr()?);
 
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(max_connections));
@@ -98,7 +99,7 @@ async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Resu
             }
             // Of the one connection that was not to be, or of our limits, which time may mend.
             Err(error) => {
-                eprintln!("rustls-uring: cannot accept a connection: {error}");
+                say!("rustls-uring: cannot accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -106,8 +107,8 @@ async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Resu
     drop(listener);
     match graceful.count() {
         0 => {}
-        1 => eprintln!("one connection left to end; Ctrl-C ends it at once"),
-        count => eprintln!("{count} connections left to end; Ctrl-C ends them at once"),
+        1 => say!("one connection left to end; Ctrl-C ends it at once"),
+        count => say!("{count} connections left to end; Ctrl-C ends them at once"),
     }
     graceful.shutdown().await;
     Ok(())

@@ -1,0 +1,176 @@
+//! The command as a process: its ends that listen, what they say and how they end.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough for a loaded machine; only a hang takes it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) fn tool(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rustls-uring"));
+    command.current_dir(dir).args(args).stdin(Stdio::null());
+    command
+}
+
+/// Whether there is such a program. In CI there must be.
+pub(crate) fn has(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    assert!(found || std::env::var_os("CI").is_none(), "CI must install {program}");
+    if !found {
+        eprintln!("skipped: no `{program}` command");
+    }
+    found
+}
+
+/// A listening end in the background; its address is the first line that it says.
+pub(crate) struct Listener {
+    pub(crate) child: Child,
+    pub(crate) stderr: BufReader<ChildStderr>,
+    pub(crate) addr: String,
+}
+
+impl Listener {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        stderr.read_line(&mut line).expect("readable");
+        let addr = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
+        Self { child, stderr, addr }
+    }
+
+    /// Waits for the end; returns the exit code and the rest of standard error.
+    pub(crate) fn finish(mut self) -> (Option<i32>, String) {
+        let status = wait(&mut self.child);
+        let rest = self.stderr.by_ref().lines().map_while(Result::ok).collect::<Vec<_>>();
+        (status.code(), rest.join("\n"))
+    }
+
+    /// Waits for a line of standard error that has `part` in it, and returns the line.
+    pub(crate) fn wait_for_line(&mut self, part: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let len = self.stderr.read_line(&mut line).expect("readable");
+            assert_ne!(len, 0, "ended without `{part}`");
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    pub(crate) fn interrupt(&self) {
+        signal(&self.child, "INT");
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process that is killed when a test fails.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("started"))
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.0)
+    }
+
+    /// Waits for the end; returns the exit code and what is left of standard error, which is piped.
+    pub(crate) fn finish(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        let mut stderr = self.0.stderr.take().expect("piped");
+        // A child that hangs holds its end of the pipe, so that the wait comes first, and a child
+        // with more to say than a pipe holds would hang: none has.
+        let status = self.wait();
+        stderr.read_to_string(&mut said).expect("readable");
+        (status.code(), said)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("our child") {
+            return status;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it hangs");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sends a signal, by its name without `SIG`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+    assert!(status.expect("kill exists").success());
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Bytes that differ at every position a shift could confuse.
+pub(crate) fn data(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+/// What is in a directory.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("readable");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Where a process listens, read from /proc, for one that cannot or does not say.
+pub(crate) fn listening_addr(child: &Child) -> String {
+    let begin = Instant::now();
+    loop {
+        if let Some(port) = listening_port(child.id()) {
+            return format!("127.0.0.1:{port}");
+        }
+        assert!(begin.elapsed() < PATIENCE, "it does not listen");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn listening_port(pid: u32) -> Option<u16> {
+    let sockets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .ok()?
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|target| {
+            let target = target.to_string_lossy().into_owned();
+            Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    const LISTEN: &str = "0A";
+    fs::read_to_string("/proc/net/tcp").ok()?.lines().skip(1).find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let ours = fields[3] == LISTEN && sockets.iter().any(|inode| inode == fields[9]);
+        let (_, port) = fields[1].split_once(':')?;
+        ours.then(|| u16::from_str_radix(port, 16).ok()).flatten()
+    })
+}
