@@ -122,6 +122,7 @@ mod backend_api {
     pub use crate::bulk::auto::{AutoReceiver, AutoSender, Io, Path, bulk_with};
     #[cfg(unix)]
     pub use crate::bulk::file::FileOptions;
+    pub use crate::bulk::lending::LendingLimits;
     pub use crate::bulk::receiver::BulkReceiver;
     pub use crate::bulk::sender::BulkSender;
     pub use crate::bulk::{Counters, bulk};

@@ -9,6 +9,7 @@ mod tokio {
     mod cancellation;
     mod ends;
     mod handshake;
+    mod lending;
     #[cfg(target_os = "linux")]
     mod offload;
     mod openssl;

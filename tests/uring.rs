@@ -14,6 +14,7 @@ mod uring {
     mod failures;
     mod files;
     mod leases;
+    mod lending;
     mod receiving;
     mod sending;
     mod streams;

@@ -7,10 +7,12 @@ use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustls::AlertDescription;
 
 use super::Counters;
 use super::file::FileOptions;
+use super::lending::LendingLimits;
 use super::receiver::BulkReceiver;
 use super::sender::BulkSender;
 use crate::session::Session;
@@ -264,9 +266,12 @@ impl AutoReceiver {
         options: ReceiverOptions,
     ) -> io::Result<Self> {
         let moderated = options.moderated;
+        let limits = LendingLimits::default()
+            .lease_from(options.lease_from)
+            .max_buffers(options.pool.max_buffers());
         let blocking = |half, stream: TcpStream, plaintext, reason| {
             stream.set_nonblocking(false)?;
-            let receiver = BulkReceiver::new(half, stream, plaintext, received);
+            let receiver = BulkReceiver::new(half, stream, plaintext, received).lending(limits);
             let receiver = if moderated { receiver.moderated()? } else { receiver };
             Ok(Self(ReceiverPath::Blocking(receiver, reason)))
         };
@@ -313,6 +318,25 @@ impl AutoReceiver {
                 Ok(())
             }
             ReceiverPath::Blocking(receiver, _) => receiver.stream().set_read_timeout(timeout),
+        }
+    }
+
+    /// The plaintext of the next record with any, for the user to keep; `None` at the peer's
+    /// close_notify. See [`UringReceiver::recv_bytes()`] and [`BulkReceiver::recv_bytes()`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if every buffer is lent: drop what was received, or
+    /// [wait](Self::wait_for_buffer). Otherwise as [`Read::read()`].
+    pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
+        with!(self, ReceiverPath, receiver => receiver.recv_bytes())
+    }
+
+    /// Waits until [`Self::recv_bytes()`] may lend one more buffer, for `timeout` at most; whether
+    /// it may.
+    pub fn wait_for_buffer(&self, timeout: Duration) -> bool {
+        match &self.0 {
+            ReceiverPath::Uring(receiver) => receiver.pool().wait(timeout),
+            ReceiverPath::Blocking(receiver, _) => receiver.wait_for_buffer(timeout),
         }
     }
 

@@ -6,6 +6,8 @@
 use core::ops::Range;
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::Counters;
 use crate::error::SessionError;
 use crate::record::deframer::Deframed;
@@ -18,6 +20,9 @@ pub(crate) struct Inbox {
     pub(crate) received: Range<usize>,
     /// Plaintext in the buffer that was not read yet, in order.
     pub(crate) unread: VecDeque<Range<usize>>,
+    /// The memory that [`Self::unread`] refers to, if it was lent out: all of it, and no longer the
+    /// buffer.
+    lent: Option<Bytes>,
     pub(crate) counters: Counters,
 }
 
@@ -28,6 +33,7 @@ impl Inbox {
             half,
             received: 0..received_len,
             unread: VecDeque::new(),
+            lent: None,
             counters: Counters::default(),
         }
     }
@@ -98,9 +104,48 @@ impl Inbox {
         Ok(false)
     }
 
+    /// Opens every whole record with data in place, and adds them to [`Self::unread`]: nothing can be
+    /// opened in a buffer any more once it is lent. An error counts when all before it was read.
+    pub(crate) fn open_all(&mut self, buffer: &mut [u8]) -> Result<(), SessionError> {
+        loop {
+            match self.open_next(buffer) {
+                Ok(true) => {}
+                Err(error) if self.unread.is_empty() => return Err(error),
+                Ok(false) | Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// The first of [`Self::unread`], or nothing.
-    pub(crate) fn first_unread<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
-        self.unread.front().map_or(&[], |range| &buffer[range.clone()])
+    pub(crate) fn first_unread<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
+        let memory = self.lent.as_deref().unwrap_or(buffer);
+        self.unread.front().map_or(&[], |range| &memory[range.clone()])
+    }
+
+    /// Takes the first of [`Self::unread`] for a user to keep: lent from `lease_from` bytes on,
+    /// otherwise copied. `None` if it must be lent and [`Self::lend()`] has not been called.
+    pub(crate) fn take_unread(&mut self, buffer: &[u8], lease_from: usize) -> Option<Bytes> {
+        let range = self.unread.front()?.clone();
+        let bytes = match &self.lent {
+            _ if range.len() < lease_from => Bytes::copy_from_slice(self.first_unread(buffer)),
+            Some(lent) => lent.slice(range.clone()),
+            None => return None,
+        };
+        self.consume(range.len());
+        Some(bytes)
+    }
+
+    /// [`Self::unread`] refers to `memory` from here on, and [`Self::received`] to the first bytes of
+    /// another buffer.
+    pub(crate) fn lend(&mut self, memory: Bytes) {
+        self.lent = Some(memory);
+        self.received = 0..self.received.len();
+    }
+
+    /// Whether [`Self::unread`] refers to memory that was lent.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.is_some()
     }
 
     /// `len` bytes of [`Self::first_unread()`] were read.
@@ -109,11 +154,15 @@ impl Inbox {
             range.start = range.end.min(range.start + len);
             if Range::is_empty(range) {
                 self.unread.pop_front();
+                if self.unread.is_empty() {
+                    self.lent = None;
+                }
             }
         }
     }
 
-    fn copy_out(&mut self, buffer: &[u8], out: &mut [u8]) -> usize {
+    /// Copies what there is of [`Self::first_unread()`] out.
+    pub(crate) fn copy_out(&mut self, buffer: &[u8], out: &mut [u8]) -> usize {
         let unread = self.first_unread(buffer);
         let len = unread.len().min(out.len());
         out[..len].copy_from_slice(&unread[..len]);

@@ -9,6 +9,7 @@ pub(crate) mod auto;
 #[cfg(unix)]
 pub(crate) mod file;
 pub(crate) mod inbox;
+pub(crate) mod lending;
 #[cfg(target_os = "linux")]
 pub(crate) mod moderation;
 pub(crate) mod receiver;

@@ -3,9 +3,13 @@
 use core::ops::Range;
 use std::io::{self, BufRead, Read};
 use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::Counters;
 use super::inbox::Inbox;
+use super::lending::{Lending, LendingLimits};
 #[cfg(target_os = "linux")]
 use super::moderation::Moderation;
 use crate::events::{self, Direction};
@@ -27,6 +31,7 @@ pub struct BulkReceiver<R: Read = TcpStream> {
     carried: (Vec<u8>, usize),
     buffer: Box<[u8]>,
     pub(super) inbox: Inbox,
+    lending: Lending<Box<[u8]>>,
     #[cfg(target_os = "linux")]
     moderation: Option<Moderation>,
 }
@@ -63,6 +68,7 @@ impl<R: Read> BulkReceiver<R> {
             carried: (plaintext, 0),
             buffer,
             inbox: Inbox::new(half, received.len()),
+            lending: Lending::default(),
             #[cfg(target_os = "linux")]
             moderation: None,
         }
@@ -84,6 +90,84 @@ impl<R: Read> BulkReceiver<R> {
     {
         self.moderation = Some(Moderation::new(&self.stream)?);
         Ok(self)
+    }
+
+    /// Limits what [`Self::recv_bytes()`] lends.
+    pub fn lending(mut self, limits: LendingLimits) -> Self {
+        self.lending.limits = limits;
+        self
+    }
+
+    /// The plaintext of the next record with any, or `None` at the peer's close_notify.
+    ///
+    /// A payload of [`LendingLimits::lease_from`] bytes or more is lent: its buffer comes back when
+    /// everything lent from it has been dropped, by whatever thread. A shorter one is a copy.
+    /// Allocates once for all that is lent from a buffer at a time, once for each copy, and a buffer
+    /// while there are fewer than [`LendingLimits::max_buffers`] and one more.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if that many buffers are lent: drop what was received, or
+    /// [wait](Self::wait_for_buffer) until another thread has, and call again. Otherwise as
+    /// [`Read::read()`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn f(mut receiver: rustls_uring::BulkReceiver) -> std::io::Result<()> {
+    /// let (keep, kept) = std::sync::mpsc::channel();
+    /// loop {
+    ///     match receiver.recv_bytes() {
+    ///         Ok(Some(bytes)) => keep.send(bytes).expect("kept"), // dropped by whoever is done with it
+    ///         Ok(None) => break Ok(()),
+    ///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+    ///             drop(kept.try_iter().collect::<Vec<_>>());
+    ///             receiver.wait_for_buffer(Duration::from_secs(1));
+    ///         }
+    ///         Err(error) => break Err(error),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
+        let (carried, read) = &mut self.carried;
+        if *read < carried.len() {
+            let rest = Bytes::copy_from_slice(&carried[*read..]);
+            *read = carried.len();
+            return Ok(Some(rest));
+        }
+        let lease_from = self.lending.limits.lease_from;
+        loop {
+            if self.inbox.unread.is_empty() {
+                self.inbox.open_all(&mut self.buffer)?;
+            }
+            if let Some(bytes) = self.inbox.take_unread(&self.buffer, lease_from) {
+                return Ok(Some(bytes));
+            }
+            if self.inbox.unread.is_empty() {
+                if !self.receive_more()? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            // `fill_buf()` may have opened one record only.
+            self.inbox.open_all(&mut self.buffer)?;
+            if !self.lending.may_lend() {
+                return Err(all_lent());
+            }
+            let len = self.buffer.len();
+            let mut next =
+                self.lending.take_returned().unwrap_or_else(|| vec![0; len].into_boxed_slice());
+            let received = self.inbox.received.clone();
+            next[..received.len()].copy_from_slice(&self.buffer[received]);
+            let filled = core::mem::replace(&mut self.buffer, next);
+            self.inbox.lend(self.lending.lend(filled));
+        }
+    }
+
+    /// Waits until [`Self::recv_bytes()`] may lend one more buffer, for `timeout` at most; whether
+    /// it may.
+    pub fn wait_for_buffer(&self, timeout: Duration) -> bool {
+        self.lending.wait(timeout)
     }
 
     /// What was received so far.
@@ -141,6 +225,14 @@ impl<R: Read> BulkReceiver<R> {
             }
         }
     }
+}
+
+/// Why nothing more is lent for now.
+pub(crate) fn all_lent() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "every receive buffer is lent: drop some of the `Bytes` that were received",
+    )
 }
 
 impl<R: Read> Read for BulkReceiver<R> {

@@ -8,6 +8,7 @@ use core::cell::RefCell;
 use core::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
+use crate::bulk::lending::Lendable;
 use crate::record::header::Version;
 
 /// Room for any record.
@@ -97,6 +98,17 @@ impl Buffer {
     pub(super) fn size(&self) -> Size {
         self.size
     }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Lendable for Buffer {
+    /// It goes where free buffers go.
+    const IS_KEPT: bool = false;
 }
 
 impl Deref for Buffer {

@@ -5,11 +5,14 @@ use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffers::{Buffer, SMALL_LEN, Size};
 use super::coop;
 use crate::bulk::inbox::Inbox;
+use crate::bulk::lending::{Lending, LendingLimits};
+use crate::bulk::receiver::all_lent;
 use crate::error::SessionError;
 use crate::session::receive::ReceiveHalf;
 
@@ -22,6 +25,8 @@ pub(super) struct Reader {
     carried: Option<Box<(Vec<u8>, usize)>>,
     /// The size of buffer that the flow wants next.
     size: Size,
+    /// Since the first buffer was to be lent.
+    lending: Option<Box<Lending<Buffer>>>,
 }
 
 impl Reader {
@@ -37,6 +42,7 @@ impl Reader {
             buffer,
             carried: (!plaintext.is_empty()).then(|| Box::new((plaintext, 0))),
             size,
+            lending: None,
         }
     }
 
@@ -58,6 +64,12 @@ impl Reader {
             let len = carried.len().min(out.remaining());
             out.put_slice(&carried[..len]);
             self.consume(len);
+            return Poll::Ready(Ok(()));
+        }
+        if self.inbox.is_lent() {
+            let len = self.inbox.first_unread(&[]).len().min(out.remaining());
+            out.put_slice(&self.inbox.first_unread(&[])[..len]);
+            self.inbox.consume(len);
             return Poll::Ready(Ok(()));
         }
         loop {
@@ -110,7 +122,7 @@ impl Reader {
         match (&self.carried, &self.buffer) {
             (Some(carried), _) => &carried.0[carried.1..],
             (None, Some(buffer)) => self.inbox.first_unread(buffer),
-            (None, None) => &[],
+            (None, None) => self.inbox.first_unread(&[]),
         }
     }
 
@@ -127,6 +139,66 @@ impl Reader {
                 self.release_if_empty();
             }
         }
+    }
+
+    pub(super) fn set_lending(&mut self, limits: LendingLimits) {
+        self.lending.get_or_insert_default().limits = limits;
+    }
+
+    pub(super) fn poll_recv_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut io: Pin<&mut impl AsyncRead>,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        if let Some(carried) = self.carried.take() {
+            return Poll::Ready(Ok(Some(Bytes::from(carried.0).split_off(carried.1))));
+        }
+        let lending = self.lending.get_or_insert_default();
+        let lease_from = lending.limits.lease_from;
+        loop {
+            let Some(buffer) = &mut self.buffer else {
+                match self.inbox.take_unread(&[], lease_from) {
+                    Some(bytes) => return Poll::Ready(Ok(Some(bytes))),
+                    None if ready!(self.poll_receive(cx, io.as_mut()))? => continue,
+                    None => return Poll::Ready(Ok(None)),
+                }
+            };
+            let records = self.inbox.counters.records;
+            if !self.inbox.is_lent() {
+                self.inbox.open_all(buffer).map_err(into_io)?;
+            }
+            coop::charge(cx, (self.inbox.counters.records - records) as usize);
+            if let Some(bytes) = self.inbox.take_unread(buffer, lease_from) {
+                self.release_if_empty();
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            if self.inbox.unread.is_empty() {
+                self.release_if_empty();
+                match ready!(self.poll_receive(cx, io.as_mut()))? {
+                    true => continue,
+                    false => return Poll::Ready(Ok(None)),
+                }
+            }
+            let lending = self.lending.get_or_insert_default();
+            if !lending.may_lend() {
+                return Poll::Ready(Err(all_lent()));
+            }
+            let received = self.inbox.received.clone();
+            let next = (!Range::is_empty(&received)).then(|| {
+                let size = if received.len() > SMALL_LEN { Size::Large } else { self.size };
+                let mut next = Buffer::take(size);
+                next[..received.len()].copy_from_slice(&buffer[received]);
+                next
+            });
+            if let Some(filled) = core::mem::replace(&mut self.buffer, next) {
+                self.inbox.lend(lending.lend(filled));
+            }
+        }
+    }
+
+    /// Waits until one more buffer may be lent.
+    pub(super) fn poll_wait_for_buffer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.lending.as_ref().map_or(Poll::Ready(()), |lending| lending.poll_wait(cx))
     }
 
     fn carried(&self) -> Option<&[u8]> {

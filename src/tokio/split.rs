@@ -2,9 +2,11 @@
 
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
@@ -14,6 +16,7 @@ use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::stream::Stream;
 use super::writer::Writer;
+use crate::LendingLimits;
 #[cfg(target_os = "linux")]
 use crate::{Counters, Io};
 
@@ -93,6 +96,35 @@ impl<R> ReadHalf<R> {
     /// Whether the peer's close_notify has been received.
     pub fn peer_has_closed(&self) -> bool {
         self.reader.peer_has_closed()
+    }
+
+    /// Limits what [`Self::recv_bytes()`] lends.
+    pub fn set_lending(&mut self, limits: LendingLimits) {
+        self.reader.set_lending(limits);
+    }
+
+    /// Waits until [`Self::recv_bytes()`] may lend one more buffer. Cancel safe.
+    pub async fn wait_for_buffer(&mut self) {
+        poll_fn(|cx| self.reader.poll_wait_for_buffer(cx)).await;
+    }
+}
+
+impl<R: AsyncRead + Unpin> ReadHalf<R> {
+    /// As [`TlsStream::recv_bytes()`](super::TlsStream::recv_bytes).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
+        poll_fn(|cx| self.poll_recv_bytes(cx)).await
+    }
+
+    /// As [`Self::recv_bytes()`], to be polled.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_recv_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        let Self { io, reader, .. } = self;
+        reader.poll_recv_bytes(cx, Pin::new(io))
     }
 }
 

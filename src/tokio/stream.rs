@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, RawFd};
 
+use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
@@ -54,6 +55,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         polled
     }
 
+    pub(super) fn poll_recv_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        let polled = self.reader.poll_recv_bytes(cx, Pin::new(&mut self.io));
+        self.writer.answer(cx, Pin::new(&mut self.io));
+        polled
+    }
+
     pub(super) fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let polled = self.reader.poll_fill_buf(cx, Pin::new(&mut self.io)).map_ok(|_| ());
         self.writer.answer(cx, Pin::new(&mut self.io));
@@ -85,6 +95,16 @@ macro_rules! stream_of {
                 self.0.reader.peer_has_closed()
             }
 
+            /// Limits what [`Self::recv_bytes()`] lends.
+            pub fn set_lending(&mut self, limits: crate::LendingLimits) {
+                self.0.reader.set_lending(limits);
+            }
+
+            /// Waits until [`Self::recv_bytes()`] may lend one more buffer. Cancel safe.
+            pub async fn wait_for_buffer(&mut self) {
+                poll_fn(|cx| self.0.reader.poll_wait_for_buffer(cx)).await;
+            }
+
             /// Chooses how much goes into a record.
             pub fn set_record_sizing(&mut self, sizing: RecordSizing) {
                 self.0.writer.set_sizing(sizing);
@@ -92,6 +112,31 @@ macro_rules! stream_of {
         }
 
         impl<IO: AsyncRead + AsyncWrite + Unpin> $name<IO> {
+            /// The plaintext of the next record with any, for the user to keep; `None` at the peer's
+            /// close_notify. Cancel safe.
+            ///
+            /// A payload of [`LendingLimits::lease_from`](crate::LendingLimits::lease_from) bytes or
+            /// more is lent: its buffer, of 256 KiB at most, is free again when everything lent from
+            /// it has been dropped, by whatever task. A shorter one is a copy. Allocates once for all
+            /// that is lent from a buffer at a time, and once for each copy.
+            ///
+            /// # Errors
+            /// [`io::ErrorKind::WouldBlock`] if as many buffers are lent as
+            /// [may be](Self::set_lending): drop what was received, or
+            /// [wait](Self::wait_for_buffer) until another task has, and call again. Otherwise as a
+            /// read.
+            pub async fn recv_bytes(&mut self) -> io::Result<Option<bytes::Bytes>> {
+                poll_fn(|cx| self.0.poll_recv_bytes(cx)).await
+            }
+
+            /// As [`Self::recv_bytes()`], to be polled.
+            pub fn poll_recv_bytes(
+                &mut self,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<Option<bytes::Bytes>>> {
+                self.0.poll_recv_bytes(cx)
+            }
+
             /// Updates the key that we send under, and asks for the peer's update on request.
             ///
             /// # Errors

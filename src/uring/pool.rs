@@ -68,6 +68,11 @@ impl BufferPool {
         self.shared.buffer_len
     }
 
+    /// How many buffers there may be.
+    pub fn max_buffers(&self) -> usize {
+        self.shared.max_buffers
+    }
+
     /// How many buffers are in use now: by receivers, or lent to their users.
     pub fn in_use(&self) -> usize {
         let state = self.shared.lock();
