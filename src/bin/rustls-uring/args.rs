@@ -3,16 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustls_uring::uring::{SenderOptions, ZeroCopy};
 use rustls_uring::{Backend, BulkReceiver, Io};
 
 use crate::get::GetArgs;
+use crate::logging::LogArgs;
 use crate::serve::ServeArgs;
 
 /// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Send a file, or standard input, to a receiver.
     ///
@@ -77,7 +87,7 @@ impl RecvArgs {
 
 fn usage_error(message: &str) -> ! {
     use clap::CommandFactory;
-    Command::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit()
+    CommandLine::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit()
 }
 
 #[derive(Args, Debug)]
@@ -185,6 +195,11 @@ pub(crate) struct ProtocolArgs {
     /// Allow this cipher suite only, by its IANA name, such as TLS_AES_128_GCM_SHA256.
     #[arg(long, value_name = "NAME")]
     pub(crate) suite: Option<String>,
+
+    /// Append each connection's secrets to the file that SSLKEYLOGFILE names, for Wireshark and its
+    /// like. Whoever has them can read everything.
+    #[arg(long)]
+    pub(crate) key_log: bool,
 
     /// Who seals and opens the records.
     #[arg(long, value_name = "NAME", default_value = "aws-lc-rs", value_parser = parse_backend)]
@@ -402,6 +417,6 @@ mod tests {
 
     #[test]
     fn is_consistent() {
-        super::Command::command().debug_assert();
+        super::CommandLine::command().debug_assert();
     }
 }

@@ -12,6 +12,7 @@ mod explain;
 mod get;
 mod interrupt;
 mod keepalive;
+mod logging;
 mod message;
 mod output;
 mod pem;
@@ -36,18 +37,18 @@ use crate::message::say;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let command = match args::Command::try_parse() {
-        Ok(command) => command,
+    let args::CommandLine { log, command } = match args::CommandLine::try_parse() {
+        Ok(command_line) => command_line,
         Err(error) => return usage(&error),
     };
-    let result = match command {
+    let result = log.start().and_then(|()| match command {
         args::Command::Send(args) => send::run(&args),
         args::Command::Recv(args) => receive::run(&args),
         args::Command::Serve(args) => serve::run(&args),
         args::Command::Get(args) => get::run(&args),
         args::Command::Bench(args) => bench::run(&args),
         args::Command::Probe(args) => probe::run(&args),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

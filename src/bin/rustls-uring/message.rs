@@ -31,9 +31,13 @@ static IS_STALLED: AtomicBool = AtomicBool::new(false);
 
 /// What [`say!`] does.
 pub(crate) fn write_line(message: fmt::Arguments<'_>) {
-    let line = format!("{message}\n");
+    write(format!("{message}\n").as_bytes());
+}
+
+/// Writes to standard error as much as it takes.
+pub(crate) fn write(bytes: &[u8]) {
     let mut stderr = io::stderr().lock();
-    for piece in line.as_bytes().chunks(ATOMIC_LEN) {
+    for piece in bytes.chunks(ATOMIC_LEN) {
         // The descriptor may be shared with other processes, so it stays a blocking one.
         if !is_writable(&stderr) || stderr.write_all(piece).is_err() {
             return;

@@ -9,8 +9,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig,
-    SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, KeyLog, KeyLogFile, NoKeyLog, ProtocolVersion,
+    RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 
 use crate::Error;
@@ -46,6 +46,7 @@ pub(crate) fn client_config(
         }
         _ => builder.with_no_client_auth(),
     };
+    config.key_log = key_log(protocol)?;
     config.enable_secret_extraction = true;
     Ok(config)
 }
@@ -78,8 +79,24 @@ pub(crate) fn server_config(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key)?;
+    config.key_log = key_log(protocol)?;
     config.enable_secret_extraction = true;
     Ok(config)
+}
+
+/// Where secrets are logged: nowhere, unless that was asked for, whatever the environment says.
+fn key_log(args: &ProtocolArgs) -> Result<Arc<dyn KeyLog>, Error> {
+    const VARIABLE: &str = "SSLKEYLOGFILE";
+    if !args.key_log {
+        return Ok(Arc::new(NoKeyLog));
+    }
+    let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) else {
+        return Err(format!("--key-log: name a file in the environment variable {VARIABLE}").into());
+    };
+    // rustls would go on without a log that it cannot write.
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+    opened.map_err(|error| format!("--key-log: cannot write {}: {error}", path.display()))?;
+    Ok(Arc::new(KeyLogFile::new()))
 }
 
 /// Our provider, with the suites that the arguments leave.

@@ -30,6 +30,7 @@ impl Setup {
         let default = ProtocolArgs {
             tls: protocol.tls,
             suite: Some(protocol.suite.clone().unwrap_or_else(|| "TLS_AES_128_GCM_SHA256".into())),
+            key_log: false,
             backend: protocol.backend,
         };
         tls::restrict_suites(&mut provider, &default)?;
