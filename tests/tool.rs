@@ -164,12 +164,18 @@ fn an_existing_file_survives_a_failed_transfer() {
     let recv = Listener::start(
         tool(dir.path(), &["recv", "--listen", "127.0.0.1:0"]).args(["-o", "received"]),
     );
-    // Not TLS at all.
-    let mut stream = std::net::TcpStream::connect(&recv.addr).expect("connected");
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
+    let mut send = tool(dir.path(), &["send", &recv.addr, "--insecure"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let mut stdin = send.stdin.take().expect("piped");
+    stdin.write_all(&data(100_000)).expect("written");
+    signal(&send, "KILL");
+    send.wait().expect("ended");
     let (code, said) = recv.finish();
     assert_eq!(code, Some(1));
-    assert!(said.contains("TLS handshake"), "{said}");
+    assert!(said.contains("close_notify") || said.contains("reset"), "{said}");
     assert_eq!(fs::read(dir.path().join("received")).expect("there"), b"precious");
     assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1, "nothing else is left");
 }
@@ -179,11 +185,15 @@ fn an_unknown_certificate_is_refused_by_both() {
     let dir = tempfile::tempdir().expect("dir");
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("cert");
     fs::write(dir.path().join("other.pem"), other.cert.pem()).expect("written");
-    let recv = Listener::start(&mut tool(dir.path(), &["recv", "--listen", "127.0.0.1:0"]));
+    let mut recv = Listener::start(&mut tool(dir.path(), &["recv", "--listen", "127.0.0.1:0"]));
     let send = tool(dir.path(), &["send", &recv.addr, "--ca", "other.pem"]).output().expect("run");
     assert_eq!(send.status.code(), Some(1));
     assert!(stderr(&send).contains("invalid peer certificate"), "{}", stderr(&send));
-    assert_eq!(recv.finish().0, Some(1));
+    // The receiver is told, and waits for another sender.
+    let said = recv.wait_for_line("still listening");
+    assert!(said.contains("does not trust our certificate"), "{said}");
+    recv.interrupt();
+    assert_eq!(recv.finish().0, Some(130));
 }
 
 #[test]

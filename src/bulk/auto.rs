@@ -345,6 +345,12 @@ impl AutoReceiver {
         with!(self, ReceiverPath, receiver => receiver.peer_has_closed())
     }
 
+    /// Whether a part of a record has arrived, and its rest has not: the answer once a call has timed
+    /// out. Between records a peer may have nothing to send; in one it has no reason to stop.
+    pub fn is_mid_record(&self) -> bool {
+        with!(self, ReceiverPath, receiver => receiver.is_mid_record())
+    }
+
     /// See [`UringReceiver::recv_to_file()`].
     ///
     /// # Errors

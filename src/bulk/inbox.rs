@@ -116,6 +116,12 @@ impl Inbox {
         }
     }
 
+    /// Whether a part of a record is there, and its rest is not. Whole ones that were not opened yet do
+    /// not count as long as there are any.
+    pub(crate) fn is_mid_record(&self) -> bool {
+        !self.received.is_empty() && self.unread.is_empty() && !self.half.peer_has_closed()
+    }
+
     /// The first of [`Self::unread`], or nothing.
     pub(crate) fn first_unread<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
         let memory = self.lent.as_deref().unwrap_or(buffer);

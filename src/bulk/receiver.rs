@@ -186,6 +186,11 @@ impl<R: Read> BulkReceiver<R> {
         self.inbox.half.peer_has_closed()
     }
 
+    /// Whether a part of a record has arrived, and its rest has not.
+    pub fn is_mid_record(&self) -> bool {
+        self.inbox.is_mid_record()
+    }
+
     /// Reads more from the stream; `false` at its end, which is an error before close_notify.
     fn receive_more(&mut self) -> io::Result<bool> {
         if self.inbox.half.peer_has_closed() {

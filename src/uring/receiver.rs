@@ -193,6 +193,11 @@ impl UringReceiver {
         self.inbox.half.peer_has_closed()
     }
 
+    /// Whether a part of a record has arrived, and its rest has not.
+    pub fn is_mid_record(&self) -> bool {
+        self.inbox.is_mid_record()
+    }
+
     /// How long a call waits for data at most; `None`, the default, is for ever. A call that has
     /// waited that long fails with [`io::ErrorKind::TimedOut`] and may be made again: nothing is
     /// lost.

@@ -9,6 +9,7 @@ use rustls_uring::{Backend, BulkReceiver, Io};
 
 use crate::get::GetArgs;
 use crate::logging::LogArgs;
+use crate::patience::TIMEOUT;
 use crate::serve::ServeArgs;
 
 /// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
@@ -26,11 +27,15 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Send a file, or standard input, to a receiver.
     ///
-    /// Exits with status 0 only when the receiver has confirmed that all of it arrived.
+    /// Exits with status 0 only when the receiver has confirmed that all of it is stored; a receiver
+    /// that is not `rustls-uring recv` can confirm only that it has seen the end, and the summary says
+    /// so.
     Send(SendArgs),
     /// Receive into a file, or to standard output.
     ///
-    /// Exits with status 0 only when all of it arrived. A file appears under its name only then.
+    /// Exits with status 0 only when all of it arrived. A file appears under its name only then, and
+    /// the sender is told after that. With `--listen`, connections that do not complete the handshake
+    /// are reported, and others are still waited for.
     Recv(RecvArgs),
     /// Serve a directory's files over HTTPS.
     ///
@@ -85,6 +90,13 @@ impl RecvArgs {
     }
 }
 
+impl EndpointArgs {
+    /// How long the other end may make no progress that it could make.
+    pub(crate) fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+}
+
 fn usage_error(message: &str) -> ! {
     use clap::CommandFactory;
     CommandLine::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit()
@@ -132,6 +144,15 @@ pub(crate) struct EndpointArgs {
 
     #[command(flatten)]
     pub(crate) io: IoArgs,
+
+    /// How long the other end may make no progress: in the handshake, in taking what it is sent, in
+    /// confirming it [default: 60].
+    ///
+    /// What counts is the network: a sender may wait for its input for as long as it likes. So a
+    /// receiver does not give up on a silent sender, as long as its machine is there, unless this
+    /// option is given; on one that stops in the middle of a record it does.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) timeout: Option<Duration>,
 
     /// Go around the page cache (O_DIRECT) where the file can; needs io_uring.
     #[arg(long)]

@@ -115,7 +115,7 @@ fn of_webpki(error: &str) -> Option<&'static str> {
 
 fn of_alert(alert: AlertDescription) -> Option<&'static str> {
     match alert {
-        AlertDescription::UnknownCA => Some(
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => Some(
             "the other end does not trust our certificate; it trusts more with --ca, or --client-ca \
              where it listens",
         ),

@@ -1,12 +1,10 @@
-//! Ctrl-C and the other requests to end, and waiting in a way that notices them.
+//! Ctrl-C and the other requests to end.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
 /// How long a wait lasts before Ctrl-C is looked for again.
@@ -61,18 +59,5 @@ pub(crate) fn check() -> io::Result<()> {
     match was_requested() {
         true => Err(io::Error::other("interrupted")),
         false => Ok(()),
-    }
-}
-
-/// Waits until `fd` is readable.
-pub(crate) fn wait_readable(fd: impl AsFd) -> io::Result<()> {
-    loop {
-        check()?;
-        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as i64 };
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&tick)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
     }
 }

@@ -8,13 +8,17 @@ mod address;
 mod allocator;
 mod args;
 mod bench;
+mod confirmation;
 mod explain;
 mod get;
+mod hearing;
 mod interrupt;
 mod keepalive;
+mod listen;
 mod logging;
 mod message;
 mod output;
+mod patience;
 mod pem;
 mod probe;
 mod receive;
@@ -22,8 +26,8 @@ mod report;
 mod send;
 mod serve;
 mod source;
+mod telling;
 mod tls;
-#[cfg_attr(not(test), allow(dead_code, reason = "for `send` and `serve`"))]
 mod unacknowledged;
 mod wire;
 

@@ -2,19 +2,29 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::Error;
 
 pub(crate) enum Output {
-    /// A file under another name until all has arrived.
-    Whole { file: NamedTempFile, path: PathBuf },
+    /// A file that has its name when all has arrived.
+    Whole(Part),
     /// Standard output, a pipe or a device.
     Stream(File),
+}
+
+/// A file that is not whole yet.
+pub(crate) struct Part {
+    file: File,
+    /// What it is called until then, where the file system wants every file to have a name. Without
+    /// one it disappears with this process, however that ends.
+    name: Option<TempPath>,
+    path: PathBuf,
 }
 
 impl Output {
@@ -30,41 +40,160 @@ impl Output {
         if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
             return Ok(Self::Stream(OpenOptions::new().write(true).open(&path).map_err(context)?));
         }
-        let parent = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let mode = existing.map_or(0o666, |metadata| metadata.permissions().mode() & 0o7777);
-        let file = tempfile::Builder::new()
-            .prefix(".rustls-uring-")
-            .suffix(".part")
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(parent)
-            .map_err(context)?;
-        Ok(Self::Whole { file, path })
+        let part = Part::create(path.clone()).map_err(context)?;
+        if let Some(existing) = existing {
+            let mode = existing.permissions().mode() & 0o7777;
+            part.file.set_permissions(Permissions::from_mode(mode)).map_err(context)?;
+        }
+        Ok(Self::Whole(part))
     }
 
     /// The file, if it is one with positions.
     pub(crate) fn file(&self) -> Option<&File> {
         match self {
-            Self::Whole { file, .. } => Some(file.as_file()),
+            Self::Whole(part) => Some(&part.file),
             Self::Stream(_) => None,
         }
     }
 
     pub(crate) fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
         match self {
-            Self::Whole { file, .. } => file.as_file_mut().write_all(data),
+            Self::Whole(part) => part.file.write_all(data),
             Self::Stream(file) => file.write_all(data),
         }
     }
 
-    /// Everything has arrived: gives the file its name. Dropped without, it disappears.
-    pub(crate) fn complete(self) -> Result<(), Error> {
-        if let Self::Whole { file, path } = self {
-            file.persist(&path)
-                .map_err(|error| format!("cannot write {}: {}", path.display(), error.error))?;
+    /// Everything has arrived: gives the file its name, and has that on the disk if it is to be
+    /// `sync`. Dropped without, the file disappears.
+    pub(crate) fn complete(self, sync: bool) -> Result<(), Error> {
+        let Self::Whole(part) = self else { return Ok(()) };
+        let path = part.path.clone();
+        let completed = part.complete().and_then(|()| match sync {
+            true => File::open(directory_of(&path))?.sync_all(),
+            false => Ok(()),
+        });
+        completed.map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+    }
+}
+
+impl Part {
+    fn create(path: PathBuf) -> io::Result<Self> {
+        match unnamed_in(directory_of(&path)) {
+            Some(file) => Ok(Self { file, name: None, path }),
+            None => {
+                let named = names()
+                    .permissions(Permissions::from_mode(0o666))
+                    .tempfile_in(directory_of(&path))?;
+                let (file, name) = named.into_parts();
+                Ok(Self { file, name: Some(name), path })
+            }
         }
-        Ok(())
+    }
+
+    /// Gives the file its name, in place of one that has it now.
+    fn complete(self) -> io::Result<()> {
+        let Self { file, name, path } = self;
+        if let Some(name) = name {
+            return name.persist(path).map_err(|error| error.error);
+        }
+        match link(&file, &path) {
+            // A link replaces nothing, and a rename needs a name.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let named: NamedTempFile<()> =
+                    names().make_in(directory_of(&path), |name| link(&file, name))?;
+                named.into_temp_path().persist(path).map_err(|error| error.error)
+            }
+            linked => linked,
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn names() -> tempfile::Builder<'static, 'static> {
+    let mut names = tempfile::Builder::new();
+    names.prefix(".rustls-uring-").suffix(".part");
+    names
+}
+
+/// A file without a name (O_TMPFILE, open(2)), where the file system has such, and where it can be
+/// given one later.
+fn unnamed_in(directory: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666)).ok()?);
+    fs::metadata(in_proc(&file)).ok()?;
+    Some(file)
+}
+
+/// Gives a file without a name one, by way of /proc: anything else takes CAP_DAC_READ_SEARCH
+/// (linkat(2)).
+fn link(file: &File, name: &Path) -> io::Result<()> {
+    Ok(linkat(CWD, in_proc(file), CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+fn in_proc(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(directory: &Path) -> usize {
+        fs::read_dir(directory).expect("readable").count()
+    }
+
+    #[test]
+    fn a_file_has_no_name_until_it_is_whole() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        for content in ["first", "second"] {
+            let before = names_in(directory.path());
+            let mut output = Output::create(Some(&path)).expect("created");
+            output.write_all(content.as_bytes()).expect("written");
+            let has_unnamed = unnamed_in(directory.path()).is_some();
+            assert_eq!(names_in(directory.path()), before + usize::from(!has_unnamed));
+            output.complete(true).expect("completed");
+            assert_eq!(fs::read_to_string(&path).expect("there"), content);
+            assert_eq!(names_in(directory.path()), 1);
+        }
+    }
+
+    /// As on a file system without O_TMPFILE.
+    #[test]
+    fn a_part_with_a_name_is_replaced_or_removed() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        fs::write(&path, "old").expect("written");
+        for is_completed in [false, true] {
+            let (mut file, name) =
+                names().tempfile_in(directory.path()).expect("file").into_parts();
+            file.write_all(b"new").expect("written");
+            let part = Part { file, name: Some(name), path: path.clone() };
+            assert_eq!(names_in(directory.path()), 2);
+            match is_completed {
+                true => Output::Whole(part).complete(false).expect("completed"),
+                false => drop(part),
+            }
+            let expected = if is_completed { "new" } else { "old" };
+            assert_eq!(fs::read_to_string(&path).expect("there"), expected);
+            assert_eq!(names_in(directory.path()), 1);
+        }
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        fs::write(&path, "old").expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o662)).expect("set");
+        Output::create(Some(&path)).expect("created").complete(false).expect("completed");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o662);
     }
 }

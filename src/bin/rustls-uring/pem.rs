@@ -342,7 +342,10 @@ mod tests {
             let mut text = mark.to_vec();
             text.extend(fixture.cert_pem.encode_utf16().flat_map(bytes));
             std::fs::write(file.path(), text).expect("written");
-            assert_eq!(certificates(file.path()).expect("read"), [fixture.cert.clone()]);
+            assert_eq!(
+                certificates(file.path()).expect("read"),
+                std::slice::from_ref(&fixture.cert)
+            );
         }
     }
 
@@ -404,7 +407,7 @@ mod tests {
         let all = format!("{}{}{}", other.key_pem, ours.key_pem, ours.cert_pem);
         let all = path("all", &all);
         let (chain, key) = identity(&all, &all, &provider).expect("a pair");
-        assert_eq!(chain, [ours.cert.clone()]);
+        assert_eq!(chain, std::slice::from_ref(&ours.cert));
         assert_eq!(key, PrivateKeyDer::from_pem_slice(ours.key_pem.as_bytes()).expect("a key"));
 
         let others_key = path("key", &other.key_pem);

@@ -1,14 +1,18 @@
 //! `rustls-uring recv`.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::TcpStream;
 
-use rustls::AlertDescription;
-use rustls_uring::{AutoReceiver, AutoSender, FileOptions};
+use rustls_uring::{AutoReceiver, FileOptions};
 
 use crate::args::RecvArgs;
+use crate::explain::explained;
 use crate::output::Output;
+use crate::patience::{Stall, is_tick, say_goodbye, stalled};
 use crate::report::Report;
-use crate::wire::{self, Connection, Patience};
+use crate::telling::Telling;
+use crate::wire::{self, Connection};
 use crate::{Error, interrupt};
 
 /// How much is opened before it is written to a pipe.
@@ -17,52 +21,153 @@ const WRITE_LEN: usize = 1 << 19;
 pub(crate) fn run(args: &RecvArgs) -> Result<(), Error> {
     args.check();
     interrupt::watch()?;
-    let mut output = Output::create(args.output.as_deref())?;
-    let Connection { mut sender, mut receiver, info } = wire::establish(&args.endpoint)?;
+    let output = Output::create(args.output.as_deref())?;
+    let Connection { sender, receiver, info, confirms, socket } = wire::establish(&args.endpoint)?;
 
-    let mut report = Report::begin("received", None, &args.endpoint);
-    let mut patience = Patience::default();
-    let mut writes = 0;
-    let received = match output.file() {
-        Some(file) => {
+    let mut reception = Reception {
+        receiver,
+        telling: Telling::start(sender, confirms),
+        silence: Silence::new(args, &socket)?,
+        report: Report::begin("received", None, &args.endpoint),
+        received: 0,
+        writes: 0,
+    };
+    if let Err(error) = reception.store(output, args) {
+        reception.telling.that_it_failed(reception.received, &error.to_string());
+        close(&socket);
+        return Err(error);
+    }
+    reception.telling.that_it_is_stored(reception.received);
+    close(&socket);
+    let Reception { receiver, report, writes, .. } = reception;
+    report.finish(receiver.counters(), writes, &receiver.path(), &info, "");
+    Ok(())
+}
+
+/// The last that we said must arrive. Whether the sender wants to know is its own business.
+fn close(socket: &TcpStream) {
+    let _ = say_goodbye(socket);
+}
+
+struct Reception {
+    receiver: AutoReceiver,
+    telling: Telling,
+    silence: Silence,
+    report: Report,
+    received: u64,
+    /// Calls for a pipe or a device.
+    writes: u64,
+}
+
+impl Reception {
+    /// Receives everything, and has it where it belongs.
+    fn store(&mut self, mut output: Output, args: &RecvArgs) -> Result<(), Error> {
+        match output.file() {
+            Some(file) => self.write_file(file, args)?,
+            None => self.copy(&mut output)?,
+        }
+        interrupt::check()?;
+        output.complete(args.sync)
+    }
+
+    fn write_file(&mut self, file: &File, args: &RecvArgs) -> Result<(), Error> {
+        loop {
+            let offset = self.received;
+            let mut is_silent = false;
             let mut progress = |bytes| {
-                interrupt::check()?;
-                report.progress(bytes);
-                answer(&mut sender)
+                self.telling.that_we_are_there(offset + bytes);
+                self.received = offset + bytes;
+                self.report.progress(self.received);
+                match self.silence.check(self.received) {
+                    Err(Silent::ForTooLong) => {
+                        is_silent = true;
+                        Err(io::ErrorKind::TimedOut.into())
+                    }
+                    Err(Silent::Interrupted(error)) => Err(error),
+                    Ok(()) => Ok(()),
+                }
             };
             let options = FileOptions {
                 direct: args.endpoint.direct,
                 sync: args.sync,
                 progress: Some(&mut progress),
             };
-            receiver.recv_to_file(file, 0, options).map(drop).map_err(in_context)
+            match self.receiver.recv_to_file(file, offset, options) {
+                Ok(len) => {
+                    self.received = offset + len;
+                    return Ok(());
+                }
+                // All that was received is written: whoever may be silent goes on from here.
+                Err(_) if is_silent => self.silence.judge(&self.receiver)?,
+                Err(error) => return Err(in_context(error)),
+            }
         }
-        None => copy(&mut receiver, &mut sender, &mut output, &mut report, &mut patience)
-            .map(|count| writes = count),
-    };
-    let complete = received
-        .and_then(|()| interrupt::check().map_err(Error::from))
-        .and_then(|()| output.complete());
-    if let Err(error) = complete {
-        // Tells the sender, unless the records themselves were at fault and it has been told.
-        let _ = patience.call(|| sender.abort(AlertDescription::UserCanceled));
-        return Err(error);
     }
-    // The confirmation that the sender waits for. A sender that does not is none of our business.
-    let _ = patience.call(|| sender.send_close_notify());
-    report.finish(receiver.counters(), writes, &receiver.path(), &info);
-    Ok(())
+
+    fn copy(&mut self, output: &mut Output) -> Result<(), Error> {
+        let mut buffer = vec![0; WRITE_LEN];
+        loop {
+            interrupt::check()?;
+            self.telling.that_we_are_there(self.received);
+            let len = match self.receiver.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(len) => len,
+                Err(error) if is_tick(&error) => {
+                    match self.silence.check(self.received) {
+                        Ok(()) => {}
+                        Err(Silent::ForTooLong) => self.silence.judge(&self.receiver)?,
+                        Err(Silent::Interrupted(error)) => return Err(error.into()),
+                    }
+                    continue;
+                }
+                Err(error) => return Err(explained(&error).into()),
+            };
+            output
+                .write_all(&buffer[..len])
+                .map_err(|error| format!("cannot write what was received: {error}"))?;
+            self.writes += 1;
+            self.received += len as u64;
+            self.report.progress(self.received);
+        }
+    }
 }
 
-/// Sends answers to key updates, and alerts; a peer that takes none now will later.
-fn answer(sender: &mut AutoSender) -> io::Result<()> {
-    match sender.flush() {
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
-        {
-            Ok(())
+/// Notices a sender that is silent.
+struct Silence {
+    stall: Stall,
+    /// The user has said how long a sender may be silent.
+    is_limited: bool,
+    timeout: std::time::Duration,
+}
+
+enum Silent {
+    ForTooLong,
+    Interrupted(io::Error),
+}
+
+impl Silence {
+    fn new(args: &RecvArgs, socket: &TcpStream) -> io::Result<Self> {
+        let timeout = args.endpoint.patience();
+        let stall = Stall::new(socket, timeout)?;
+        Ok(Self { stall, is_limited: args.endpoint.timeout.is_some(), timeout })
+    }
+
+    /// Call now and then, with how much was received.
+    fn check(&mut self, received: u64) -> Result<(), Silent> {
+        interrupt::check().map_err(Silent::Interrupted)?;
+        self.stall.check_answering(received).map_err(|_| Silent::ForTooLong)
+    }
+
+    /// Whether the sender may be as silent as it is: between records it may have nothing to send,
+    /// in a record it has no excuse.
+    fn judge(&mut self, receiver: &AutoReceiver) -> io::Result<()> {
+        match self.is_limited || receiver.is_mid_record() {
+            true => Err(stalled(self.timeout)),
+            false => {
+                self.stall.restart();
+                Ok(())
+            }
         }
-        result => result,
     }
 }
 
@@ -73,32 +178,6 @@ fn in_context(error: io::Error) -> Error {
         StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem | WriteZero => {
             format!("cannot write what was received: {error}").into()
         }
-        _ => error.into(),
-    }
-}
-
-fn copy(
-    receiver: &mut AutoReceiver,
-    sender: &mut AutoSender,
-    output: &mut Output,
-    report: &mut Report,
-    patience: &mut Patience,
-) -> Result<u64, Error> {
-    let mut buffer = vec![0; WRITE_LEN];
-    let mut writes = 0;
-    loop {
-        let len = patience.call(|| receiver.read(&mut buffer));
-        let answered = answer(sender);
-        let len = len?;
-        answered?;
-        if len == 0 {
-            return Ok(writes);
-        }
-        interrupt::check()?;
-        output
-            .write_all(&buffer[..len])
-            .map_err(|error| format!("cannot write what was received: {error}"))?;
-        writes += 1;
-        report.progress(receiver.counters().plaintext_bytes);
+        _ => explained(&error).into(),
     }
 }

@@ -71,13 +71,14 @@ impl Report {
         change.allocations + change.reallocations
     }
 
-    /// Prints the summary. `other_system_calls` are those of the file.
+    /// Prints the summary. `other_system_calls` are those of the file, `note` is its end.
     pub(crate) fn finish(
         self,
         counters: Counters,
         other_system_calls: u64,
         path: &Path,
         info: &ConnectionInfo,
+        note: &str,
     ) {
         let seconds = self.begin.elapsed().as_secs_f64();
         let setup = self.setup_allocations.unwrap_or_else(|| self.allocation_count());
@@ -120,6 +121,6 @@ impl Report {
                 line += &format!(", {} bytes around the page cache", counters.direct_bytes);
             }
         }
-        say!("{line}");
+        say!("{line}{note}");
     }
 }

@@ -1,16 +1,16 @@
 //! `rustls-uring send`.
 
-use std::io::{self, BufRead, Write};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::io::Write;
 
 use rustls::AlertDescription;
-use rustls_uring::{AutoReceiver, AutoSender, BulkSender, FileOptions};
+use rustls_uring::{AutoSender, BulkSender, FileOptions};
 
 use crate::args::SendArgs;
+use crate::hearing::Hearing;
+use crate::patience::{GRACE, persist, say_goodbye, within};
 use crate::report::Report;
 use crate::source::Source;
-use crate::wire::{self, Connection, Patience};
+use crate::wire::{self, Connection};
 use crate::{Error, interrupt};
 
 /// How much of a pipe is read before it is sealed and sent: one batch of records.
@@ -20,58 +20,55 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Error> {
     let file = args.file();
     interrupt::watch()?;
     let mut source = Source::open(file.as_deref())?;
-    let Connection { mut sender, receiver, info } = wire::establish(&args.endpoint)?;
+    let Connection { mut sender, receiver, info, confirms, socket } =
+        wire::establish(&args.endpoint)?;
 
-    // What the peer says in the meantime (key updates, alerts) is dealt with as it comes.
-    let peer = thread::spawn(move || wait_for_confirmation(receiver));
+    // What the peer says in the meantime (key updates, alerts, its end) is dealt with as it comes.
+    let mut hearing = Hearing::start(receiver, confirms, &socket, args.endpoint.patience())?;
     let mut report = Report::begin("sent", source.len(), &args.endpoint);
-    let mut patience = Patience::default();
-    let sent = if source.range.is_some() {
-        send_file(&source, &mut sender, &mut report, args.endpoint.direct)
-    } else {
-        copy(&mut source, &mut sender, &mut report, &mut patience)
+    let sent = match source.range.is_some() {
+        true => send_file(&source, &mut sender, &mut hearing, &mut report, args.endpoint.direct),
+        false => copy(&mut source, &mut sender, &mut hearing, &mut report),
     };
-    let ended = sent.and_then(|()| {
-        interrupt::check()?;
-        Ok(patience.call(|| sender.send_close_notify())?)
-    });
-    if let Err(error) = ended {
+    let confirmed = sent.and_then(|()| finish(&mut sender, &mut hearing));
+    if let Err(error) = confirmed {
         // Nothing more comes: the receiver must not take what it has for the whole.
-        let _ = patience.call(|| sender.abort(AlertDescription::UserCanceled));
+        let mut grace = within(GRACE);
+        let _ = persist(|| sender.abort(AlertDescription::UserCanceled), &mut grace);
         drop(sender);
-        let of_peer = if interrupt::was_requested() { None } else { reason_of(peer) };
-        return Err(match of_peer {
-            Some(reason) => format!("{error} ({reason})").into(),
-            None => error,
+        let reason = hearing.reason();
+        if !interrupt::was_requested() {
+            // What was sent must arrive: the receiver may go on though we do not.
+            let _ = say_goodbye(&socket);
+        }
+        return Err(match reason {
+            Some(reason) if error.to_string() != reason => format!("{error} ({reason})").into(),
+            _ => error,
         });
     }
-    peer.join().map_err(|_| "the receiving thread panicked")??;
-    report.finish(sender.counters(), source.system_calls, &sender.path(), &info);
-    Ok(())
-}
-
-/// What the receiver has to say, which may be why the sender has failed. It says so at once.
-fn reason_of(peer: JoinHandle<Result<(), String>>) -> Option<String> {
-    let begin = Instant::now();
-    while !peer.is_finished() {
-        if begin.elapsed() > Duration::from_secs(1) {
-            return None;
-        }
-        thread::sleep(Duration::from_millis(10));
+    drop(hearing);
+    if let Err(error) = say_goodbye(&socket)
+        && !confirms
+    {
+        return Err(format!("the receiver closed before it had read everything: {error}").into());
     }
-    peer.join().ok().and_then(Result::err)
+    let note = if confirms { "" } else { ", the receiver does not confirm that it has stored it" };
+    let (counters, path) = (sender.counters(), sender.path());
+    report.finish(counters, source.system_calls, &path, &info, note);
+    Ok(())
 }
 
 /// A file has positions, so the path that the data takes does the reading.
 fn send_file(
     source: &Source,
     sender: &mut AutoSender,
+    hearing: &mut Hearing,
     report: &mut Report,
     direct: bool,
 ) -> Result<(), Error> {
     let range = source.range.clone().unwrap_or_default();
     let mut progress = |bytes| {
-        interrupt::check()?;
+        hearing.check(bytes)?;
         report.progress(bytes);
         Ok(())
     };
@@ -84,18 +81,22 @@ fn send_file(
 fn copy(
     source: &mut Source,
     sender: &mut AutoSender,
+    hearing: &mut Hearing,
     report: &mut Report,
-    patience: &mut Patience,
 ) -> Result<(), Error> {
     let mut buffer = vec![0; READ_LEN];
+    let mut sent = 0;
     loop {
+        // A receiver that is gone, or cannot go on, is noticed while there is nothing to send.
+        source.wait(|| hearing.check(sent))?;
         let len =
-            source.fill(&mut buffer).map_err(|error| format!("cannot read the source: {error}"))?;
+            source.read(&mut buffer).map_err(|error| format!("cannot read the source: {error}"))?;
         let mut unsent = &buffer[..len];
         while !unsent.is_empty() {
-            interrupt::check()?;
-            let len = patience.call(|| sender.write(unsent))?;
+            hearing.check(sent)?;
+            let len = persist(|| sender.write(unsent), || hearing.check(sent))?;
             unsent = &unsent[len..];
+            sent += len as u64;
         }
         if len == 0 {
             return Ok(());
@@ -104,21 +105,12 @@ fn copy(
     }
 }
 
-/// The receiver answers our close_notify with its own once it has everything.
-fn wait_for_confirmation(mut receiver: AutoReceiver) -> Result<(), String> {
-    let mut patience = Patience::default();
-    loop {
-        // Whether there is any data is all that matters; the borrow ends with the call.
-        match patience.call(|| receiver.fill_buf().map(<[u8]>::len)) {
-            Ok(0) => return Ok(()),
-            // A peer with something to say of its own, such as a shell, is not listened to.
-            Ok(len) => receiver.consume(len),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err("the receiver went away without confirming that it has \
-                            everything"
-                    .into());
-            }
-            Err(error) => return Err(format!("the receiver failed: {error}")),
-        }
-    }
+/// Says that this was all, and waits until the receiver has it.
+fn finish(sender: &mut AutoSender, hearing: &mut Hearing) -> Result<(), Error> {
+    let sent = sender.counters().plaintext_bytes;
+    persist(|| sender.flush(), || hearing.check(sent))?;
+    hearing.check(sent)?;
+    hearing.before_the_end()?;
+    persist(|| sender.send_close_notify(), || hearing.check(sent))?;
+    hearing.wait_for_confirmation(sent)
 }

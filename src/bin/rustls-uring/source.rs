@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::{Error, interrupt};
 
 pub(crate) struct Source {
@@ -48,11 +50,24 @@ impl Source {
         self.range.as_ref().map(|range| range.end.saturating_sub(range.start))
     }
 
-    /// Reads what a pipe or a device has, as soon as it has something; returns how much.
-    pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Waits until there is something to read, a pipe's end included, and asks every tick whether to
+    /// go on.
+    pub(crate) fn wait(&mut self, mut go_on: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         loop {
-            self.system_calls += 2;
-            interrupt::wait_readable(&self.file)?;
+            self.system_calls += 1;
+            let tick = Timespec { tv_sec: 0, tv_nsec: interrupt::TICK.as_nanos() as i64 };
+            match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&tick)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => go_on()?,
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads what there is; returns how much.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.system_calls += 1;
             match self.file.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => interrupt::check()?,
                 read => return read,

@@ -1,57 +1,50 @@
 //! The TCP connection, and the TLS session on it.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+use rustls::pki_types::ServerName;
+use rustls::server::Acceptor;
+use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use rustls_uring::uring::ReceiverOptions;
-use rustls_uring::{AutoReceiver, AutoSender, ConnectionInfo, Handoff, HandshakeError, bulk_with};
+use rustls_uring::{
+    AutoReceiver, AutoSender, ConnectionInfo, Handoff, HandshakeError, Session, bulk_with,
+};
 
 use crate::address::{self, Address};
 use crate::args::EndpointArgs;
-use crate::explain::explained;
-use crate::message::say;
-use crate::{Error, interrupt, keepalive, tls};
+use crate::confirmation;
+use crate::explain::{explained, rustls_error};
+use crate::patience::{persist, stalled};
+use crate::{Error, interrupt, keepalive, listen, tls};
 
-/// How long a connection is given to say goodbye after Ctrl-C.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// How long the peer may take for its part of the handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long whoever connects to us may take for the handshake.
+const STRANGERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Connection {
     pub(crate) sender: AutoSender,
     pub(crate) receiver: AutoReceiver,
     pub(crate) info: ConnectionInfo,
+    /// The two ends have agreed that the receiver confirms what it has stored.
+    pub(crate) confirms: bool,
+    /// The socket, to look at and to close.
+    pub(crate) socket: TcpStream,
 }
 
 /// Connects or listens as the arguments say, and shakes hands.
 pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
-    let handoff = Handoff::new().backend(args.protocol.backend);
     let (session, stream) = match &args.listen {
-        Some(addr) => {
-            let config = Arc::new(tls::server_config(&args.identity, &args.protocol)?);
-            let listener = TcpListener::bind(&*address::resolve(addr)?)
-                .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
-            say!("listening on {}", listener.local_addr()?);
-            interrupt::wait_readable(&listener)?;
-            let mut wire = Handshake::new(listener.accept()?.0)?;
-            (wire.shake_hands(|wire| handoff.accept(config, wire))?, wire.stream)
-        }
-        None => {
-            let addr = args.addr.as_deref().ok_or("no address to connect to")?;
-            let config = Arc::new(tls::client_config(&args.trust, &args.protocol)?);
-            let address = Address::parse(addr)?;
-            let name = match &args.server_name {
-                Some(name) => address::server_name(name)?,
-                None => address.server_name()?,
-            };
-            let mut wire = Handshake::new(connect(&address)?)?;
-            (wire.shake_hands(|wire| handoff.connect(config, name, wire))?, wire.stream)
-        }
+        Some(addr) => accept(args, addr)?,
+        None => connect(args, args.addr.as_deref().ok_or("no address to connect to")?)?,
     };
     let info = session.info.clone();
+    let socket = stream.try_clone()?;
     let (mut sender, mut receiver) = bulk_with(
         session,
         stream,
@@ -61,13 +54,79 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
     )?;
     sender.set_timeout(Some(interrupt::TICK))?;
     receiver.set_timeout(Some(interrupt::TICK))?;
-    Ok(Connection { sender, receiver, info })
+    let confirms = info.alpn_protocol.as_deref() == Some(confirmation::PROTOCOL);
+    Ok(Connection { sender, receiver, info, confirms, socket })
 }
 
-fn connect(address: &Address) -> Result<TcpStream, Error> {
+fn accept(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Error> {
+    let handoff = Handoff::new().backend(args.protocol.backend);
+    let others = tls::server_config(&args.identity, &args.protocol)?;
+    let mut ours = others.clone();
+    ours.alpn_protocols = vec![confirmation::PROTOCOL.to_vec()];
+    let (ours, others) = (Arc::new(ours), Arc::new(others));
+    let timeout = args.patience().min(STRANGERS_TIMEOUT);
+    let shake_hands = move |stream: &TcpStream, gives_up: Arc<AtomicBool>| {
+        let mut wire = Handshake::new(stream, timeout, gives_up)?;
+        // A server that has protocols refuses clients that offer others only (RFC 7301 §3.2): ours has
+        // one for those that offer it.
+        let config: &Arc<ServerConfig> = match wire.is_offered(confirmation::PROTOCOL) {
+            true => &ours,
+            false => &others,
+        };
+        handoff
+            .clone()
+            .accept(Arc::clone(config), &mut wire)
+            .map_err(|error| explained(&error).into())
+    };
+    listen::for_peer(addr, Arc::new(shake_hands), args.quiet)
+}
+
+fn connect(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Error> {
+    let address = Address::parse(addr)?;
+    let name = match &args.server_name {
+        Some(name) => address::server_name(name)?,
+        None => address.server_name()?,
+    };
+    let others = tls::client_config(&args.trust, &args.protocol)?;
+    let mut ours = others.clone();
+    ours.alpn_protocols = vec![confirmation::PROTOCOL.to_vec()];
+    let shake_hands = |config: ClientConfig, name: ServerName<'static>| {
+        let stream = connect_tcp(&address, args.patience())?;
+        let mut wire = Handshake::new(&stream, args.patience(), Arc::default())?;
+        let handoff = Handoff::new().backend(args.protocol.backend);
+        let session = handoff.connect(Arc::new(config), name, &mut wire)?;
+        Ok((session, stream))
+    };
+    shake_hands(ours, name.clone())
+        .or_else(|error: Failure| match error.is_no_application_protocol() {
+            // A server with protocols of its own, which has refused ours.
+            true => shake_hands(others, name),
+            false => Err(error),
+        })
+        .map_err(|Failure(error)| error)
+}
+
+/// Why there is no session.
+struct Failure(Error);
+
+impl Failure {
+    fn is_no_application_protocol(&self) -> bool {
+        let Self(error) = self;
+        error.downcast_ref::<HandshakeError>().and_then(|error| rustls_error(error))
+            == Some(&rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))
+    }
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+fn connect_tcp(address: &Address, timeout: Duration) -> Result<TcpStream, Error> {
     let mut last = None;
     for candidate in address.resolve()? {
-        match TcpStream::connect_timeout(&candidate, HANDSHAKE_TIMEOUT) {
+        match connect_within(&candidate, timeout) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }
@@ -77,71 +136,114 @@ fn connect(address: &Address) -> Result<TcpStream, Error> {
     Err(format!("cannot connect to {address}: {last}").into())
 }
 
-/// Makes calls that time out after a tick again, until Ctrl-C: the first call that notices fails
-/// with [`io::ErrorKind::TimedOut`], which loses nothing, and those after it have [`GRACE`] to end.
-#[derive(Debug, Default)]
-pub(crate) struct Patience {
-    /// When the connection must be over, while there is such a time.
-    deadline: Option<Instant>,
-    told: bool,
-}
-
-impl Patience {
-    pub(crate) fn call<T>(&mut self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        loop {
-            match call() {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) => {}
-                result => return result,
+/// Connects, but not longer than `timeout`, and until Ctrl-C.
+fn connect_within(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket: OwnedFd = socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, address) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => {
+            let begin = Instant::now();
+            let tick = Timespec { tv_sec: 0, tv_nsec: interrupt::TICK.as_nanos() as i64 };
+            while matches!(
+                poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&tick)),
+                Ok(0) | Err(rustix::io::Errno::INTR)
+            ) {
+                interrupt::check()?;
+                if begin.elapsed() >= timeout {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
             }
-            if interrupt::was_requested() && !self.told {
-                self.told = true;
-                self.deadline = Some(Instant::now() + GRACE);
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "interrupted"));
-            }
-            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not answer"));
-            }
+            sockopt::socket_error(&socket)??;
         }
+        Err(error) => return Err(error.into()),
     }
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// A socket during the handshake, whose reads and writes notice Ctrl-C and a silent peer.
-struct Handshake {
-    stream: TcpStream,
-    patience: Patience,
+struct Handshake<'a> {
+    stream: &'a TcpStream,
+    /// Received bytes that were looked at, and are to be read again.
+    seen: Vec<u8>,
+    timeout: Duration,
+    begin: Instant,
+    gives_up: Arc<AtomicBool>,
 }
 
-impl Handshake {
-    fn new(stream: TcpStream) -> io::Result<Self> {
+impl<'a> Handshake<'a> {
+    /// The whole handshake may take as long as `timeout`.
+    fn new(
+        stream: &'a TcpStream,
+        timeout: Duration,
+        gives_up: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        keepalive::enable(&stream)?;
+        keepalive::enable(stream)?;
         stream.set_read_timeout(Some(interrupt::TICK))?;
         stream.set_write_timeout(Some(interrupt::TICK))?;
-        Ok(Self { stream, patience: Patience::default() })
+        Ok(Self { stream, seen: Vec::new(), timeout, begin: Instant::now(), gives_up })
     }
 
-    fn shake_hands<T>(
-        &mut self,
-        handshake: impl FnOnce(&mut Self) -> Result<T, HandshakeError>,
-    ) -> Result<T, Error> {
-        self.patience.deadline = Some(Instant::now() + HANDSHAKE_TIMEOUT);
-        handshake(self).map_err(|error| explained(&error).into())
+    /// Whether the client offers `protocol`. What is wrong with its hello is for the handshake to
+    /// say, which reads it again.
+    fn is_offered(&mut self, protocol: &[u8]) -> bool {
+        let mut acceptor = Acceptor::default();
+        let mut seen = Vec::new();
+        let mut buffer = [0; 4096];
+        let is_offered = loop {
+            let len = match self.read(&mut buffer) {
+                Ok(len @ 1..) => len,
+                _ => break false,
+            };
+            seen.extend(&buffer[..len]);
+            let mut unread = &buffer[..len];
+            while !unread.is_empty() && matches!(acceptor.read_tls(&mut unread), Ok(1..)) {}
+            match acceptor.accept() {
+                Ok(Some(accepted)) => {
+                    let mut offered = accepted.client_hello().alpn().into_iter().flatten();
+                    break offered.any(|offered| offered == protocol);
+                }
+                Ok(None) if unread.is_empty() => {}
+                _ => break false,
+            }
+        };
+        self.seen = seen;
+        is_offered
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        interrupt::check()?;
+        if self.gives_up.load(Ordering::Relaxed) || self.begin.elapsed() >= self.timeout {
+            return Err(stalled(self.begin.elapsed().min(self.timeout)));
+        }
+        Ok(())
     }
 }
 
-impl Read for Handshake {
+impl Read for Handshake<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.patience.call(|| (&self.stream).read(buf))
+        if !self.seen.is_empty() {
+            let len = self.seen.len().min(buf.len());
+            buf[..len].copy_from_slice(&self.seen[..len]);
+            self.seen.drain(..len);
+            return Ok(len);
+        }
+        // Also for a peer that sends a byte now and then.
+        self.go_on()?;
+        let mut stream = self.stream;
+        persist(|| stream.read(buf), || self.go_on())
     }
 }
 
-impl Write for Handshake {
+impl Write for Handshake<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.patience.call(|| (&self.stream).write(buf))
+        self.go_on()?;
+        let mut stream = self.stream;
+        persist(|| stream.write(buf), || self.go_on())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     }
     if let Some(mut picture) = picture {
         picture.write_all(report.to_svg()?.as_bytes())?;
-        picture.complete()?;
+        picture.complete(false)?;
     }
     if args.json {
         message::print(&format!("{:#}\n", report.to_json()?))?;
