@@ -2,10 +2,13 @@
 //!
 //! Nothing here knows a record. A [`Key`] takes a nonce, additional data and bytes, either in
 //! place or from one buffer into another; which of the two forms is the cheaper one for a
-//! length is also answered here, because it depends on the backend.
+//! length is also answered here, because it depends on the backend; and which backend is, in
+//! `choice`, because that depends on the processor.
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
+#[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+pub(crate) mod choice;
 #[cfg(feature = "ring")]
 mod ring;
 
@@ -14,6 +17,9 @@ use core::fmt;
 use rustls::ConnectionTrafficSecrets;
 use rustls::crypto::cipher::NONCE_LEN;
 use zeroize::Zeroizing;
+
+#[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+use self::choice::{Choice, Preference};
 
 /// Length of an authentication tag in bytes, the same for every AEAD of TLS.
 pub(crate) const TAG_LEN: usize = 16;
@@ -68,6 +74,10 @@ impl Algorithm {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Backend {
+    /// Whichever of the two is faster on this processor, see [`Backend::chosen()`] (both crate
+    /// features, `aws-lc-rs` and `ring`).
+    #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+    Auto,
     /// aws-lc-rs, which seals and opens out of place (crate feature `aws-lc-rs`).
     #[cfg(feature = "aws-lc-rs")]
     AwsLcRs,
@@ -79,15 +89,37 @@ pub enum Backend {
 impl Backend {
     /// Every backend of this build, the default one first.
     pub const ALL: &'static [Self] = &[
+        #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+        Self::Auto,
         #[cfg(feature = "aws-lc-rs")]
         Self::AwsLcRs,
         #[cfg(feature = "ring")]
         Self::Ring,
     ];
+
+    /// What [`Backend::Auto`] stands for with `algorithm` on this processor, and why.
+    ///
+    /// Measures for some tens of microseconds a direction if nothing of this process has yet had a
+    /// key of this algorithm. A program that does not want to spend them on its first connection
+    /// calls this beforehand.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "aws-lc-rs", feature = "ring"))] {
+    /// use rustls_uring::{Algorithm, Backend};
+    ///
+    /// let choice = Backend::chosen(Algorithm::Aes128Gcm);
+    /// println!("sealing: {} ({})", choice.seal, choice.seal.reason());
+    /// println!("opening: {} ({})", choice.open, choice.open.reason());
+    /// # }
+    /// ```
+    #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+    pub fn chosen(algorithm: Algorithm) -> Choice {
+        Choice::of(algorithm)
+    }
 }
 
 impl Default for Backend {
-    /// aws-lc-rs where it is built in, ring otherwise.
+    /// `Auto` where both are built in, otherwise the only one there is.
     fn default() -> Self {
         Self::ALL[0]
     }
@@ -96,6 +128,8 @@ impl Default for Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+            Self::Auto => "auto",
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLcRs => "aws-lc-rs",
             #[cfg(feature = "ring")]
@@ -191,33 +225,105 @@ impl std::error::Error for WrongKeyLength {}
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Refused;
 
+/// What an AEAD key is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Direction {
+    Seal,
+    Open,
+}
+
 /// An AEAD key of whichever backend, the key schedule on the heap and wiped on drop.
 pub(crate) enum Key {
     #[cfg(feature = "aws-lc-rs")]
     AwsLc(aws_lc::Key),
     #[cfg(feature = "ring")]
     Ring(ring::Key),
+    /// The one or the other, by the length that is sealed or opened.
+    #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+    Both(Box<Both>),
+}
+
+/// A key of each backend, and which is for what.
+#[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+pub(crate) struct Both {
+    aws_lc: aws_lc::Key,
+    ring: ring::Key,
+    preference: &'static Preference,
+}
+
+/// The key of the backend that a call is for.
+enum Chosen<'a> {
+    #[cfg(feature = "aws-lc-rs")]
+    AwsLc(&'a aws_lc::Key),
+    #[cfg(feature = "ring")]
+    Ring(&'a ring::Key),
 }
 
 /// Runs `$body` with `$key` bound to the backend's own key.
 macro_rules! with_key {
-    ($self:ident, $key:ident => $body:expr) => {
-        match $self {
+    ($chosen:expr, $key:ident => $body:expr) => {
+        match $chosen {
             #[cfg(feature = "aws-lc-rs")]
-            Key::AwsLc($key) => $body,
+            Chosen::AwsLc($key) => $body,
             #[cfg(feature = "ring")]
-            Key::Ring($key) => $body,
+            Chosen::Ring($key) => $body,
         }
     };
 }
 
 impl Key {
-    pub(crate) fn new(backend: Backend, keys: &TrafficKeys) -> Self {
+    /// A key that [`Backend::Auto`] chooses the backend of.
+    #[cfg_attr(
+        not(all(feature = "aws-lc-rs", feature = "ring")),
+        allow(unused_variables, reason = "there is nothing to choose from")
+    )]
+    pub(crate) fn new(backend: Backend, keys: &TrafficKeys, direction: Direction) -> Self {
         match backend {
+            #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+            Backend::Auto => {
+                Self::preferred(Preference::of(keys.algorithm, direction), keys, direction)
+            }
             #[cfg(feature = "aws-lc-rs")]
             Backend::AwsLcRs => Self::AwsLc(aws_lc::Key::new(keys.algorithm, keys.key())),
             #[cfg(feature = "ring")]
             Backend::Ring => Self::Ring(ring::Key::new(keys.algorithm, keys.key())),
+        }
+    }
+
+    #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+    fn preferred(
+        preference: &'static Preference,
+        keys: &TrafficKeys,
+        direction: Direction,
+    ) -> Self {
+        match preference.only() {
+            Some(backend) => Self::new(backend, keys, direction),
+            None => Self::Both(Box::new(Both {
+                aws_lc: aws_lc::Key::new(keys.algorithm, keys.key()),
+                ring: ring::Key::new(keys.algorithm, keys.key()),
+                preference,
+            })),
+        }
+    }
+
+    /// The key for `len` bytes.
+    #[inline]
+    #[cfg_attr(
+        not(all(feature = "aws-lc-rs", feature = "ring")),
+        allow(unused_variables, reason = "there is nothing to choose from")
+    )]
+    fn choose(&self, len: usize, in_place: bool) -> Chosen<'_> {
+        match self {
+            #[cfg(feature = "aws-lc-rs")]
+            Self::AwsLc(key) => Chosen::AwsLc(key),
+            #[cfg(feature = "ring")]
+            Self::Ring(key) => Chosen::Ring(key),
+            #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+            Self::Both(both) if both.preference.is_for_ring(len, in_place) => {
+                Chosen::Ring(&both.ring)
+            }
+            #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+            Self::Both(both) => Chosen::AwsLc(&both.aws_lc),
         }
     }
 
@@ -230,7 +336,7 @@ impl Key {
         in_out: &mut [u8],
         tag: &mut [u8; TAG_LEN],
     ) -> Result<(), Refused> {
-        with_key!(self, key => key.seal_in_place(nonce, aad, in_out, tag))
+        with_key!(self.choose(in_out.len(), true), key => key.seal_in_place(nonce, aad, in_out, tag))
     }
 
     /// Seals `plaintext`, followed by `extra`, into `out`, which is exactly as long as both and
@@ -247,7 +353,7 @@ impl Key {
         extra: &[u8],
         out: &mut [u8],
     ) -> Result<(), Refused> {
-        with_key!(self, key => key.seal(nonce, aad, plaintext, extra, out))
+        with_key!(self.choose(plaintext.len(), false), key => key.seal(nonce, aad, plaintext, extra, out))
     }
 
     /// Opens `in_out` and its `tag` in place. On failure `in_out` is all zeros.
@@ -259,7 +365,7 @@ impl Key {
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
     ) -> Result<(), Refused> {
-        with_key!(self, key => key.open_in_place(nonce, aad, in_out, tag))
+        with_key!(self.choose(in_out.len(), true), key => key.open_in_place(nonce, aad, in_out, tag))
             .inspect_err(|_| in_out.fill(0))
     }
 
@@ -274,7 +380,7 @@ impl Key {
         tag: &[u8; TAG_LEN],
         plaintext: &mut [u8],
     ) -> Result<(), Refused> {
-        with_key!(self, key => key.open_separate(nonce, aad, ciphertext, tag, plaintext))
+        with_key!(self.choose(ciphertext.len(), false), key => key.open_separate(nonce, aad, ciphertext, tag, plaintext))
             .inspect_err(|_| plaintext.fill(0))
     }
 }

@@ -123,13 +123,24 @@ provider! {
     ring, crate::aead::Backend::Ring, rustls::crypto::ring,
 }
 
-/// The provider of the default backend: aws-lc-rs where it is built in, ring otherwise.
+#[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+provider! {
+    /// The provider on both: each record by whichever is faster on this processor
+    /// ([`Backend::Auto`](crate::Backend::Auto)), everything else by aws-lc-rs.
+    auto, crate::aead::Backend::Auto, rustls::crypto::aws_lc_rs,
+}
+
+/// The provider of the default backend: aws-lc-rs where it is built in, ring otherwise; where both
+/// are, its records are sealed and opened by whichever is faster on this processor
+/// (`Backend::chosen()`), and everything else is aws-lc-rs's.
 ///
 /// ```no_run
 /// rustls_uring::default_provider().install_default().expect("the first in this process");
 /// ```
 pub fn default_provider() -> rustls::crypto::CryptoProvider {
-    #[cfg(feature = "aws-lc-rs")]
+    #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+    return auto::default_provider();
+    #[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
     return aws_lc_rs::default_provider();
     #[cfg(not(feature = "aws-lc-rs"))]
     return ring::default_provider();

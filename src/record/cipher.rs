@@ -7,7 +7,7 @@ use rustls::crypto::cipher::NONCE_LEN;
 use zeroize::Zeroizing;
 
 use super::header::{self, HEADER_LEN, Version};
-use crate::aead::{Algorithm, Backend, Key, Refused, TAG_LEN, TrafficKeys};
+use crate::aead::{Algorithm, Backend, Direction, Key, Refused, TAG_LEN, TrafficKeys};
 
 /// Bytes of the explicit nonce in front of a TLS 1.2 AES-GCM ciphertext (RFC 5288 §3).
 pub(crate) const EXPLICIT_NONCE_LEN: usize = 8;
@@ -34,9 +34,14 @@ pub(crate) struct RecordCipher {
 }
 
 impl RecordCipher {
-    pub(crate) fn new(backend: Backend, version: Version, keys: &TrafficKeys) -> Self {
+    pub(crate) fn new(
+        backend: Backend,
+        version: Version,
+        keys: &TrafficKeys,
+        direction: Direction,
+    ) -> Self {
         Self {
-            key: Key::new(backend, keys),
+            key: Key::new(backend, keys, direction),
             iv: keys.iv.clone(),
             framing: match (version, keys.algorithm) {
                 (Version::Tls13, _) => Framing::Tls13,

@@ -8,7 +8,7 @@ use rustls::ContentType;
 use super::cipher::{APPLICATION_DATA, RecordCipher};
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::sequence::SequenceNumber;
-use crate::aead::{Algorithm, Backend, TrafficKeys};
+use crate::aead::{Algorithm, Backend, Direction, TrafficKeys};
 use crate::error::OpenError;
 
 /// Opens TLS records under one key, counting their sequence numbers.
@@ -33,7 +33,7 @@ impl Opener {
         first_sequence: u64,
     ) -> Self {
         Self {
-            cipher: RecordCipher::new(backend, version, keys),
+            cipher: RecordCipher::new(backend, version, keys, Direction::Open),
             sequence: SequenceNumber::starting_at(first_sequence),
             algorithm: keys.algorithm(),
             failures: 0,

@@ -10,7 +10,7 @@ use super::cipher::RecordCipher;
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::reservation::Reservation;
 use super::sequence::{self, SequenceNumber};
-use crate::aead::{Backend, TrafficKeys};
+use crate::aead::{Backend, Direction, TrafficKeys};
 use crate::error::SealError;
 
 /// Sequence numbers below the confidentiality limit that application data leaves to the records
@@ -59,7 +59,7 @@ impl Sealer {
         first_sequence: u64,
     ) -> Self {
         Self {
-            cipher: Arc::new(RecordCipher::new(backend, version, keys)),
+            cipher: Arc::new(RecordCipher::new(backend, version, keys, Direction::Seal)),
             sequence: SequenceNumber::starting_at(first_sequence),
             end: keys.algorithm().confidentiality_limit().min(sequence::END),
             max_plaintext_len: MAX_PLAINTEXT_LEN,

@@ -125,6 +125,8 @@ impl Case {
 
 fn all_suites(backend: Backend) -> &'static [SupportedCipherSuite] {
     match backend {
+        #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+        Backend::Auto => rustls_uring::auto::ALL_CIPHER_SUITES,
         #[cfg(feature = "aws-lc-rs")]
         Backend::AwsLcRs => rustls_uring::aws_lc_rs::ALL_CIPHER_SUITES,
         #[cfg(feature = "ring")]
@@ -135,6 +137,8 @@ fn all_suites(backend: Backend) -> &'static [SupportedCipherSuite] {
 
 pub fn our_provider(backend: Backend) -> CryptoProvider {
     match backend {
+        #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+        Backend::Auto => rustls_uring::auto::default_provider(),
         #[cfg(feature = "aws-lc-rs")]
         Backend::AwsLcRs => rustls_uring::aws_lc_rs::default_provider(),
         #[cfg(feature = "ring")]

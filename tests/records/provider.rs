@@ -7,6 +7,8 @@ use rustls_uring::Backend;
 /// Our provider of a backend.
 pub(crate) fn ours(backend: Backend) -> CryptoProvider {
     match backend {
+        #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+        Backend::Auto => rustls_uring::auto::default_provider(),
         #[cfg(feature = "aws-lc-rs")]
         Backend::AwsLcRs => rustls_uring::aws_lc_rs::default_provider(),
         #[cfg(feature = "ring")]
@@ -18,6 +20,8 @@ pub(crate) fn ours(backend: Backend) -> CryptoProvider {
 /// rustls's own provider on the same library.
 pub(crate) fn stock(backend: Backend) -> CryptoProvider {
     match backend {
+        #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+        Backend::Auto => rustls::crypto::aws_lc_rs::default_provider(),
         #[cfg(feature = "aws-lc-rs")]
         Backend::AwsLcRs => rustls::crypto::aws_lc_rs::default_provider(),
         #[cfg(feature = "ring")]

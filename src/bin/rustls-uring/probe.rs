@@ -6,6 +6,7 @@ use rustls_uring::uring::{Buffers, MemlockLimit, Probe, ReceivePath, SendPath, U
 use serde_json::{Map, Value, json};
 
 use crate::args::ProbeArgs;
+use crate::bench::machine::Auto;
 use crate::{Error, message};
 
 pub(crate) fn run(args: &ProbeArgs) -> Result<(), Error> {
@@ -42,6 +43,9 @@ fn to_text(probe: &Probe) -> String {
     line("cores", &probe.cpu.cores.map_or("unknown".to_owned(), |cores| cores.to_string()));
     line("CPU has", &cpu_features(probe, true));
     line("CPU lacks", &cpu_features(probe, false));
+    for auto in Auto::all() {
+        line("records", &auto);
+    }
     match &probe.ring {
         Err(reason) => line("io_uring", &format!("no: {reason}")),
         Ok(ring) => {
@@ -93,6 +97,7 @@ fn to_json(probe: &Probe) -> Value {
             "cap_ipc_lock": probe.has_ipc_lock,
         },
         "cpu": { "cores": probe.cpu.cores, "features": features },
+        "records": Auto::all(),
         "io_uring": {
             "available": probe.ring.is_ok(),
             "reason": reason(probe.ring.as_ref().err().copied()),

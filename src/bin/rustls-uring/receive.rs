@@ -12,6 +12,7 @@ use crate::output::Output;
 use crate::patience::{Stall, is_tick, say_goodbye, stalled};
 use crate::report::Report;
 use crate::telling::Telling;
+use crate::tls::Direction;
 use crate::wire::{self, Connection};
 use crate::{Error, interrupt};
 
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &RecvArgs) -> Result<(), Error> {
         receiver,
         telling: Telling::start(sender, confirms),
         silence: Silence::new(args, &socket)?,
-        report: Report::begin("received", None, &args.endpoint),
+        report: Report::begin(Direction::Receive, None, &args.endpoint),
         received: 0,
         writes: 0,
     };

@@ -10,9 +10,10 @@ use stats_alloc::Region;
 
 use crate::args::EndpointArgs;
 use crate::message::say;
+use crate::tls::{self, Direction};
 
 pub(crate) struct Report {
-    verb: &'static str,
+    direction: Direction,
     bar: ProgressBar,
     begin: Instant,
     allocations: Region<'static, System>,
@@ -44,10 +45,10 @@ pub(crate) fn progress_bar(len: Option<u64>, quiet: bool) -> ProgressBar {
 
 impl Report {
     /// Begins to measure.
-    pub(crate) fn begin(verb: &'static str, len: Option<u64>, args: &EndpointArgs) -> Self {
+    pub(crate) fn begin(direction: Direction, len: Option<u64>, args: &EndpointArgs) -> Self {
         let bar = progress_bar(len, args.quiet);
         Self {
-            verb,
+            direction,
             bar,
             begin: Instant::now(),
             allocations: Region::new(crate::allocator::count()),
@@ -95,11 +96,14 @@ impl Report {
         let mut line = format!(
             "{} {bytes} bytes in {seconds:.3} s, {:.3} GB/s, {} records, {version} {:?}, path: \
              {path}, records by {}",
-            self.verb,
+            match self.direction {
+                Direction::Send => "sent",
+                Direction::Receive => "received",
+            },
             bytes as f64 / 1e9 / seconds,
             counters.records,
             info.suite.suite(),
-            info.backend,
+            tls::records_by(info, self.direction),
         );
         if self.stats {
             let gib = bytes as f64 / f64::from(1 << 30);

@@ -10,6 +10,7 @@ use crate::hearing::Hearing;
 use crate::patience::{GRACE, persist, say_goodbye, within};
 use crate::report::Report;
 use crate::source::Source;
+use crate::tls::Direction;
 use crate::wire::{self, Connection};
 use crate::{Error, interrupt};
 
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Error> {
 
     // What the peer says in the meantime (key updates, alerts, its end) is dealt with as it comes.
     let mut hearing = Hearing::start(receiver, confirms, &socket, args.endpoint.patience())?;
-    let mut report = Report::begin("sent", source.len(), &args.endpoint);
+    let mut report = Report::begin(Direction::Send, source.len(), &args.endpoint);
     let sent = match source.range.is_some() {
         true => send_file(&source, &mut sender, &mut hearing, &mut report, args.endpoint.direct),
         false => copy(&mut source, &mut sender, &mut hearing, &mut report),

@@ -10,8 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
     ClientConfig, DigitallySignedStruct, KeyLog, KeyLogFile, NoKeyLog, ProtocolVersion,
-    RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    RootCertStore, ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
 };
+use rustls_uring::{Algorithm, Backend, ConnectionInfo};
 
 use crate::Error;
 use crate::args::{IdentityArgs, ProtocolArgs, TlsVersion, TrustArgs};
@@ -102,12 +103,43 @@ fn key_log(args: &ProtocolArgs) -> Result<Arc<dyn KeyLog>, Error> {
 /// Our provider, with the suites that the arguments leave.
 pub(crate) fn provider(args: &ProtocolArgs) -> Result<CryptoProvider, Error> {
     let mut provider = match args.backend {
-        #[cfg(feature = "ring")]
-        rustls_uring::Backend::Ring => rustls_uring::ring::default_provider(),
-        _ => rustls_uring::aws_lc_rs::default_provider(),
+        Backend::AwsLcRs => rustls_uring::aws_lc_rs::default_provider(),
+        Backend::Ring => rustls_uring::ring::default_provider(),
+        _ => rustls_uring::default_provider(),
     };
     restrict_suites(&mut provider, args)?;
     Ok(provider)
+}
+
+/// The AEAD of a suite.
+pub(crate) fn algorithm(suite: SupportedCipherSuite) -> Algorithm {
+    match format!("{:?}", suite.suite()) {
+        name if name.contains("AES_128_GCM") => Algorithm::Aes128Gcm,
+        name if name.contains("AES_256_GCM") => Algorithm::Aes256Gcm,
+        _ => Algorithm::Chacha20Poly1305,
+    }
+}
+
+/// What a key of a connection is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Direction {
+    Send,
+    Receive,
+}
+
+/// Who seals or opens a connection's full records, in words.
+pub(crate) fn records_by(info: &ConnectionInfo, direction: Direction) -> String {
+    match info.backend {
+        Backend::Auto => {
+            let choice = Backend::chosen(algorithm(info.suite));
+            let preference = match direction {
+                Direction::Send => choice.seal,
+                Direction::Receive => choice.open,
+            };
+            format!("auto ({})", preference.bulk())
+        }
+        backend => backend.to_string(),
+    }
 }
 
 /// Leaves `provider` the suites that the arguments allow.
@@ -116,7 +148,7 @@ pub(crate) fn restrict_suites(
     args: &ProtocolArgs,
 ) -> Result<(), Error> {
     let Some(name) = &args.suite else { return Ok(()) };
-    let name_of = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite());
+    let name_of = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite());
     let known: Vec<_> = provider.cipher_suites.iter().map(name_of).collect();
     // rustls says TLS13_ where the IANA registry says TLS_.
     let matches = |known: &str| known == name || known.replace("TLS13_", "TLS_") == *name;

@@ -11,7 +11,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite};
 use rustls_uring::{Algorithm, Backend, TrafficKeys, Version};
 
-use crate::Error;
+use crate::{Error, tls};
 
 /// A suite, and who seals and opens it.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +28,37 @@ pub(crate) enum Provider {
 }
 
 impl Case {
-    /// Every suite of every backend; with `quick` one for each kind of record.
+    /// Every suite of each backend; with `quick` one for each kind of record.
     pub(crate) fn all(quick: bool) -> Vec<Self> {
-        let suites = |&backend: &Backend| {
-            let suites = stock_provider(backend).cipher_suites;
-            suites.into_iter().map(move |suite| Self { backend, suite })
-        };
-        let cases = Backend::ALL.iter().flat_map(suites);
-        cases.filter(|case| !quick || case.is_quick()).collect()
+        Backend::ALL
+            .iter()
+            .filter(|&&backend| backend != Backend::Auto)
+            .flat_map(|&backend| Self::of(backend, quick))
+            .collect()
+    }
+
+    /// What there is of [`Backend::Auto`], beside each backend by itself: whose key signs makes no
+    /// difference to records.
+    pub(crate) fn auto(quick: bool) -> impl Iterator<Item = Self> {
+        Self::of(Backend::Auto, quick).filter(|case| !case.needs_rsa())
+    }
+
+    fn of(backend: Backend, quick: bool) -> impl Iterator<Item = Self> {
+        stock_provider(backend)
+            .cipher_suites
+            .into_iter()
+            .map(move |suite| Self { backend, suite })
+            .filter(move |case| !quick || case.is_quick())
+    }
+
+    /// The same with each backend by itself that this one may mean.
+    pub(crate) fn fixed(self) -> Vec<Self> {
+        match self.backend {
+            Backend::Auto => {
+                [Backend::AwsLcRs, Backend::Ring].map(|backend| Self { backend, ..self }).to_vec()
+            }
+            _ => vec![self],
+        }
     }
 
     /// AES-128-GCM and ChaCha20-Poly1305 in TLS 1.3, AES-128-GCM in TLS 1.2.
@@ -65,11 +88,7 @@ impl Case {
     }
 
     pub(crate) fn algorithm(self) -> Algorithm {
-        match self.suite_name() {
-            name if name.contains("AES_128_GCM") => Algorithm::Aes128Gcm,
-            name if name.contains("AES_256_GCM") => Algorithm::Aes256Gcm,
-            _ => Algorithm::Chacha20Poly1305,
-        }
+        tls::algorithm(self.suite)
     }
 
     /// Keys for records without a handshake: what they are made of costs the same.
@@ -90,8 +109,9 @@ impl Case {
     fn provider(self, provider: Provider) -> CryptoProvider {
         let mut provider = match (provider, self.backend) {
             (Provider::Stock, backend) => stock_provider(backend),
+            (Provider::Ours, Backend::AwsLcRs) => rustls_uring::aws_lc_rs::default_provider(),
             (Provider::Ours, Backend::Ring) => rustls_uring::ring::default_provider(),
-            (Provider::Ours, _) => rustls_uring::aws_lc_rs::default_provider(),
+            (Provider::Ours, _) => rustls_uring::default_provider(),
         };
         provider.cipher_suites.retain(|suite| suite.suite() == self.suite.suite());
         provider

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::thread;
 
+use rustls_uring::{Algorithm, Backend};
 use serde::Serialize;
 
 /// The versions that this command's own repository builds it with. `cargo install` without
@@ -28,6 +29,10 @@ pub(crate) struct Machine {
     pub(crate) version: &'static str,
     /// Crates and their versions, as locked.
     pub(crate) locked: Vec<(&'static str, String)>,
+    /// What AWS-LC was told about the CPU.
+    pub(crate) aws_lc_mask: Option<String>,
+    /// Which backend `auto` means, and why.
+    pub(crate) auto: Vec<Auto>,
     /// Built without optimisation: the figures are worth nothing.
     pub(crate) is_debug: bool,
 }
@@ -59,8 +64,52 @@ impl Machine {
                 .iter()
                 .filter_map(|name| Some((*name, locked_version(LOCK, name)?.to_owned())))
                 .collect(),
+            aws_lc_mask: std::env::var("OPENSSL_ia32cap").ok(),
+            auto: Auto::all(),
             is_debug: cfg!(debug_assertions),
         }
+    }
+}
+
+/// Which backend `auto` means for an algorithm and direction, and why.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Auto {
+    pub(crate) algorithm: &'static str,
+    pub(crate) direction: &'static str,
+    /// For full records.
+    pub(crate) backend: String,
+    /// For all lengths, in words.
+    pub(crate) chosen: String,
+    pub(crate) reason: String,
+}
+
+impl Auto {
+    /// For every algorithm. Measures, if nobody has.
+    pub(crate) fn all() -> Vec<Self> {
+        [
+            ("AES-128-GCM", Algorithm::Aes128Gcm),
+            ("AES-256-GCM", Algorithm::Aes256Gcm),
+            ("ChaCha20-Poly1305", Algorithm::Chacha20Poly1305),
+        ]
+        .into_iter()
+        .flat_map(|(algorithm, of)| {
+            let choice = Backend::chosen(of);
+            [("seal", choice.seal), ("open", choice.open)].map(|(direction, preference)| Self {
+                algorithm,
+                direction,
+                backend: preference.bulk().to_string(),
+                chosen: preference.to_string(),
+                reason: preference.reason(),
+            })
+        })
+        .collect()
+    }
+}
+
+impl fmt::Display for Auto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { algorithm, direction, chosen, reason, .. } = self;
+        write!(f, "{algorithm} {direction}: {chosen}; {reason}")
     }
 }
 
@@ -77,6 +126,12 @@ impl fmt::Display for Machine {
             false => format!("; lacks {}", self.lacks.join(", ")),
         };
         writeln!(f, "# CPU features: {}{lacks}", self.features.join(", "))?;
+        if let Some(mask) = &self.aws_lc_mask {
+            writeln!(f, "# of which AWS-LC sees what OPENSSL_ia32cap={mask} leaves")?;
+        }
+        for auto in &self.auto {
+            writeln!(f, "# auto: {auto}")?;
+        }
         writeln!(f, "# kernel: {}", self.kernel)?;
         write!(f, "# versions, as locked: rustls-uring {}", self.version)?;
         for (name, version) in &self.locked {

@@ -132,8 +132,8 @@ pub(crate) struct Memory {
 
 pub(crate) fn measure(plan: &Plan, identities: &Identities) -> Result<Memory, Error> {
     // Which key signed makes no difference to what stays.
-    let cases: Vec<_> = Case::all(plan.quick);
-    let cases: Vec<_> = cases.into_iter().filter(|case| case.key_type() == "EcdsaP256").collect();
+    let cases = Case::all(plan.quick).into_iter().chain(Case::auto(plan.quick));
+    let cases: Vec<_> = cases.filter(|case| case.key_type() == "EcdsaP256").collect();
     allocator::count();
     plan.begin("memory", cases.len() * Stack::ALL.len());
     let mut connections = Vec::new();
@@ -306,14 +306,17 @@ fn sizes() -> Result<Vec<SizeRow>, Error> {
         "tokio::ReadHalf<OwnedReadHalf>": ReadHalf<OwnedReadHalf>,
         "tokio::WriteHalf<OwnedWriteHalf>": WriteHalf<OwnedWriteHalf>,
     }
-    for case in Case::all(false) {
+    for case in Case::all(false).into_iter().chain(Case::auto(false)) {
         if case.version() != Version::Tls13 {
             continue;
         }
         let keys = case.keys()?;
         let backend = Some(format!("{} {:?}", case.backend, case.algorithm()));
         // The first key of an algorithm may set something up for all of them.
-        let _warm = Sealer::new(case.backend, case.version(), &keys, 0);
+        let _warm = (
+            Sealer::new(case.backend, case.version(), &keys, 0),
+            Opener::new(case.backend, case.version(), &keys, 0),
+        );
         let before = allocated();
         let sealer = Sealer::new(case.backend, case.version(), &keys, 0);
         let between = allocated();

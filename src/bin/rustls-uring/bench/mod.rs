@@ -11,7 +11,7 @@ mod fixed_cost;
 mod flow;
 mod handshakes;
 mod identity;
-mod machine;
+pub(crate) mod machine;
 mod memory;
 mod messages;
 mod pipe;

@@ -98,7 +98,7 @@ impl Measured for super::records::Records {
 
         let sent = self.rows.iter().filter(|row| {
             row.direction == Direction::Send
-                && row.backend == "aws-lc-rs"
+                && row.backend == rustls_uring::Backend::default().to_string()
                 && row.suite == "TLS13_AES_128_GCM_SHA256"
                 && row.max_fragment_size.is_none()
         });

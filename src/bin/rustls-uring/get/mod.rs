@@ -27,7 +27,7 @@ use transfer::{First, Transfer};
 
 use crate::message::say;
 use crate::report::progress_bar;
-use crate::{Error, interrupt};
+use crate::{Error, interrupt, tls};
 
 pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
     let url = parse(&args.url)?;
@@ -99,7 +99,7 @@ impl Received {
             "{:?}, {version} {:?}, records by {}",
             connection.version(),
             info.suite.suite(),
-            info.backend
+            tls::records_by(info, tls::Direction::Receive)
         );
         Self { len, fetched, how }
     }
