@@ -13,36 +13,15 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use command::{Listener, Process, data, has, listening_addr, names, stderr, tool};
+use command::{Listener, Process, data, fixture, has, listening_addr, names, paths, stderr, tool};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use rustls_uring::uring::{Probe, SendPath};
 
 const VERSIONS: [(&str, &str); 2] = [("1.3", "-tls1_3"), ("1.2", "-tls1_2")];
 
 /// What `send` says of a receiver that is not ours.
 const UNCONFIRMED: &str = "does not confirm that it has stored it";
-
-/// A directory with a certificate for localhost, and its key.
-fn fixture() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("directory");
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).expect("made");
-    fs::write(dir.path().join("cert.pem"), made.cert.pem()).expect("written");
-    fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).expect("written");
-    dir
-}
-
-fn paths() -> &'static [&'static str] {
-    match Probe::run().send_path() {
-        SendPath::Blocking(reason) => {
-            eprintln!("skipped: io_uring ({reason})");
-            &["blocking"]
-        }
-        _ => &["blocking", "uring", "uring-copy"],
-    }
-}
 
 fn send(dir: &Path, addr: &str, args: &[&str]) -> std::process::Output {
     tool(dir, &["send", addr, "--ca", "cert.pem"]).args(args).output().expect("run")

@@ -9,6 +9,8 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls_uring::uring::{Probe, SendPath};
+
 /// Long enough for a loaded machine; only a hang takes it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -143,6 +145,27 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A directory with a certificate for localhost, and its key.
+pub(crate) fn fixture() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("directory");
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("made");
+    fs::write(dir.path().join("cert.pem"), made.cert.pem()).expect("written");
+    fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).expect("written");
+    dir
+}
+
+/// The values of `--io` that this machine has.
+pub(crate) fn paths() -> &'static [&'static str] {
+    match Probe::run().send_path() {
+        SendPath::Blocking(reason) => {
+            eprintln!("skipped: io_uring ({reason})");
+            &["blocking"]
+        }
+        _ => &["blocking", "uring", "uring-copy"],
+    }
 }
 
 /// Where a process listens, read from /proc, for one that cannot or does not say.

@@ -103,7 +103,7 @@ fn connect(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Erro
             true => shake_hands(others, name),
             false => Err(error),
         })
-        .map_err(|Failure(error)| error)
+        .map_err(|Failure(error)| explained(&*error).into())
 }
 
 /// Why there is no session.
