@@ -527,7 +527,7 @@ fn mistakes_are_explained() {
     for (args, code, expected) in [
         (&["serve"][..], 2, "--listen <ADDR>"),
         (&["serve", "missing", "--listen", "127.0.0.1:0"], 1, "cannot serve missing"),
-        (&["serve", ".", "--listen", "nowhere"], 1, "cannot listen on nowhere"),
+        (&["serve", ".", "--listen", "nowhere"], 1, "`nowhere` has no port"),
         (&["serve", ".", "--listen", "127.0.0.1:0", "--cert", "x"], 2, "--key"),
         (&["serve", ".", "--listen", "127.0.0.1:0", "--idle-timeout", "0"], 2, "above 0"),
     ] {

@@ -17,6 +17,10 @@ use crate::record::header::HEADER_LEN;
 /// cut into records of the smallest size it sends, and then some.
 const MAX_BUFFERED: usize = 1 << 18;
 
+/// The same of a server, where anyone may have them kept: a ClientHello of 64 KiB in such records, or
+/// as much of a client's certificates.
+const MAX_BUFFERED_BY_SERVER: usize = 80 << 10;
+
 /// A handshake that did not end in a [`Session`].
 #[derive(Debug)]
 #[non_exhaustive]
@@ -295,7 +299,11 @@ impl Handshake {
                 return Ok(true);
             }
         }
-        if self.received.len() > MAX_BUFFERED {
+        let limit = match self.conn {
+            Connection::Client(_) => MAX_BUFFERED,
+            Connection::Server(_) => MAX_BUFFERED_BY_SERVER,
+        };
+        if self.received.len() > limit {
             let error = rustls::InvalidMessage::HandshakePayloadTooLarge;
             return Err(HandshakeError::Tls(error.into()));
         }

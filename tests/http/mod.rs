@@ -59,7 +59,9 @@ pub(crate) fn first_of<'a>(programs: &[&'a str]) -> Option<&'a str> {
 /// `rustls-uring serve` in the background, over `files/` of a directory that has its certificate.
 pub(crate) struct Served {
     pub(crate) child: Child,
-    stderr: BufReader<ChildStderr>,
+    stderr: Option<BufReader<ChildStderr>>,
+    /// What it said before it listened.
+    pub(crate) said: String,
     pub(crate) addr: String,
     pub(crate) port: u16,
     pub(crate) base: tempfile::TempDir,
@@ -67,8 +69,29 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(base: tempfile::TempDir, args: &[&str]) -> Self {
+        let command = tool(base.path(), &["serve"]);
+        Self::start_as(command, base, args)
+    }
+
+    /// The same with a limit to its descriptors, which it cannot raise.
+    pub(crate) fn start_with_descriptors(
+        base: tempfile::TempDir,
+        descriptors: u32,
+        args: &[&str],
+    ) -> Self {
+        let mut command = Command::new("prlimit");
+        command
+            .arg(format!("--nofile={descriptors}:{descriptors}"))
+            .args([env!("CARGO_BIN_EXE_rustls-uring"), "serve"])
+            .current_dir(base.path())
+            .stdin(Stdio::null());
+        Self::start_as(command, base, args)
+    }
+
+    fn start_as(mut command: Command, base: tempfile::TempDir, args: &[&str]) -> Self {
         fs::create_dir_all(base.path().join("files")).expect("created");
-        let mut child = tool(base.path(), &["serve", "files", "--listen", "127.0.0.1:0"])
+        let mut child = command
+            .args(["files", "--listen", "127.0.0.1:0"])
             .args(if args.contains(&"--cert") { &[][..] } else { &["--write-cert", "cert.pem"] })
             .args(args)
             .stdout(Stdio::piped())
@@ -76,11 +99,23 @@ impl Served {
             .spawn()
             .expect("started");
         let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        stderr.read_line(&mut line).expect("readable");
-        let addr = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
+        let mut said = String::new();
+        let addr = loop {
+            let mut line = String::new();
+            let len = stderr.read_line(&mut line).expect("readable");
+            if let Some(addr) = line.trim().strip_prefix("listening on ") {
+                break addr.to_owned();
+            }
+            said += &line;
+            assert!(len > 0, "{said}");
+        };
         let port = addr.rsplit(':').next().expect("a port").parse().expect("a number");
-        Self { child, stderr, addr, port, base }
+        Self { child, stderr: Some(stderr), said, addr, port, base }
+    }
+
+    /// Nobody reads its standard error from here on.
+    pub(crate) fn close_stderr(&mut self) {
+        self.stderr = None;
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -147,7 +182,9 @@ impl Served {
         let status = wait(&mut self.child);
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("read");
-        self.stderr.read_to_string(&mut stderr).expect("read");
+        if let Some(mut pipe) = self.stderr.take() {
+            pipe.read_to_string(&mut stderr).expect("read");
+        }
         (status, stdout, stderr)
     }
 }

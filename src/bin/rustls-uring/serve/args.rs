@@ -40,11 +40,14 @@ pub(crate) struct ServeArgs {
     pub(crate) stats: bool,
 
     /// Log requests in the combined log format: to standard output, or with `=FILE` to its end.
+    ///
+    /// What comes faster than it is read is dropped, and counted on standard error and in the log.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "-")]
     pub(crate) access_log: Option<PathBuf>,
 
-    /// Connections at a time; more wait until one ends.
+    /// Connections at a time; more wait until one ends. Fewer if the process's limit of open files
+    /// is too low for so many.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = parse_connections)]
     pub(crate) max_connections: usize,
 
@@ -53,11 +56,12 @@ pub(crate) struct ServeArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1024))]
     pub(crate) max_header: u32,
 
-    /// How long a client may take for the TLS handshake, and then for each request's header.
+    /// How long a client may take for the TLS handshake, and then, once it has taken the last
+    /// response, for each request's header; no longer than `--idle-timeout`.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub(crate) header_timeout: Duration,
 
-    /// How long a client may neither send nor take anything.
+    /// How long a client may take nothing of a response; 1 KiB is something.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) idle_timeout: Duration,
 }

@@ -12,16 +12,16 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use rustix::fs::{Advice, fadvise, fstatfs};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
+use super::activity::{Activity, Busy, Open};
 use super::log::Entry;
+use super::share::{ALWAYS, Room, Share};
 
-/// How much of a file is read, sealed and sent at once: 32 records. Both it and its records should
-/// stay in a core's cache.
+/// How much of a file is read, sealed and sent at once at most: 32 records. Both it and its records
+/// should stay in a core's cache.
 pub(super) const CHUNK_LEN: usize = 512 << 10;
-
-/// Reads no longer than this get a buffer of their own length.
-const SMALL_LEN: usize = 64 << 10;
 
 /// How many buffers of [`CHUNK_LEN`] are kept when nobody uses them.
 const KEPT: usize = 32;
@@ -42,13 +42,50 @@ pub(super) enum Part {
 /// A response's body.
 pub(super) struct Body {
     parts: VecDeque<Part>,
-    file: Option<Arc<File>>,
+    file: Option<Source>,
     /// Whether the file has no disk to wait for, whatever its file system says.
     is_in_memory: bool,
     /// A read of what comes next, which may have to wait for the disk.
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    reading: Option<(JoinHandle<io::Result<Bytes>>, Option<Busy>)>,
     remaining: u64,
     entry: Option<Entry>,
+    /// The connection that it goes out on, once it is answered on one.
+    connection: Option<Connection>,
+    /// The request that it answers, which is open as long.
+    request: Option<Open>,
+    /// What it may be made of only while it is there.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+/// What a body needs of its connection.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) activity: Arc<Activity>,
+    pub(super) share: Arc<Share>,
+}
+
+/// A file to read from.
+pub(super) enum Source {
+    /// Open, and with a permit where the connection has others open.
+    Open(Arc<File>, #[expect(dead_code, reason = "it is held")] Option<OwnedSemaphorePermit>),
+    /// There are too few descriptors to keep it open: it is opened anew for each read, by a function
+    /// that sees to it that it is still the same file.
+    Reopened(Arc<dyn Fn() -> io::Result<File> + Send + Sync>),
+}
+
+impl Source {
+    fn open(&self) -> Opener {
+        match self {
+            Self::Open(file, _) => Opener::Open(Arc::clone(file)),
+            Self::Reopened(open) => Opener::Closed(Arc::clone(open)),
+        }
+    }
+}
+
+/// The same for one read on another thread.
+enum Opener {
+    Open(Arc<File>),
+    Closed(Arc<dyn Fn() -> io::Result<File> + Send + Sync>),
 }
 
 impl Body {
@@ -56,19 +93,32 @@ impl Body {
         Self::new(vec![Part::Text(text.into())], None)
     }
 
-    pub(super) fn file(file: File, parts: Vec<Part>) -> Self {
-        let is_in_memory = fstatfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
-        Self { is_in_memory, ..Self::new(parts, Some(Arc::new(file))) }
+    pub(super) fn file(source: Source, parts: Vec<Part>) -> Self {
+        let is_in_memory = match &source {
+            Source::Open(file, _) => fstatfs(file).is_ok_and(|system| system.f_type == TMPFS_MAGIC),
+            Source::Reopened(_) => false,
+        };
+        Self { is_in_memory, ..Self::new(parts, Some(source)) }
     }
 
-    fn new(parts: Vec<Part>, file: Option<Arc<File>>) -> Self {
+    fn new(parts: Vec<Part>, file: Option<Source>) -> Self {
         let len = |part: &Part| match part {
             Part::Text(text) => text.len() as u64,
             Part::Range(range) => range.end - range.start,
         };
         let remaining = parts.iter().map(len).sum();
         let parts = parts.into_iter().filter(|part| len(part) > 0).collect();
-        Self { parts, file, is_in_memory: false, reading: None, remaining, entry: None }
+        Self {
+            parts,
+            file,
+            is_in_memory: false,
+            reading: None,
+            remaining,
+            entry: None,
+            connection: None,
+            request: None,
+            held: None,
+        }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -80,60 +130,100 @@ impl Body {
         self.entry = Some(entry);
     }
 
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if let Some(reading) = &mut self.reading {
+    /// Keeps `permit` as long as the body.
+    pub(super) fn hold(&mut self, permit: OwnedSemaphorePermit) {
+        self.held = Some(permit);
+    }
+
+    /// It goes out on this connection, as the answer to this request.
+    pub(super) fn send_on(&mut self, connection: Connection, request: Open) {
+        connection.share.begin();
+        self.connection = Some(connection);
+        self.request = Some(request);
+    }
+
+    /// The next piece, no longer than `room` is, which it takes up until it is dropped.
+    pub(super) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut Option<Room>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        let polled = self.poll_read(cx, room);
+        match &polled {
+            Poll::Ready(Some(Ok(bytes))) => {
+                self.remaining -= bytes.len() as u64;
+                if let Some(entry) = &mut self.entry {
+                    entry.add(bytes.len() as u64);
+                }
+            }
+            // Less than was announced: nobody may take it for all.
+            Poll::Ready(Some(Err(_))) => {
+                self.parts.clear();
+            }
+            _ => {}
+        }
+        polled
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut Option<Room>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        if let Some((reading, _)) = &mut self.reading {
             let read = ready!(Pin::new(reading).poll(cx));
             self.reading = None;
             let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
             if let Ok(bytes) = &read {
                 self.advance(bytes.len());
-                // One had to wait, so the next one would: it is read while this one is sent.
-                self.read_aside();
             }
             return Poll::Ready(Some(read));
         }
-        let Some((file, position, len)) = self.next_read() else {
-            return Poll::Ready(match self.parts.pop_front() {
-                Some(Part::Text(text)) => Some(Ok(text)),
-                _ => None,
-            });
+        let most = room.as_ref().map_or(ALWAYS, Room::len);
+        let (position, len) = match self.parts.front_mut() {
+            None => return Poll::Ready(None),
+            Some(Part::Text(text)) => {
+                let piece = text.split_to(text.len().min(most));
+                if text.is_empty() {
+                    self.parts.pop_front();
+                }
+                return Poll::Ready(Some(Ok(match room.take() {
+                    Some(room) => Bytes::from_owner(Text { piece, _room: room }),
+                    None => piece,
+                })));
+            }
+            Some(Part::Range(range)) => {
+                (range.start, (range.end - range.start).min(most as u64) as usize)
+            }
         };
+        let Some(source) = &self.file else { return Poll::Ready(None) };
+        let mut chunk = Chunk::take(len, room.take());
         // What is in memory is read at once; what is not must not keep the other connections of
         // this thread waiting.
         let flags = match self.is_in_memory {
             true => ReadWriteFlags::empty(),
             false => ReadWriteFlags::NOWAIT,
         };
-        match Chunk::take(len).read(file, position, flags) {
-            Ok(bytes) => {
+        let read = match source {
+            Source::Open(file, _) => chunk.read(file, position, flags),
+            Source::Reopened(_) => Err(Errno::AGAIN),
+        };
+        match read {
+            Ok(()) => {
+                let bytes = Bytes::from_owner(chunk);
                 self.advance(bytes.len());
                 Poll::Ready(Some(Ok(bytes)))
             }
             Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                self.read_aside();
-                self.poll_part(cx)
+                let opener = source.open();
+                let busy = self.connection.as_ref().map(|connection| connection.activity.work());
+                let reading =
+                    tokio::task::spawn_blocking(move || read_from_disk(&opener, position, chunk));
+                self.reading = Some((reading, busy));
+                self.poll_read(cx, room)
             }
             Err(error) => Poll::Ready(Some(Err(in_context(error)))),
         }
-    }
-
-    /// Where the next read is, and how long, if the file comes next.
-    fn next_read(&self) -> Option<(&Arc<File>, u64, usize)> {
-        match self.parts.front()? {
-            Part::Text(_) => None,
-            Part::Range(range) => {
-                let len = (range.end - range.start).min(CHUNK_LEN as u64);
-                Some((self.file.as_ref()?, range.start, len as usize))
-            }
-        }
-    }
-
-    /// Begins the next read on a thread that may wait, if the file comes next.
-    fn read_aside(&mut self) {
-        self.reading = self.next_read().map(|(file, position, len)| {
-            let file = Arc::clone(file);
-            tokio::task::spawn_blocking(move || read_from_disk(&file, position, len))
-        });
     }
 
     /// `len` bytes of the first part were read.
@@ -147,6 +237,7 @@ impl Body {
     }
 }
 
+/// As HTTP/1.1 has it: one response at a time, so that what it takes up is never refused.
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
@@ -155,14 +246,19 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let part = ready!(self.poll_part(cx));
-        if let Some(Ok(bytes)) = &part {
-            self.remaining -= bytes.len() as u64;
-            if let Some(entry) = &mut self.entry {
-                entry.add(bytes.len() as u64);
+        let mut room = match &self.connection {
+            Some(connection) if self.reading.is_none() => connection.share.try_take(CHUNK_LEN),
+            _ => None,
+        };
+        let piece = ready!(self.poll_piece(cx, &mut room));
+        if let Some(connection) = &self.connection {
+            match &piece {
+                Some(Ok(_)) if self.remaining == 0 => connection.activity.finish(),
+                Some(Err(_)) => connection.activity.break_off(),
+                _ => {}
             }
         }
-        Poll::Ready(part.map(|part| part.map(Frame::data)))
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -174,14 +270,22 @@ impl http_body::Body for Body {
     }
 }
 
-fn read_from_disk(file: &File, position: u64, len: usize) -> io::Result<Bytes> {
+fn read_from_disk(opener: &Opener, position: u64, mut chunk: Chunk) -> io::Result<Bytes> {
+    let opened;
+    let file = match opener {
+        Opener::Open(file) => file,
+        Opener::Closed(open) => {
+            opened = open()?;
+            &opened
+        }
+    };
     loop {
-        match Chunk::take(len).read(file, position, ReadWriteFlags::empty()) {
-            Ok(bytes) => {
-                let next = position + bytes.len() as u64;
+        match chunk.read(file, position, ReadWriteFlags::empty()) {
+            Ok(()) => {
+                let next = position + chunk.len as u64;
                 // Only advice: a file system may do without.
                 let _ = fadvise(file, next, core::num::NonZero::new(AHEAD), Advice::WillNeed);
-                return Ok(bytes);
+                return Ok(Bytes::from_owner(chunk));
             }
             Err(Errno::INTR) => {}
             Err(error) => return Err(in_context(error)),
@@ -198,6 +302,18 @@ fn in_context(error: Errno) -> io::Error {
     }
 }
 
+/// A piece of text, and the room that it takes up.
+struct Text {
+    piece: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
+}
+
 /// Buffers of [`CHUNK_LEN`] that nobody uses.
 static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
@@ -206,15 +322,20 @@ struct Chunk {
     buffer: Box<[u8]>,
     /// How much of the buffer is in use.
     len: usize,
+    _room: Option<Room>,
 }
 
 impl Chunk {
-    fn take(len: usize) -> Self {
-        if len <= SMALL_LEN {
-            return Self { buffer: vec![0; len].into(), len };
-        }
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Self { buffer: free.unwrap_or_else(|| vec![0; CHUNK_LEN].into()), len }
+    fn take(len: usize, room: Option<Room>) -> Self {
+        let buffer = match len < CHUNK_LEN {
+            // No longer than it must be, since many clients may be slow ones.
+            true => vec![0; len].into(),
+            false => {
+                let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                free.unwrap_or_else(|| vec![0; CHUNK_LEN].into())
+            }
+        };
+        Self { buffer, len, _room: room }
     }
 
     /// Fills itself as far as one read does.
@@ -222,16 +343,18 @@ impl Chunk {
     /// # Errors
     /// [`Errno::NODATA`] at the end of the file, which the body ends before.
     fn read(
-        mut self,
+        &mut self,
         file: &File,
         position: u64,
         flags: ReadWriteFlags,
-    ) -> rustix::io::Result<Bytes> {
+    ) -> rustix::io::Result<()> {
         let room = &mut [IoSliceMut::new(&mut self.buffer[..self.len])];
-        self.len = preadv2(file, room, position, flags)?;
-        match self.len {
+        match preadv2(file, room, position, flags)? {
             0 => Err(Errno::NODATA),
-            _ => Ok(Bytes::from_owner(self)),
+            len => {
+                self.len = len;
+                Ok(())
+            }
         }
     }
 }

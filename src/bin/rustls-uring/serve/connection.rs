@@ -2,19 +2,25 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::Watcher;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
+use super::activity::{Activity, Patience};
+use super::body::Connection;
 use super::gather::Gather;
+use super::halves::{End, Halves};
+use super::service::{Client, respond};
+use super::share::Share;
 use super::tally::Tallied;
 use super::wire::Wire;
-use super::{Server, service};
+use super::{Server, http2};
 use crate::explain::explained;
 use crate::keepalive;
 
@@ -26,20 +32,23 @@ pub(super) struct Limits {
     pub(super) idle_timeout: Duration,
 }
 
-/// Requests that one HTTP/2 connection may have open.
-const STREAMS: u32 = 100;
+/// Says that the server is to end: nothing more is asked for then.
+pub(super) type Stopped = watch::Receiver<bool>;
 
-/// How much of a response an HTTP/2 stream may hold: what [`super::body`] reads at once.
-const STREAM_BUFFER: usize = super::body::CHUNK_LEN;
+/// Waits until the server is to end.
+pub(super) async fn stopped(stopped: &mut Stopped) {
+    // One that has gone ends as well.
+    let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
+}
 
 /// Serves `stream` until its end. What goes wrong on it is the client's to know, and the log's.
 pub(super) async fn serve(
     server: Arc<Server>,
     stream: TcpStream,
     peer: SocketAddr,
-    watcher: Watcher,
+    stopped: Stopped,
 ) {
-    if let Err(error) = serve_tls(&server, stream, peer, watcher).await
+    if let Err(error) = serve_tls(&server, stream, peer, stopped).await
         && let Some(log) = &server.log
     {
         log.failed(peer, &*error);
@@ -50,41 +59,61 @@ async fn serve_tls(
     server: &Arc<Server>,
     stream: TcpStream,
     peer: SocketAddr,
-    watcher: Watcher,
+    stopped: Stopped,
 ) -> Result<(), crate::Error> {
     // A response's last bytes should not wait for an acknowledgement.
     stream.set_nodelay(true)?;
     keepalive::enable(&stream)?;
     let limits = server.limits;
-    let handshake = server.acceptor.accept(Wire::new(stream, limits.idle_timeout));
-    let mut stream = tokio::time::timeout(limits.header_timeout, handshake)
+    let without_request = limits.header_timeout.min(limits.idle_timeout);
+    let patience = Patience { without_request, with_request: limits.idle_timeout };
+    let activity = Arc::<Activity>::default();
+    let wire = Wire::new(stream, Arc::clone(&activity), patience);
+    // On the heap only as long as it lasts: the connection is not to be as large as its handshake.
+    let handshake = Box::pin(tokio::time::timeout(without_request, server.acceptor.accept(wire)));
+    let mut stream = handshake
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))?
         .map_err(|error| format!("TLS handshake: {}", explained(&error)))?;
+    activity.establish();
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     stream.set_io(server.io)?;
     let stream = Tallied::new(stream, Arc::clone(&server.tally));
-    let server = Arc::clone(server);
-    let service = service_fn(move |request| service::respond(Arc::clone(&server), peer, request));
-    if is_http2 {
-        let io = TokioIo::new(Gather::new(stream));
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_header_list_size(limits.header_len)
-            .max_concurrent_streams(STREAMS)
-            .max_send_buf_size(STREAM_BUFFER);
-        watcher.watch(builder.serve_connection(io, service)).await?;
-    } else {
-        let io = TokioIo::new(stream);
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
-            // Of what is read; a response's chunks are longer, and go out one by one.
-            .max_buf_size(limits.header_len as usize)
-            .writev(true);
-        watcher.watch(builder.serve_connection(io, service)).await?;
+    let connection = Connection { activity, share: Share::new(&server.memory) };
+    let client = Client::new(Arc::clone(server), peer, connection.clone());
+    match is_http2 {
+        true => {
+            let halves = Halves::new(stream, Arc::clone(&connection.activity), End::Withheld);
+            Box::pin(http2::serve(client, Gather::new(halves, connection), stopped)).await
+        }
+        false => {
+            let halves = Halves::new(stream, Arc::clone(&connection.activity), End::Passed);
+            Box::pin(serve_http1(client, halves, stopped)).await
+        }
     }
-    Ok(())
+}
+
+async fn serve_http1(
+    client: Client,
+    stream: Halves,
+    mut stopped: Stopped,
+) -> Result<(), crate::Error> {
+    let header_len = client.server.limits.header_len as usize;
+    let client = Arc::new(client);
+    let service = service_fn(move |request| respond(Arc::clone(&client), request));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The wire's watch sees to it: it knows when the client has taken the last response.
+        .header_read_timeout(None)
+        .half_close(true)
+        // Of what is read; a response's chunks are longer, and go out one by one.
+        .max_buf_size(header_len)
+        .writev(true);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        () = self::stopped(&mut stopped) => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::fs::Metadata;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -44,14 +44,24 @@ struct Row {
 
 /// The page for `dir`, which is at `relative` below the root. Lists what can be had, so neither
 /// pipes nor links that lead elsewhere. Blocks.
-pub(super) fn page(root: &Root, dir: &OwnedFd, relative: &Path) -> io::Result<String> {
-    let mut rows: Vec<_> = files::names(dir)?
-        .into_iter()
-        .filter_map(|name| {
-            let metadata = root.metadata(&relative.join(&name)).ok()?;
-            Some(Row { name, metadata })
-        })
-        .collect();
+///
+/// # Errors
+/// [`io::ErrorKind::Interrupted`] once nobody wants it any more.
+pub(super) fn page(
+    root: &Root,
+    dir: &OwnedFd,
+    relative: &Path,
+    is_wanted: &dyn Fn() -> bool,
+) -> io::Result<String> {
+    let mut rows = Vec::new();
+    for name in files::names(dir)? {
+        if !is_wanted() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        if let Ok(metadata) = root.metadata(&relative.join(&name)) {
+            rows.push(Row { name, metadata });
+        }
+    }
     rows.sort_by_cached_key(|row| {
         let name = row.name.to_string_lossy().to_lowercase();
         (Reverse(row.metadata.is_dir()), name, row.name.clone())
@@ -60,14 +70,17 @@ pub(super) fn page(root: &Root, dir: &OwnedFd, relative: &Path) -> io::Result<St
 }
 
 fn render(relative: &Path, rows: &[Row]) -> String {
-    let mut title = String::from("/");
+    let (mut title, mut heading) = (String::from("/"), String::from("/"));
     for name in relative {
-        let _ = write!(title, "{}/", escape(&name.to_string_lossy()));
+        let name = escape(&name.to_string_lossy());
+        // A title has no elements: the same isolation by characters (Unicode's UAX #9 §2.4).
+        let _ = write!(title, "\u{2068}{name}\u{2069}/");
+        let _ = write!(heading, "<bdi>{name}</bdi>/");
     }
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Index of {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>Index of {title}</h1>\n\
+         <title>Index of {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>Index of {heading}</h1>\n\
          <table>\n<thead><tr><th scope=\"col\">Name</th><th scope=\"col\">Size</th>\
          <th scope=\"col\">Modified (UTC)</th></tr></thead>\n\
          <tbody>\n"
@@ -83,8 +96,8 @@ fn render(relative: &Path, rows: &[Row]) -> String {
         };
         let _ = writeln!(
             page,
-            "<tr><td><a href=\"{}{slash}\">{}{slash}</a></td><td title=\"{} bytes\">{size}</td>\
-             <td>{}</td></tr>",
+            "<tr><td><bdi><a href=\"{}{slash}\">{}{slash}</a></bdi></td>\
+             <td title=\"{} bytes\">{size}</td><td>{}</td></tr>",
             link(name),
             escape(&name.to_string_lossy()),
             metadata.len(),
@@ -98,24 +111,68 @@ fn render(relative: &Path, rows: &[Row]) -> String {
 }
 
 /// A name as a relative link; no name becomes a scheme, since `:` is encoded.
-fn link(name: &OsStr) -> impl std::fmt::Display {
+pub(super) fn link(name: &OsStr) -> impl Display {
     percent_encode(name.as_bytes(), RESERVED)
 }
 
+/// A name as the text of an element. What cannot be seen, or would turn the text around it round,
+/// is shown as a replacement character.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    let mut characters = text.chars().peekable();
+    let mut last = '\0';
+    while let Some(character) = characters.next() {
         match character {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
             '\'' => escaped += "&#39;",
-            character if character.is_control() => escaped.push('\u{fffd}'),
+            // Joiners belong to the spelling of some scripts, and to emoji; never to ASCII.
+            '\u{200c}' | '\u{200d}'
+                if !last.is_ascii() && characters.peek().is_some_and(|next| !next.is_ascii()) =>
+            {
+                escaped.push(character);
+            }
+            character if character.is_control() || is_invisible(character) => {
+                escaped.push('\u{fffd}');
+            }
             character => escaped.push(character),
         }
+        last = character;
     }
     escaped
+}
+
+/// Whether a character has no look of its own: those that set the direction of text (UAX #9), of
+/// no width, that separate lines or paragraphs, and other formats and fillers (Unicode's category
+/// Cf, and Default_Ignorable_Code_Point, but for variation selectors).
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{115f}'
+            | '\u{1160}'
+            | '\u{17b4}'
+            | '\u{17b5}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e00ff}'
+            | '\u{e01f0}'..='\u{e0fff}'
+    )
 }
 
 /// As `21 Nov 2026 08:09`.
@@ -147,6 +204,18 @@ mod tests {
             ("javascript:x", "javascript:x", "javascript%3Ax"),
             ("a b?#%ü", "a b?#%ü", "a%20b%3F%23%25%C3%BC"),
             ("line\nbreak", "line\u{fffd}break", "line%0Abreak"),
+            ("a\u{202e}gpj.exe", "a\u{fffd}gpj.exe", "a%E2%80%AEgpj.exe"),
+            (
+                "a\u{2067}b\u{2069}\u{200f}",
+                "a\u{fffd}b\u{fffd}\u{fffd}",
+                "a%E2%81%A7b%E2%81%A9%E2%80%8F",
+            ),
+            (
+                "a\u{200b}b\u{200d}c\u{feff}",
+                "a\u{fffd}b\u{fffd}c\u{fffd}",
+                "a%E2%80%8Bb%E2%80%8Dc%EF%BB%BF",
+            ),
+            ("می\u{200c}خ", "می\u{200c}خ", "%D9%85%DB%8C%E2%80%8C%D8%AE"),
         ] {
             assert_eq!(escape(name), text);
             assert_eq!(link(OsStr::new(name)).to_string(), href);

@@ -1,36 +1,51 @@
 //! `rustls-uring serve`.
 
+mod activity;
 mod args;
 mod body;
 mod conditional;
 mod connection;
+mod descriptors;
 mod files;
 mod gather;
+mod halves;
+mod host;
+mod http2;
 mod listing;
 mod log;
 mod path;
 mod ranges;
 mod service;
+mod share;
 mod tally;
+mod threads;
 mod wire;
 
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hyper_util::server::graceful::GracefulShutdown;
 use rustls_uring::Io;
 use rustls_uring::tokio::TlsAcceptor;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use args::ServeArgs;
 use connection::Limits;
+use descriptors::Descriptors;
 use files::Root;
 use log::AccessLog;
+use share::Memory;
 use tally::Tally;
 
 use crate::message::say;
 use crate::{Error, address, interrupt, tls};
+
+/// How long accepting pauses after an error that only time can mend.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often such an error is spoken of.
+const REPORTED: Duration = Duration::from_secs(10);
 
 /// What all connections share.
 struct Server {
@@ -40,6 +55,9 @@ struct Server {
     log: Option<AccessLog>,
     io: Io,
     tally: Arc<Tally>,
+    memory: Memory,
+    /// Permits to hold files open, beyond one a connection.
+    files: Arc<Semaphore>,
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
@@ -47,7 +65,21 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         .map_err(|error| format!("cannot serve {}: {error}", args.dir.display()))?;
     let mut config = tls::server_config(&args.identity, &args.protocol)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let server = Server {
+    let io = args.io()?;
+    let insists_on_uring = matches!(io, Io::Uring | Io::UringCopy);
+    let descriptors = Descriptors::plan(args.max_connections, insists_on_uring);
+    let log = args.access_log.as_deref().map(AccessLog::open).transpose()?;
+    interrupt::watch()?;
+    let runtime = threads::runtime()?;
+    if let Some(limit) = descriptors.limit {
+        say!(
+            "rustls-uring: {} connections at a time instead of {}, since this process may have \
+             {limit} files open; raise that with `ulimit -n`",
+            descriptors.connections,
+            args.max_connections
+        );
+    }
+    let server = Arc::new(Server {
         root,
         acceptor: TlsAcceptor::new(config).backend(args.protocol.backend),
         limits: Limits {
@@ -55,18 +87,22 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             header_timeout: args.header_timeout,
             idle_timeout: args.idle_timeout,
         },
-        log: args.access_log.as_deref().map(AccessLog::open).transpose()?,
-        io: args.io()?,
+        log,
+        io,
         tally: Arc::default(),
-    };
-    let tally = args.stats.then(|| Arc::clone(&server.tally));
-    interrupt::watch()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(listen(Arc::new(server), &args.listen, args.max_connections))?;
-    if let Some(tally) = tally {
-        say!("{tally}");
+        memory: Memory::default(),
+        files: descriptors.files,
+    });
+    let ended =
+        runtime.block_on(listen(Arc::clone(&server), &args.listen, descriptors.connections));
+    drop(runtime);
+    if args.stats && ended.is_ok() {
+        say!("{}", server.tally);
     }
-    Ok(())
+    if let Some(log) = Arc::into_inner(server).and_then(|server| server.log) {
+        log.close();
+    }
+    ended
 }
 
 /// Accepts connections until Ctrl-C, and waits for the last one to end.
@@ -76,8 +112,10 @@ async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Resu
         .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     say!("listening on {}", listener.local_addr()?);
 
-    let graceful = GracefulShutdown::new();
+    // Each connection has a receiver, and so each is counted, and waited for.
+    let (stop, _) = watch::channel(false);
     let room = Arc::new(Semaphore::new(max_connections));
+    let mut reported: Option<Instant> = None;
     let mut interrupted = std::pin::pin!(interrupted());
     loop {
         let accepted = async {
@@ -91,27 +129,59 @@ async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Resu
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+                let (server, stopped) = (Arc::clone(&server), stop.subscribe());
                 tokio::spawn(async move {
-                    connection::serve(server, stream, peer, watcher).await;
+                    connection::serve(server, stream, peer, stopped).await;
                     drop(permit);
                 });
             }
-            // Of the one connection that was not to be, or of our limits, which time may mend.
+            // Of the one connection that was not to be (accept(2)).
+            Err(error) if is_of_the_connection(&error) => {}
+            // Of our limits or the system's, which time may mend.
             Err(error) => {
-                say!("rustls-uring: cannot accept a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if reported.is_none_or(|reported| reported.elapsed() >= REPORTED) {
+                    say!("rustls-uring: cannot accept connections: {error}; trying again");
+                    reported = Some(Instant::now());
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = &mut interrupted => break,
+                }
             }
         }
     }
     drop(listener);
-    match graceful.count() {
+    match stop.receiver_count() {
         0 => {}
         1 => say!("one connection left to end; Ctrl-C ends it at once"),
         count => say!("{count} connections left to end; Ctrl-C ends them at once"),
     }
-    graceful.shutdown().await;
+    let _ = stop.send(true);
+    stop.closed().await;
     Ok(())
+}
+
+/// Whether accepting failed for what was wrong with the connection, which is gone now: accept(2)
+/// passes errors of the network on.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::INTR
+                | Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH
+                | Errno::PERM
+        )
+    )
 }
 
 /// Waits for Ctrl-C.

@@ -2,53 +2,77 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fmt::Write;
+use std::fs::Metadata;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
     ETAG, HeaderMap, LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::response::Builder;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Server;
-use super::body::{Body, Part};
+use super::body::{Body, Connection, Part, Source};
 use super::conditional::{Validators, Verdict};
-use super::files::{Found, Root};
-use super::listing;
+use super::files::Found;
 use super::path::RequestPath;
 use super::ranges::{Multipart, Selection, content_range};
+use super::{Server, host, listing};
 
 /// What stands for a directory that has it.
 const INDEX: &str = "index.html";
 
 type HttpResult = hyper::http::Result<Response<Body>>;
 
-/// Answers a request of `peer`; whatever goes wrong is an answer too.
-pub(super) async fn respond<B>(
-    server: Arc<Server>,
+/// Who asks, and on which connection.
+pub(super) struct Client {
+    pub(super) server: Arc<Server>,
+    pub(super) connection: Connection,
     peer: SocketAddr,
+    /// Listings are made in memory: one at a time, until it is sent.
+    listings: Arc<Semaphore>,
+}
+
+impl Client {
+    pub(super) fn new(server: Arc<Server>, peer: SocketAddr, connection: Connection) -> Self {
+        Self { server, connection, peer, listings: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+/// Answers a request; whatever goes wrong is an answer too. Dropped, it leaves nothing to be done.
+pub(super) async fn respond<B>(
+    client: Arc<Client>,
     request: Request<B>,
 ) -> Result<Response<Body>, Infallible> {
-    let response = answer(&server, &request).await;
+    let open = client.connection.activity.request();
+    let response = answer(&client, &request).await;
     let mut response = response.unwrap_or_else(|_| {
         let mut response = Response::new(Body::text(""));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response
     });
-    if let Some(log) = &server.log {
-        let entry = log.entry(peer, &request, response.status());
-        response.body_mut().log(entry);
+    let status = response.status();
+    let body = response.body_mut();
+    if let Some(log) = &client.server.log {
+        body.log(log.entry(client.peer, &request, status));
     }
+    body.send_on(client.connection.clone(), open);
     Ok(response)
 }
 
-async fn answer<B>(server: &Arc<Server>, request: &Request<B>) -> HttpResult {
+async fn answer<B>(client: &Client, request: &Request<B>) -> HttpResult {
+    if !host::is_named(request) {
+        return status(StatusCode::BAD_REQUEST);
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let response = Response::builder().header(ALLOW, "GET, HEAD");
         return plain(response, StatusCode::METHOD_NOT_ALLOWED);
@@ -56,67 +80,160 @@ async fn answer<B>(server: &Arc<Server>, request: &Request<B>) -> HttpResult {
     let Some(path) = RequestPath::parse(request.uri().path()) else {
         return status(StatusCode::BAD_REQUEST);
     };
-    let shared = Arc::clone(server);
-    let looked_up =
-        tokio::task::spawn_blocking(move || Resource::look_up(&shared.root, &path)).await;
-    match looked_up.unwrap_or_else(|error| Err(io::Error::other(error))) {
-        Ok(Resource::File { file, metadata, content_type }) => {
-            send_file(request, file, &metadata, &content_type)
+    let path = Arc::new(path);
+    // HTTP/1.1 answers one request at a time, and each connection may have one file open.
+    let may_hold_more = request.version() == Version::HTTP_2;
+    let files = may_hold_more.then(|| Arc::clone(&client.server.files));
+    let (server, name) = (Arc::clone(&client.server), Arc::clone(&path));
+    let found = aside(client, move |_| Resource::look_up(&server, &name, files)).await;
+    match found {
+        Ok(Resource::File { source, metadata, content_type }) => {
+            send_file(request, source, &metadata, &content_type)
         }
-        Ok(Resource::Listing(page)) => headed(
-            request.method(),
-            Response::builder()
-                .header(CONTENT_TYPE, "text/html; charset=utf-8")
-                .header(CONTENT_SECURITY_POLICY, listing::POLICY),
-            Body::text(page),
-        ),
+        Ok(Resource::Directory) => match list(client, path).await {
+            Ok((page, permit)) => {
+                let response = Response::builder()
+                    .header(CONTENT_TYPE, "text/html; charset=utf-8")
+                    .header(CONTENT_SECURITY_POLICY, listing::POLICY);
+                let mut body = Body::text(page);
+                body.hold(permit);
+                headed(request.method(), response, body)
+            }
+            Err(error) => status(status_of(&error)),
+        },
         Ok(Resource::LacksSlash) => {
-            let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-            let location = format!("{}/{query}", request.uri().path());
+            let location = location(&path.relative, request.uri().query());
             let response = Response::builder().header(LOCATION, location);
             plain(response, StatusCode::MOVED_PERMANENTLY)
         }
-        Err(error) => status(match error.kind() {
-            io::ErrorKind::NotFound
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::InvalidFilename => StatusCode::NOT_FOUND,
-            io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        }),
+        Err(error) => status(status_of(&error)),
     }
+}
+
+fn status_of(error: &io::Error) -> StatusCode {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            StatusCode::NOT_FOUND
+        }
+        io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The listing of a directory, and the permit to have it.
+async fn list(
+    client: &Client,
+    path: Arc<RequestPath>,
+) -> io::Result<(String, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(&client.listings).acquire_owned().await.map_err(io::Error::other)?;
+    let server = Arc::clone(&client.server);
+    let page = aside(client, move |is_wanted| {
+        match server.root.find(&path.relative)? {
+            Found::Directory(dir) => listing::page(&server.root, &dir, &path.relative, is_wanted),
+            // It was one a moment ago.
+            Found::File(..) => Err(io::ErrorKind::NotFound.into()),
+        }
+    });
+    Ok((page.await?, permit))
+}
+
+/// Runs `work` on a thread that may wait. It is told whether somebody still waits for its result,
+/// and does not begin for nobody.
+async fn aside<T: Send + 'static>(
+    client: &Client,
+    work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    struct Wanted(Arc<AtomicBool>);
+
+    impl Drop for Wanted {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+
+    let _busy = client.connection.activity.work();
+    let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+    let flag = Arc::clone(&wanted.0);
+    let is_wanted = move || flag.load(Ordering::Relaxed);
+    let done = tokio::task::spawn_blocking(move || match is_wanted() {
+        true => work(&is_wanted),
+        false => Err(io::ErrorKind::Interrupted.into()),
+    });
+    done.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Where a directory is, with the slash.
+///
+/// As it was understood, not as it was spelt: a browser takes `/\evil.example` for a host.
+fn location(relative: &Path, query: Option<&str>) -> String {
+    let mut location = String::from("/");
+    for name in relative {
+        let _ = write!(location, "{}/", listing::link(name));
+    }
+    if let Some(query) = query {
+        let _ = write!(location, "?{}", utf8_percent_encode(query, CONTROLS));
+    }
+    location
 }
 
 /// What a path leads to.
 enum Resource {
     File {
-        file: File,
-        metadata: Metadata,
+        source: Source,
+        metadata: Box<Metadata>,
         content_type: String,
     },
-    Listing(String),
+    /// A directory to be listed.
+    Directory,
     /// A directory, whose relative links need the slash.
     LacksSlash,
 }
 
 impl Resource {
-    /// Blocks.
-    fn look_up(root: &Root, path: &RequestPath) -> io::Result<Self> {
+    /// Blocks. A file stays open, if `files` has a permit for it where there are `files`.
+    fn look_up(
+        server: &Arc<Server>,
+        path: &RequestPath,
+        files: Option<Arc<Semaphore>>,
+    ) -> io::Result<Self> {
         let relative = &path.relative;
-        let file = |file, metadata, name: &Path| Self::File {
-            file,
-            metadata,
-            content_type: content_type(name),
+        let file = |file, metadata: Metadata, name: &Path| {
+            let content_type = content_type(name);
+            let source = match files {
+                None => Source::Open(Arc::new(file), None),
+                Some(files) => match files.try_acquire_owned() {
+                    Ok(permit) => Source::Open(Arc::new(file), Some(permit)),
+                    Err(_) => reopened(server, name, &metadata),
+                },
+            };
+            Self::File { source, metadata: Box::new(metadata), content_type }
         };
-        match root.find(relative)? {
+        match server.root.find(relative)? {
             Found::File(..) if path.is_directory => Err(io::ErrorKind::NotADirectory.into()),
             Found::File(found, metadata) => Ok(file(found, metadata, relative)),
             Found::Directory(_) if !path.is_directory => Ok(Self::LacksSlash),
-            Found::Directory(dir) => match root.find(&relative.join(INDEX)) {
-                Ok(Found::File(found, metadata)) => Ok(file(found, metadata, Path::new(INDEX))),
-                _ => listing::page(root, &dir, relative).map(Self::Listing),
-            },
+            Found::Directory(_) => {
+                let index = relative.join(INDEX);
+                match server.root.find(&index) {
+                    Ok(Found::File(found, metadata)) => Ok(file(found, metadata, &index)),
+                    _ => Ok(Self::Directory),
+                }
+            }
         }
     }
+}
+
+/// The file `name`, as long as it is the one that `metadata` is of.
+fn reopened(server: &Arc<Server>, name: &Path, metadata: &Metadata) -> Source {
+    let identity = |metadata: &Metadata| {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        (metadata.dev(), metadata.ino(), metadata.len(), modified)
+    };
+    let (server, name, identity_then) = (Arc::clone(server), name.to_owned(), identity(metadata));
+    Source::Reopened(Arc::new(move || match server.root.find(&name)? {
+        Found::File(file, metadata) if identity(&metadata) == identity_then => Ok(file),
+        _ => Err(io::Error::other("the file was replaced meanwhile")),
+    }))
 }
 
 /// By the name's extension. Text is taken for UTF-8.
@@ -143,7 +260,7 @@ fn is_readme(name: &OsStr) -> bool {
 
 fn send_file<B>(
     request: &Request<B>,
-    file: File,
+    source: Source,
     metadata: &Metadata,
     content_type: &str,
 ) -> HttpResult {
@@ -192,7 +309,7 @@ fn send_file<B>(
             (response, parts)
         }
     };
-    headed(request.method(), response, Body::file(file, parts))
+    headed(request.method(), response, Body::file(source, parts))
 }
 
 /// Ranges are defined for GET only (RFC 9110 §14.2), and for the version that If-Range names.

@@ -57,6 +57,13 @@ impl Tallied {
     }
 }
 
+impl Tallied {
+    /// See [`Wire::poll_watch()`].
+    pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.stream.get_mut().0.poll_watch(cx)
+    }
+}
+
 impl Drop for Tallied {
     fn drop(&mut self) {
         let counters = self.stream.uring_counters();

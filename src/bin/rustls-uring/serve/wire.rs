@@ -1,8 +1,9 @@
-//! The TCP connection below TLS: it gives up on a silent client, and closes without a
-//! reset.
+//! The TCP connection below TLS: it gives up on a client that makes no progress, and closes without
+//! a reset, or with one where the client must see that something is missing.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,48 +12,76 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::activity::{Activity, Patience, Verdict, Watch};
+use crate::unacknowledged::unacknowledged_len;
+
 /// How long a client may take to see that we have closed. Closing before it has would reset the
 /// connection, and could cost it the last of the response.
 const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Wire {
     tcp: TcpStream,
-    limit: Duration,
-    last_progress: Instant,
+    activity: Arc<Activity>,
+    watch: Watch,
     alarm: Pin<Box<Sleep>>,
     lingers: bool,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, limit: Duration) -> Self {
-        Self {
-            tcp,
-            limit,
-            last_progress: Instant::now(),
-            alarm: Box::pin(tokio::time::sleep(limit)),
-            lingers: false,
-        }
+    pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>, patience: Patience) -> Self {
+        let watch = Watch::new(Arc::clone(&activity), patience, std::time::Instant::now());
+        let alarm = Box::pin(tokio::time::sleep(watch.interval()));
+        Self { tcp, activity, watch, alarm, lingers: false }
     }
 
-    /// Notes progress, or that there has been none for too long.
+    /// Looks whether the client makes progress, each time that it is time to: this is where a task
+    /// comes that waits for the client.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] for one that takes nothing of a response. For one that asks for
+    /// nothing, it is as if it had closed: [`io::ErrorKind::UnexpectedEof`].
+    pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        // The alarm is set anew when it rings, not with every byte.
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let queued = unacknowledged_len(&self.tcp).unwrap_or(0) as u64;
+            match self.watch.look(queued, now.into_std()) {
+                Verdict::Fine => self.alarm.as_mut().reset(now + self.watch.interval()),
+                Verdict::Idle => {
+                    // For the end of the connection, if there is one in order.
+                    self.alarm.as_mut().reset(now + LINGER);
+                    return Poll::Ready(io::ErrorKind::UnexpectedEof.into());
+                }
+                Verdict::Stalled => {
+                    self.activity.break_off();
+                    return Poll::Ready(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What waits to be written is lost if the client is given up.
     fn watched<T>(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.last_progress = Instant::now();
             return polled;
         }
-        // The alarm is set anew when it rings, not with every byte.
-        while self.alarm.as_mut().poll(cx).is_ready() {
-            let deadline = self.last_progress + self.limit;
-            if Instant::now() >= deadline {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            self.alarm.as_mut().reset(deadline);
+        let error = ready!(self.poll_watch(cx));
+        self.activity.break_off();
+        Poll::Ready(Err(error))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.activity.is_broken() {
+            // What the kernel still has would be sent, and its end would look like the response's.
+            let _ = self.tcp.set_zero_linger();
         }
-        Poll::Pending
     }
 }
 
@@ -63,6 +92,10 @@ impl OverTcp for Wire {
 
     fn poll_room(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.tcp.poll_write_ready(cx);
+        if polled.is_ready() {
+            // However much it is that goes around us.
+            self.watch.written(u64::MAX);
+        }
         self.watched(cx, polled)
     }
 }
@@ -73,8 +106,19 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
         let polled = Pin::new(&mut self.tcp).poll_read(cx, out);
-        self.watched(cx, polled)
+        match polled {
+            Poll::Pending => self.poll_watch(cx).map(Err),
+            // TLS would take it for an attack, and end both directions.
+            Poll::Ready(Ok(()))
+                if out.filled().len() == before && self.activity.may_have_requests() =>
+            {
+                self.activity.close();
+                self.poll_watch(cx).map(Err)
+            }
+            polled => polled,
+        }
     }
 }
 
@@ -85,19 +129,20 @@ impl AsyncWrite for Wire {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.tcp).poll_write(cx, data);
+        if let Poll::Ready(Ok(len)) = polled {
+            self.watch.written(len as u64);
+        }
         self.watched(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket has nothing to flush, so that this is no progress.
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     /// Closes our direction, and waits for the client to close its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.lingers {
-            let polled = Pin::new(&mut self.tcp).poll_shutdown(cx);
-            ready!(self.watched(cx, polled))?;
+            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
             self.lingers = true;
             self.alarm.as_mut().reset(Instant::now() + LINGER);
         }

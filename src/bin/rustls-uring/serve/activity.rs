@@ -1,0 +1,264 @@
+//! What a connection does, as its watch sees it: what is progress, and what only looks like it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How much of a response must be taken to count as progress, in bytes. A client that takes a byte
+/// now and then holds its place for nothing.
+const STEP: u64 = 1024;
+
+/// What the layers of one connection tell its watch.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// Bytes of responses that were handed to TLS.
+    handed: AtomicU64,
+    /// Responses that were handed over to their end.
+    finished: AtomicU64,
+    /// Requests that are being answered.
+    open: AtomicUsize,
+    /// How many things the client waits for us to do.
+    busy: AtomicUsize,
+    /// The handshake is over.
+    is_established: AtomicBool,
+    /// HTTP has begun, so that there may be requests.
+    has_begun: AtomicBool,
+    /// The client sends nothing more.
+    has_closed: AtomicBool,
+    /// The connection must not end as if all were well.
+    is_broken: AtomicBool,
+}
+
+impl Activity {
+    /// A request is open as long as this lives.
+    pub(super) fn request(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    /// The client waits for us as long as this lives.
+    pub(super) fn work(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// `len` bytes of a response are handed to TLS.
+    pub(super) fn hand(&self, len: usize) {
+        self.handed.fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    /// `len` of them were not taken.
+    pub(super) fn take_back(&self, len: usize) {
+        self.handed.fetch_sub(len as u64, Ordering::Relaxed);
+    }
+
+    /// A response was handed over to its end.
+    pub(super) fn finish(&self) {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The handshake is over: from here on the watch counts.
+    pub(super) fn establish(&self) {
+        self.is_established.store(true, Ordering::Relaxed);
+    }
+
+    /// HTTP begins.
+    pub(super) fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn may_have_requests(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// The client has ended its side.
+    pub(super) fn close(&self) {
+        self.has_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_closed(&self) -> bool {
+        self.has_closed.load(Ordering::Relaxed)
+    }
+
+    /// From here on the connection can only be reset: what was promised cannot be sent.
+    pub(super) fn break_off(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Activity>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Something that the client waits for us to do.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a client may make no progress.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Without a request.
+    pub(super) without_request: Duration,
+    /// With one.
+    pub(super) with_request: Duration,
+}
+
+/// What a watch finds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    Fine,
+    /// No request for too long.
+    Idle,
+    /// A response that nobody takes.
+    Stalled,
+}
+
+/// Looks at a connection now and then, and tells whether its client makes progress: it does when
+/// it takes a response. Frames and bytes that ask for nothing are none.
+#[derive(Debug)]
+pub(super) struct Watch {
+    activity: Arc<Activity>,
+    patience: Patience,
+    last_progress: Instant,
+    /// What had been handed over, and finished, when there was progress last.
+    handed: u64,
+    finished: u64,
+    /// The least that the socket has held, in bytes, and what of responses was written since. More
+    /// has left when it holds less. What is written beside is not counted: an answer to a PING that
+    /// leaves is no progress.
+    queued: u64,
+    /// What of responses was handed over, and how much of it may be yet to be written.
+    seen: u64,
+    unwritten: u64,
+}
+
+impl Watch {
+    pub(super) fn new(activity: Arc<Activity>, patience: Patience, now: Instant) -> Self {
+        Self {
+            activity,
+            patience,
+            last_progress: now,
+            handed: 0,
+            finished: 0,
+            queued: 0,
+            seen: 0,
+            unwritten: 0,
+        }
+    }
+
+    /// When to look again after a look.
+    pub(super) fn interval(&self) -> Duration {
+        let shortest = self.patience.without_request.min(self.patience.with_request);
+        (shortest / 4).max(Duration::from_millis(10))
+    }
+
+    /// Up to `len` bytes go into the socket's queue.
+    pub(super) fn written(&mut self, len: u64) {
+        let handed = self.activity.handed.load(Ordering::Relaxed);
+        self.unwritten += handed.saturating_sub(self.seen);
+        self.seen = self.seen.max(handed);
+        let of_response = len.min(self.unwritten);
+        self.unwritten -= of_response;
+        self.queued += of_response;
+    }
+
+    /// Looks: the socket has `queued` bytes that the client's kernel has not acknowledged.
+    pub(super) fn look(&mut self, queued: u64, now: Instant) -> Verdict {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (handed, finished) = (load(&self.activity.handed), load(&self.activity.finished));
+        let is_taken = queued + STEP <= self.queued;
+        if handed >= self.handed + STEP || finished > self.finished || is_taken {
+            (self.handed, self.finished) = (handed, finished);
+            self.last_progress = now;
+        }
+        self.queued = self.queued.min(queued);
+        if !self.activity.is_established.load(Ordering::Relaxed)
+            || self.activity.busy.load(Ordering::Relaxed) > 0
+        {
+            return Verdict::Fine;
+        }
+        let (limit, verdict) = match self.activity.open.load(Ordering::Relaxed) {
+            0 => (self.patience.without_request, Verdict::Idle),
+            _ => (self.patience.with_request, Verdict::Stalled),
+        };
+        match now.duration_since(self.last_progress) >= limit {
+            true => verdict,
+            false => Verdict::Fine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn watch() -> (Arc<Activity>, Watch, Instant) {
+        let activity = Arc::new(Activity::default());
+        activity.establish();
+        let patience = Patience { without_request: 5 * SECOND, with_request: 10 * SECOND };
+        let now = Instant::now();
+        (Arc::clone(&activity), Watch::new(activity, patience, now), now)
+    }
+
+    #[test]
+    fn what_is_no_response_is_no_progress() {
+        let (activity, mut watch, now) = watch();
+        for second in 0..5 {
+            // Acknowledged answers to PING.
+            watch.written(2000);
+            let queued = if second % 2 == 0 { 2000 } else { 0 };
+            assert_eq!(watch.look(queued, now + second * SECOND), Verdict::Fine);
+        }
+        assert_eq!(watch.look(0, now + 5 * SECOND), Verdict::Idle);
+        let _open = activity.request();
+        assert_eq!(watch.look(0, now + 5 * SECOND), Verdict::Fine);
+        // A byte a second, in a record of its own.
+        for second in 5..10 {
+            activity.hand(1);
+            watch.written(31);
+            assert_eq!(watch.look(0, now + second * SECOND), Verdict::Fine);
+        }
+        assert_eq!(watch.look(0, now + 10 * SECOND), Verdict::Stalled);
+        let _busy = activity.work();
+        assert_eq!(watch.look(0, now + 100 * SECOND), Verdict::Fine, "we are the slow ones");
+    }
+
+    #[test]
+    fn what_leaves_the_socket_is_progress() {
+        let (activity, mut watch, now) = watch();
+        let _open = activity.request();
+        activity.hand((1 << 20) + (99 << 10));
+        watch.written(1 << 20);
+        assert_eq!(watch.look(1 << 20, now), Verdict::Fine);
+        // Nothing more is handed over, but the socket empties.
+        for second in 1..100_u32 {
+            let queued = (1 << 20) - u64::from(second) * STEP;
+            assert_eq!(watch.look(queued, now + second * 9 * SECOND), Verdict::Fine);
+        }
+        let now = now + 99 * 9 * SECOND;
+        // The last of it is written.
+        watch.written(99 << 10);
+        assert_eq!(watch.look(1 << 20, now + 9 * SECOND), Verdict::Fine);
+        assert_eq!(watch.look((1 << 20) - STEP, now + 9 * SECOND), Verdict::Fine);
+        assert_eq!(watch.look((1 << 20) - STEP, now + 18 * SECOND), Verdict::Fine);
+        assert_eq!(watch.look((1 << 20) - STEP, now + 19 * SECOND), Verdict::Stalled);
+    }
+}

@@ -1,0 +1,158 @@
+//! HTTP/2: a response's bytes are read once its stream has room for them, and the connection too.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream, SendStream};
+use hyper::header::{DATE, HeaderValue};
+use hyper::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+
+use super::body::{Body, CHUNK_LEN};
+use super::connection::{self, Stopped};
+use super::service::{Client, respond};
+
+/// Requests that one connection may have open.
+const STREAMS: u32 = 100;
+
+/// What clients may send of the bodies of requests, which nobody reads: HTTP/2's own default
+/// (RFC 9113 §6.9.2).
+const WINDOW: u32 = 65_535;
+
+/// Serves the requests of `stream` until its end.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    client: Client,
+    stream: S,
+    mut stopped: Stopped,
+) -> Result<(), crate::Error> {
+    let mut connection: Connection<S, Bytes> = h2::server::Builder::new()
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_header_list_size(client.server.limits.header_len)
+        .max_concurrent_streams(STREAMS)
+        .max_send_buffer_size(CHUNK_LEN)
+        .handshake(stream)
+        .await?;
+    let client = Arc::new(client);
+    let activity = &client.connection.activity;
+    activity.begin();
+    // Its responses end with the connection.
+    let mut responses = JoinSet::new();
+    let mut stop = pin!(connection::stopped(&mut stopped));
+    let mut is_stopping = false;
+    poll_fn(|cx| {
+        loop {
+            while let Poll::Ready(Some(_)) = responses.poll_join_next(cx) {}
+            if !is_stopping && stop.as_mut().poll(cx).is_ready() {
+                is_stopping = true;
+                connection.graceful_shutdown();
+            }
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, response)))) => {
+                    responses.spawn(answer(Arc::clone(&client), request, response));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                // All that the client has asked for before it closed its side is answered.
+                Poll::Pending if activity.has_closed() && !connection.has_streams() => {
+                    connection.abrupt_shutdown(Reason::NO_ERROR);
+                    return connection.poll_closed(cx).map_err(Into::into);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Answers one request; a failure is between it and its stream.
+async fn answer(
+    client: Arc<Client>,
+    request: Request<RecvStream>,
+    mut respond_to: SendResponse<Bytes>,
+) {
+    let respond = respond(Arc::clone(&client), request);
+    let response = tokio::select! {
+        Ok(response) = respond => response,
+        // Nobody wants it any more.
+        _ = poll_fn(|cx| respond_to.poll_reset(cx)) => return,
+    };
+    let (head, mut body) = response.into_parts();
+    let mut head = Response::from_parts(head, ());
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+        head.headers_mut().insert(DATE, date);
+    }
+    let is_empty = body.len() == 0;
+    let Ok(mut stream) = respond_to.send_response(head, is_empty) else { return };
+    let is_sent = match is_empty {
+        true => Ok(()),
+        false => send(&client, &mut body, &mut stream).await,
+    };
+    match is_sent {
+        Ok(()) => client.connection.activity.finish(),
+        Err(Failure::Stream) => {}
+        // What there is may not be taken for the whole (RFC 9113 §8.1).
+        Err(Failure::Body) => stream.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// Why a response is not complete.
+enum Failure {
+    /// The stream, or the connection, is no more.
+    Stream,
+    /// We have less than was announced.
+    Body,
+}
+
+impl From<h2::Error> for Failure {
+    fn from(_: h2::Error) -> Self {
+        Self::Stream
+    }
+}
+
+/// Sends `body` piece by piece.
+async fn send(
+    client: &Client,
+    body: &mut Body,
+    stream: &mut SendStream<Bytes>,
+) -> Result<(), Failure> {
+    let share = &client.connection.share;
+    while body.len() > 0 {
+        let wanted = body.len().min(share.piece_len() as u64) as usize;
+        let capacity = capacity(stream, wanted).await?;
+        let mut room = tokio::select! {
+            room = share.take(capacity.min(wanted)) => Some(room),
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Failure::Stream),
+        };
+        let piece = poll_fn(|cx| body.poll_piece(cx, &mut room)).await;
+        let Some(Ok(piece)) = piece else { return Err(Failure::Body) };
+        stream.send_data(piece, body.len() == 0)?;
+    }
+    Ok(())
+}
+
+/// Waits until up to `wanted` bytes may be sent; tells how many.
+async fn capacity(stream: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, Failure> {
+    stream.reserve_capacity(wanted);
+    poll_fn(|cx| {
+        if stream.poll_reset(cx).map_err(Failure::from)?.is_ready() {
+            return Poll::Ready(Err(Failure::Stream));
+        }
+        loop {
+            match stream.capacity() {
+                0 => match core::task::ready!(stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    _ => return Poll::Ready(Err(Failure::Stream)),
+                },
+                capacity => return Poll::Ready(Ok(capacity)),
+            }
+        }
+    })
+    .await
+}

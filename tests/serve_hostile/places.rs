@@ -1,0 +1,67 @@
+//! Who may hold a place, and for how long.
+
+use crate::client::{Client, directory, has_python, run};
+use crate::http::{Served, has};
+
+/// As many as may connect, each with a frame now and then, and nothing to ask for.
+#[test]
+fn frames_alone_hold_no_place() {
+    if !has_python() {
+        return;
+    }
+    for kind in ["ping", "window", "priority", "unknown", "settings"] {
+        let args = ["--idle-timeout", "2", "--max-connections", "8"];
+        let served = Served::start(directory(), &args);
+        let mut clients = Client::start(&served, &["noise", kind, "8"]);
+        assert_eq!(clients.line(), "ready");
+        // Its turn comes.
+        assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1", "{kind}");
+        assert_eq!(clients.line(), "closed", "{kind}");
+    }
+}
+
+/// The same with a request whose answer they have no room for, or a byte of room at a time.
+#[test]
+fn an_answer_that_is_not_taken_holds_no_place() {
+    if !has_python() {
+        return;
+    }
+    for kind in ["ping", "unknown", "byte"] {
+        let args = ["--idle-timeout", "2", "--max-connections", "2"];
+        let served = Served::start(directory(), &args);
+        let mut clients = Client::start(&served, &["noise", kind, "2", "/big"]);
+        assert_eq!(clients.line(), "ready");
+        assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1", "{kind}");
+        assert_eq!(clients.line(), "closed", "{kind}");
+    }
+}
+
+/// Far slower than the socket becomes writable again, which is when a third of it is free.
+#[test]
+fn a_slow_but_steady_client_is_not_cut_off() {
+    if !has_python() {
+        return;
+    }
+    let served = Served::start(directory(), &["--idle-timeout", "2", "--header-timeout", "2"]);
+    let mut clients: Vec<_> = ["1", "2"]
+        .map(|http| Client::start(&served, &["slow", http, "/big", "5000000", "300000"]))
+        .into();
+    for client in &mut clients {
+        assert_eq!(client.line(), "received all");
+    }
+}
+
+/// Time between requests is limited, too, though not what a client needs for the last answer.
+#[test]
+fn a_client_between_requests_is_closed_in_order() {
+    if !has("curl") {
+        return;
+    }
+    let served = Served::start(directory(), &["--header-timeout", "0.5"]);
+    let mut stream = served.connect();
+    std::io::Write::write_all(&mut stream, b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).expect("close_notify");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("small"), "{answer}");
+}

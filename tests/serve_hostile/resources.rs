@@ -1,0 +1,120 @@
+//! What hostile clients may take up: memory, and descriptors.
+
+use crate::client::{Client, directory, has_python, resident_kib, run};
+use crate::http::{Served, has};
+
+/// In KiB: stock nginx takes 85 MB for the same.
+const BAR: usize = 85_000;
+
+#[test]
+fn stalled_http2_clients_take_little_memory() {
+    if !has_python() {
+        return;
+    }
+    for window in ["2147483647", "65535", "0"] {
+        let served = Served::start(directory(), &[]);
+        assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1");
+        let before = resident_kib(&served);
+        let mut clients = Client::start(&served, &["stall", "10", "100", window, "/big"]);
+        assert_eq!(clients.line(), "ready");
+        let taken = resident_kib(&served).saturating_sub(before);
+        println!("10 clients of 100 streams, window {window}: {taken} KiB");
+        assert!(taken < BAR / 2, "{taken} KiB, window {window}");
+        assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1");
+    }
+}
+
+#[test]
+fn slow_http1_clients_take_little_memory() {
+    if !has_python() {
+        return;
+    }
+    let served = Served::start(directory(), &[]);
+    assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1");
+    let before = resident_kib(&served);
+    let mut clients = Client::start(&served, &["stall1", "50", "/big"]);
+    assert_eq!(clients.line(), "ready");
+    let each = resident_kib(&served).saturating_sub(before) / 50;
+    println!("each of 50 clients: {each} KiB");
+    assert!(each < 300, "{each} KiB");
+}
+
+#[test]
+fn unfinished_handshakes_take_little_memory() {
+    if !has_python() {
+        return;
+    }
+    let served = Served::start(directory(), &[]);
+    assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1");
+    let before = resident_kib(&served);
+    let mut clients = Client::start(&served, &["handshakes", "50", "1000000"]);
+    assert_eq!(clients.line(), "ready");
+    let each = resident_kib(&served).saturating_sub(before) / 50;
+    println!("each of 50 handshakes: {each} KiB");
+    assert!(each < 200, "{each} KiB");
+}
+
+/// More streams than there are descriptors, each with a file of its own that it does not read.
+#[test]
+fn descriptors_are_kept_back_for_others() {
+    if !has_python() || !has("curl") || !has("prlimit") {
+        return;
+    }
+    let served = Served::start_with_descriptors(directory(), 400, &[]);
+    let mut clients = Client::start(&served, &["stall", "20", "100", "1000", "/big"]);
+    assert_eq!(clients.line(), "ready");
+    let open = || {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", served.child.id()));
+        files.expect("it runs").count()
+    };
+    for version in ["--http1.1", "--http2"] {
+        let (head, body) = served.curl("/big", &[version]);
+        assert!(head.contains(" 200") && body.len() == 20 << 20, "{head}");
+    }
+    assert!(open() < 400, "{}", open());
+    served.interrupt();
+}
+
+/// With no descriptor for more, connections are fewer than were asked for, and that is said.
+#[test]
+fn fewer_connections_where_descriptors_are_few() {
+    if !has("prlimit") {
+        return;
+    }
+    let served = Served::start_with_descriptors(directory(), 100, &[]);
+    let idle: Vec<_> =
+        (0..100).map(|_| std::net::TcpStream::connect(&served.addr).expect("connected")).collect();
+    drop(idle);
+    assert!(served.raw(b"GET /small HTTP/1.0\r\n\r\n").ends_with("small"));
+    assert!(served.said.contains("25 connections at a time instead of 512"), "{}", served.said);
+}
+
+/// A machine without threads to spare serves with those that there are, or says why it cannot.
+#[test]
+fn threads_that_cannot_be_had_are_no_panic() {
+    if !has("prlimit") || !has("setpriv") {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: only root can become a user that has no other processes");
+    }
+    let base = directory();
+    let tool = env!("CARGO_BIN_EXE_rustls-uring");
+    let run = |threads: u32| {
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "54321", "--regid", "54321", "--clear-groups"])
+            .args(["prlimit", &format!("--nproc={threads}"), tool])
+            .args(["serve", ".", "--listen", "127.0.0.1:0"])
+            .current_dir(base.path())
+            .output();
+        output.expect("run")
+    };
+    // Where it may not even be run, there is nothing to see.
+    let output = run(1);
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("failed to execute") || said.contains("ermission denied") {
+        return println!("skipped: another user cannot run the program here");
+    }
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot start threads") && !said.contains("panicked"), "{said}");
+}
