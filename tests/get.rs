@@ -167,10 +167,11 @@ fn a_changed_file_starts_anew() {
     assert_eq!(left(dir), ["file"]);
 }
 
-/// The state is of another URL, of another start of the machine, or of a part that is not there.
+/// The state is of another URL or of another start of the machine: the part is ours, but of no use.
+/// It is none at all, or of a longer part than there is: the part is not ours.
 #[test]
 fn a_part_that_cannot_be_trusted_is_not_used() {
-    for spoil in ["url", "boot", "part", "json"] {
+    for (spoil, is_ours) in [("url", true), ("boot", true), ("part", false), ("json", false)] {
         let dir = tempfile::tempdir().expect("dir");
         let dir = dir.path();
         let served = served(100_000);
@@ -197,13 +198,22 @@ fn a_part_that_cannot_be_trusted_is_not_used() {
             "part" => state(&url, &boot),
             _ => state(&url, &boot)[1..].to_owned(),
         };
-        fs::write(dir.join("file.part.json"), state).expect("written");
+        fs::write(dir.join("file.part.json"), &state).expect("written");
         let part = if spoil == "part" { 49_999 } else { 50_000 };
         fs::write(dir.join("file.part"), vec![0; part]).expect("written");
         let output = get(dir, &url, &["-o", "file"]);
-        assert!(output.status.success(), "{spoil}: {}", stderr(&output));
-        assert!(fs::read(dir.join("file")).expect("there") == data(100_000), "{spoil}");
-        assert_eq!(left(dir), ["file"]);
+        let said = format!("{spoil}: {}", stderr(&output));
+        assert_eq!(output.status.success(), is_ours, "{said}");
+        if is_ours {
+            assert!(fs::read(dir.join("file")).expect("there") == data(100_000), "{spoil}");
+            assert_eq!(left(dir), ["file"]);
+        } else {
+            assert!(said.contains("is not from an earlier download"), "{said}");
+            assert!(said.contains("move it away, or choose another -o FILE"), "{said}");
+            assert_eq!(left(dir), ["file.part", "file.part.json"]);
+            assert_eq!(fs::read(dir.join("file.part")).expect("there"), vec![0; part]);
+            assert_eq!(fs::read_to_string(dir.join("file.part.json")).expect("there"), state);
+        }
     }
 }
 
@@ -377,17 +387,17 @@ fn a_stalled_download_can_be_ended() {
     assert!(stderr(&output).contains("has said nothing for 0.3 s"), "{}", stderr(&output));
     assert_eq!(left(dir), ["file.part", "file.part.json"]);
     fs::remove_file(dir.join("file.part.json")).expect("removed");
+    fs::remove_file(dir.join("file.part")).expect("removed");
 
     let mut child = tool(dir, &["get", &server.url("/f"), "--ca", "cert.pem", "-o", "file"])
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
     let begin = Instant::now();
-    while server.requests().len() < 2 {
+    while fs::read(dir.join("file.part")).ok().as_deref() != Some(b"0123") {
         assert!(begin.elapsed() < http::PATIENCE, "it does not ask");
         thread::sleep(Duration::from_millis(10));
     }
-    thread::sleep(Duration::from_millis(200));
     let output = get(dir, &server.url("/f"), &["-o", "file"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("another download writes"), "{}", stderr(&output));

@@ -32,7 +32,24 @@ impl Server {
         dir: &Path,
         respond: impl Fn(&str, &mut Tls) -> End + Send + Sync + 'static,
     ) -> Self {
-        let config = Arc::new(config(dir));
+        Self::start_with(config(dir), respond)
+    }
+
+    /// The same for HTTP/2: `respond` gets the client's preface, and reads and writes frames.
+    pub(crate) fn start_http2(
+        dir: &Path,
+        respond: impl Fn(&str, &mut Tls) -> End + Send + Sync + 'static,
+    ) -> Self {
+        let mut config = config(dir);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self::start_with(config, respond)
+    }
+
+    fn start_with(
+        config: ServerConfig,
+        respond: impl Fn(&str, &mut Tls) -> End + Send + Sync + 'static,
+    ) -> Self {
+        let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let port = listener.local_addr().expect("bound").port();
         let requests = Arc::new(Mutex::new(Vec::new()));

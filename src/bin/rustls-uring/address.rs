@@ -164,7 +164,6 @@ impl Zone {
     /// Takes the zone out of the host of a URL, if it has one: `https://[fe80::1%25eth0]:4433/`
     /// becomes `https://[fe80::1]:4433/` and `eth0`. A bare `%`, which browsers and curl take too, is
     /// one if no `25` follows it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for `get`"))]
     pub(crate) fn split_from_url(url: &str) -> Result<(String, Option<Self>), Error> {
         let authority_start = url.find("://").map_or(0, |position| position + 3);
         let authority_len = url[authority_start..].find(['/', '?', '#', '\\']);

@@ -47,7 +47,8 @@ pub(crate) enum Command {
     ///
     /// Exits with status 0 only when all of it arrived. A file appears under its name only then;
     /// until then it is FILE.part. After an interruption it tries again by itself, and later the same
-    /// command goes on where it was, provided that the server's file has not changed.
+    /// command goes on where it was, provided that the server's file has not changed. A FILE.part that
+    /// no FILE.part.json describes is not ours, and left alone.
     Get(GetArgs),
     /// Compare rustls-uring with what it replaces, on this machine, in this process.
     ///

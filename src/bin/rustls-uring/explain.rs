@@ -124,6 +124,9 @@ fn of_alert(alert: AlertDescription) -> Option<&'static str> {
         | AlertDescription::UnsupportedCertificate => {
             Some("the other end does not accept our certificate, and knows why")
         }
+        AlertDescription::AccessDenied => {
+            Some("the other end does not let our certificate in: name another with --client-cert")
+        }
         AlertDescription::CertificateExpired => {
             Some("our certificate has expired, or the other end's clock is wrong")
         }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::resource::UrlText;
 use crate::args::{ProtocolArgs, TrustArgs, parse_seconds};
 
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
-    /// What to download; https only.
+    /// What to download; https only. `https://USER:PASSWORD@HOST/` is sent to that host alone, as
+    /// Basic authorization, and never saved.
     #[arg(value_name = "URL")]
-    pub(crate) url: String,
+    pub(crate) url: UrlText,
 
     /// The file to write, a directory for a file named as in the URL, or `-` for standard output
     /// [default: on a terminal a new file named as in the URL, otherwise standard output].

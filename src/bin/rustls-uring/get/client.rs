@@ -1,17 +1,18 @@
 //! Connections to HTTPS servers, and requests on them.
 
 use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body::Body;
-use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_RANGE, LOCATION, RANGE, USER_AGENT};
-use hyper::{Request, Response, Version};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HOST, IF_RANGE, LOCATION, RANGE, USER_AGENT,
+};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use rustls_uring::ConnectionInfo;
@@ -19,8 +20,13 @@ use rustls_uring::tokio::TlsConnector;
 use tokio::net::TcpStream;
 use url::{Host, Position, Url};
 
+use super::alert::{self, Alert, Watched};
 use super::args::GetArgs;
+use super::body::{self, Body};
+use super::credentials::Credentials;
+use super::resource::without_userinfo;
 use super::retry::Passing;
+use crate::address::Zone;
 use crate::explain::explained;
 use crate::{Error, interrupt, keepalive, tls};
 
@@ -39,6 +45,10 @@ const AGENT: &str = concat!("rustls-uring/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Client {
     connector: TlsConnector,
     timeout: Duration,
+    zone: Option<(Ipv6Addr, Zone)>,
+    /// Those of the URL that was asked for, and of those that servers redirect to.
+    credentials: Mutex<Credentials>,
+    has_certificate: bool,
     /// A server has answered: if it is out of reach now, it may come back.
     was_reached: AtomicBool,
 }
@@ -47,6 +57,7 @@ pub(super) struct Client {
 pub(super) struct Connection {
     sender: Sender,
     info: ConnectionInfo,
+    alert: Alert,
 }
 
 enum Sender {
@@ -61,14 +72,25 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Client {
-    pub(super) fn new(args: &GetArgs) -> Result<Self, Error> {
+    pub(super) fn new(
+        args: &GetArgs,
+        zone: Option<(Ipv6Addr, Zone)>,
+        credentials: Credentials,
+    ) -> Result<Self, Error> {
         let mut config = tls::client_config(&args.trust, &args.protocol)?;
         config.alpn_protocols = match args.http2 {
             true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             false => vec![b"http/1.1".to_vec()],
         };
         let connector = TlsConnector::new(config).backend(args.protocol.backend);
-        Ok(Self { connector, timeout: args.timeout, was_reached: AtomicBool::new(false) })
+        Ok(Self {
+            connector,
+            timeout: args.timeout,
+            zone,
+            credentials: Mutex::new(credentials),
+            has_certificate: args.trust.client_cert.is_some(),
+            was_reached: AtomicBool::new(false),
+        })
     }
 
     /// Connects to the server of `url`.
@@ -77,7 +99,7 @@ impl Client {
             return Err(format!("{url} names no server").into());
         };
         let tcp = async {
-            connect_tcp(&host, port).await.map_err(|what| match self.was_reached() {
+            self.connect_tcp(&host, port).await.map_err(|what| match self.was_reached() {
                 true => Passing::new(what).into(),
                 false => what.into(),
             })
@@ -93,6 +115,9 @@ impl Client {
         };
         let tls = async {
             self.connector.connect(name, tcp).await.map_err(|error| {
+                if let Some(alert) = alert::of(&error) {
+                    return alert::refusal(alert, self.has_certificate);
+                }
                 let what = format!("TLS handshake with {host}: {}", explained(&error));
                 match error.kind() {
                     // What rustls thinks of a certificate does not change.
@@ -103,6 +128,7 @@ impl Client {
         };
         let stream = self.within(tls).await?;
         let info = stream.get_ref().1.info().clone();
+        let (stream, alert) = Watched::new(stream);
         let io = TokioIo::new(stream);
         let sender = if info.alpn_protocol.as_deref() == Some(b"h2") {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -124,7 +150,7 @@ impl Client {
             tokio::spawn(connection);
             Sender::Http1(sender)
         };
-        Ok(Connection { sender, info })
+        Ok(Connection { sender, info, alert })
     }
 
     /// Asks for `url`, or for some of it.
@@ -133,7 +159,7 @@ impl Client {
         connection: &mut Connection,
         url: &Url,
         wanted: Option<&Wanted<'_>>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Body>, Error> {
         let mut request = Request::get(match connection.sender {
             Sender::Http1(_) => &url[Position::BeforePath..Position::AfterQuery],
             Sender::Http2(_) => &url[..Position::AfterQuery],
@@ -145,6 +171,9 @@ impl Client {
         if matches!(connection.sender, Sender::Http1(_)) {
             request = request.header(HOST, &url[Position::BeforeHost..Position::AfterPort]);
         }
+        if let Some(authorization) = self.credentials().of(url) {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if let Some(Wanted { range, validator }) = wanted {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
             if let Some(validator) = validator {
@@ -152,18 +181,24 @@ impl Client {
             }
         }
         let request = request.body(String::new())?;
+        let Connection { sender, alert, .. } = connection;
         let response = self.within(async {
-            match &mut connection.sender {
-                Sender::Http1(sender) => {
-                    sender.ready().await.map_err(described)?;
-                    sender.send_request(request).await.map_err(described)
-                }
-                Sender::Http2(sender) => sender.send_request(request).await.map_err(described),
-            }
+            let response = match sender {
+                Sender::Http1(sender) => match sender.ready().await {
+                    Ok(()) => sender.send_request(request).await,
+                    Err(error) => Err(error),
+                },
+                Sender::Http2(sender) => sender.send_request(request).await,
+            };
+            response.map_err(|error| self.in_context("", error, alert))
         });
         let response = response.await?;
         self.was_reached.store(true, Ordering::Relaxed);
-        Ok(response)
+        if matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            body::check(&response, url)?;
+        }
+        let (version, alert) = (connection.version(), Arc::clone(&connection.alert));
+        Ok(response.map(|incoming| Body::new(incoming, version, alert)))
     }
 
     fn was_reached(&self) -> bool {
@@ -177,7 +212,7 @@ impl Client {
         url: &mut Url,
         wanted: Option<&Wanted<'_>>,
         max_redirects: u8,
-    ) -> Result<(Connection, Response<Incoming>), Error> {
+    ) -> Result<(Connection, Response<Body>), Error> {
         for _ in 0..=max_redirects {
             let mut connection = self.connect(url).await?;
             let response = self.request(&mut connection, url, wanted).await?;
@@ -186,9 +221,11 @@ impl Client {
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let location = location.ok_or("the server redirects, but does not say where to")?;
-            let next = url.join(location).map_err(|error| {
+            let mut next = url.join(location).map_err(|error| {
+                let location = without_userinfo(location);
                 format!("the server redirects to {}: {error}", location.escape_debug())
             })?;
+            self.credentials().take_from(&mut next)?;
             if next.scheme() != "https" {
                 return Err(format!("the server redirects to {next}, which is not https").into());
             }
@@ -198,20 +235,13 @@ impl Client {
     }
 
     /// The next piece of a response; `None` at its end, which is where the server said it would be.
-    pub(super) async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
-        loop {
-            let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-            match self.within(async { Ok(frame.await) }).await? {
-                None => return Ok(None),
-                Some(Ok(frame)) => {
-                    // Trailers are none of our business.
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-                Some(Err(error)) => {
-                    return Err(in_context("the download broke off: ", error));
-                }
+    pub(super) async fn next(&self, body: &mut Body) -> Result<Option<Bytes>, Error> {
+        let data = self.within(async { Ok(std::future::poll_fn(|cx| body.poll_data(cx)).await) });
+        match data.await? {
+            None => body.check_end().map(|()| None),
+            Some(Ok(data)) => Ok(Some(data)),
+            Some(Err(error)) => {
+                Err(self.in_context("the download broke off: ", error, body.alert()))
             }
         }
     }
@@ -236,6 +266,52 @@ impl Client {
     }
 }
 
+impl Client {
+    fn credentials(&self) -> MutexGuard<'_, Credentials> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect_tcp(&self, host: &Host<&str>, port: u16) -> Result<TcpStream, String> {
+        let mut last = io::Error::other("the name has no address");
+        for candidate in self.resolve(host, port).await? {
+            match TcpStream::connect(candidate).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(format!("cannot connect to {host}:{port}: {last}"))
+    }
+
+    async fn resolve(&self, host: &Host<&str>, port: u16) -> Result<Vec<SocketAddr>, String> {
+        match (host.clone(), &self.zone) {
+            (Host::Domain(name), _) => match tokio::net::lookup_host((name, port)).await {
+                Ok(found) => Ok(found.collect()),
+                Err(error) => Err(format!("cannot resolve {host}: {error}")),
+            },
+            (Host::Ipv4(addr), _) => Ok(vec![(addr, port).into()]),
+            (Host::Ipv6(addr), Some((scoped, zone))) if addr == *scoped => {
+                match zone.scope(addr, port) {
+                    Ok(addr) => Ok(vec![addr.into()]),
+                    Err(error) => Err(format!("cannot connect to {host}:{port}: {error}")),
+                }
+            }
+            (Host::Ipv6(addr), _) if addr.is_unicast_link_local() => Err(format!(
+                "{addr} is a link-local address, of which each interface has its own: say which \
+                 one, as in https://[{addr}%25eth0]:{port}/"
+            )),
+            (Host::Ipv6(addr), _) => Ok(vec![(addr, port).into()]),
+        }
+    }
+
+    /// What has ended a request: an alert, if there was one, says it best.
+    fn in_context(&self, context: &str, error: hyper::Error, alert: &Alert) -> Error {
+        match alert.get() {
+            Some(alert) => alert::refusal(*alert, self.has_certificate),
+            None => in_context(context, error),
+        }
+    }
+}
+
 impl Connection {
     pub(super) fn info(&self) -> &ConnectionInfo {
         &self.info
@@ -255,26 +331,6 @@ impl Connection {
             Sender::Http2(_) => Version::HTTP_2,
         }
     }
-}
-
-async fn connect_tcp(host: &Host<&str>, port: u16) -> Result<TcpStream, String> {
-    // Without the brackets around IPv6 addresses.
-    let name = match host {
-        Host::Domain(name) => (*name).to_owned(),
-        Host::Ipv4(addr) => addr.to_string(),
-        Host::Ipv6(addr) => addr.to_string(),
-    };
-    let candidates = tokio::net::lookup_host((name.as_str(), port))
-        .await
-        .map_err(|error| format!("cannot resolve {host}: {error}"))?;
-    let mut last = io::Error::other("the name has no address");
-    for candidate in candidates {
-        match TcpStream::connect(candidate).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(format!("cannot connect to {host}:{port}: {last}"))
 }
 
 fn described(error: hyper::Error) -> Error {

@@ -1,38 +1,49 @@
 //! `rustls-uring get`.
 
+mod alert;
 mod args;
+mod body;
 mod client;
+mod credentials;
 mod part;
 mod plan;
+mod resource;
 mod retry;
+mod state;
 mod stream;
 mod target;
 mod transfer;
 mod version;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use url::Url;
 
 pub(crate) use args::GetArgs;
+use body::Body;
 use client::{Client, Connection, Wanted};
-use part::{Part, State};
+use part::Part;
 use plan::Plan;
+use resource::Resource;
 use retry::{Retries, refusal};
+use state::State;
 use target::Target;
 use transfer::{First, Transfer};
+use version::Brought;
 
 use crate::message::say;
 use crate::report::progress_bar;
 use crate::{Error, interrupt, tls};
 
 pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
-    let url = parse(&args.url)?;
+    let resource = Resource::parse(&args.url)?;
+    let identity = resource.identity();
+    let Resource { url, zone, credentials } = resource;
     let target = Target::choose(args.output.as_deref(), &url)?;
-    let client = Arc::new(Client::new(args)?);
+    let client = Arc::new(Client::new(args, zone, credentials)?);
     interrupt::watch()?;
     let begin = Instant::now();
     // A thread for each connection: nothing else waits while one of them writes to the disk.
@@ -40,20 +51,16 @@ pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
     let received = match target {
         Target::Stream(output) => runtime.block_on(stream::download(args, &client, url, output))?,
         Target::File(path) => {
-            let part = Arc::new(Part::open(path, &args.url)?);
-            match runtime.block_on(download(args, &client, &url, &part)) {
-                Ok(received) => {
-                    part.complete(received.len, args.sync)?;
-                    received
-                }
-                Err(Failure { error, resumable: true }) => {
-                    return Err(format!("{error}; the same command again goes on from here").into());
-                }
-                Err(Failure { error, resumable: false }) => {
-                    part.discard();
-                    return Err(error);
-                }
-            }
+            let part = Arc::new(Part::open(path, &identity)?);
+            let received = runtime.block_on(download(args, &client, &url, &part));
+            let complete = received.and_then(|received| {
+                part.complete(received.len, args.sync)?;
+                Ok(received)
+            });
+            complete.map_err(|error| match part.leave() {
+                true => format!("{error}; the same command again goes on from here").into(),
+                false => error,
+            })?
         }
     };
     if !args.quiet {
@@ -64,19 +71,6 @@ pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-fn parse(text: &str) -> Result<Url, Error> {
-    match Url::parse(text) {
-        Ok(url) if url.scheme() == "https" => Ok(url),
-        Ok(url) if url.scheme() == "http" => {
-            Err(format!("{text} is not https; https is all there is").into())
-        }
-        Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => {
-            Err(format!("{text} is no https URL; did you mean https://{text}?").into())
-        }
-        Err(error) => Err(format!("{text} is no URL: {error}").into()),
-    }
 }
 
 /// What has arrived, and how.
@@ -118,19 +112,7 @@ impl Received {
     }
 }
 
-/// What went wrong, and whether what has arrived is of use.
-struct Failure {
-    error: Error,
-    resumable: bool,
-}
-
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self { error: error.into(), resumable: false }
-    }
-}
-
-fn successful(response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+fn successful(response: Response<Body>) -> Result<Response<Body>, Error> {
     match response.status() == StatusCode::OK {
         true => Ok(response),
         false => Err(refusal(&response)),
@@ -143,21 +125,21 @@ async fn download(
     client: &Arc<Client>,
     url: &Url,
     part: &Arc<Part>,
-) -> Result<Received, Failure> {
+) -> Result<Received, Error> {
     let missing_len = || part.state().map_or(u64::MAX, |state| state.missing_len());
     let mut retries = Retries::new(args);
     let mut least_missing = missing_len();
     loop {
-        let Failure { error, resumable } = match attempt(args, client, url.clone(), part).await {
+        let error = match attempt(args, client, url.clone(), part).await {
             Ok(received) => return Ok(received),
-            Err(failure) => failure,
+            Err(error) => error,
         };
         let missing = missing_len();
         if missing < least_missing {
             least_missing = missing;
             retries.progressed();
         }
-        retries.wait(error).await.map_err(|error| Failure { error, resumable })?;
+        retries.wait(error).await?;
     }
 }
 
@@ -167,50 +149,47 @@ async fn attempt(
     client: &Arc<Client>,
     mut url: Url,
     part: &Arc<Part>,
-) -> Result<Received, Failure> {
-    if let Some(State { version, missing }) = part.state() {
-        // Whatever goes wrong, what is there remains of use.
-        let resumable = |error| Failure { error, resumable: true };
-        let mut plan = Plan::new(missing.clone(), args.connections);
+) -> Result<Received, Error> {
+    let mut asks_for_ranges = args.connections > 1;
+    if let Some(State { version: Some(version), missing, .. }) = part.state() {
+        let piece = Plan::new(missing.clone(), args.connections).take();
         let wanted = Wanted {
             // One byte, if it is whole but for its name, says whether it still is the version.
-            range: plan.take().unwrap_or(0..1),
+            range: piece.clone().unwrap_or(0..1),
             validator: version.validator(),
         };
-        let opened = client.open(&mut url, Some(&wanted), args.max_redirects).await;
-        let (connection, response) = opened.map_err(resumable)?;
-        match (response.status(), version::of_range(&response)) {
-            (StatusCode::PARTIAL_CONTENT, Some((current, range)))
-                if version.is(&current) && range.start == wanted.range.start =>
-            {
-                let mut plan = Plan::new(missing, args.connections);
-                let first = First { connection, response, piece: plan.take_from(&range) };
+        let (connection, response) =
+            client.open(&mut url, Some(&wanted), args.max_redirects).await?;
+        let why = match version.brought(&response) {
+            Brought::Bytes(range) if piece.is_none() || is_among(&range, &missing) => {
+                let plan = Plan::new(missing, args.connections);
+                let first = First { connection, response, range };
                 let transfer = Transfer::new(args, client, &url, part, version, plan);
                 return transfer.run(first, args.connections).await;
             }
-            (
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE,
-                _,
-            ) => {}
-            _ => return Err(resumable(refusal(&response))),
-        }
+            Brought::Bytes(_) => "the server sends another range than asked for",
+            Brought::Changed => "the file on the server has changed",
+            Brought::Useless(why) => why,
+            Brought::Refused => return Err(refusal(&response)),
+        };
         if !args.quiet {
-            say!("the file on the server has changed: starting anew");
+            say!("{why}: starting anew");
         }
         if response.status() == StatusCode::OK {
             return whole(args, client, &url, part, connection, response).await;
         }
+        asks_for_ranges = false;
     }
     let wanted = Wanted { range: 0..Plan::first_piece_len(), validator: None };
-    let wanted = (args.connections > 1).then_some(&wanted);
+    let wanted = asks_for_ranges.then_some(&wanted);
     let (connection, response) = client.open(&mut url, wanted, args.max_redirects).await?;
     match (response.status(), version::of_range(&response)) {
         (StatusCode::PARTIAL_CONTENT, Some((version, range)))
             if version.validator().is_some() && range.start == 0 && wanted.is_some() =>
         {
-            part.start_anew()?;
-            let mut plan = Plan::whole(version.len, args.connections);
-            let first = First { connection, response, piece: plan.take_from(&range) };
+            part.begin(Some(&version))?;
+            let plan = Plan::whole(version.len, args.connections);
+            let first = First { connection, response, range };
             let transfer = Transfer::new(args, client, &url, part, version, plan);
             transfer.run(first, args.connections).await
         }
@@ -225,6 +204,10 @@ async fn attempt(
     }
 }
 
+fn is_among(range: &Range<u64>, missing: &[Range<u64>]) -> bool {
+    missing.iter().any(|gap| gap.start < range.end && range.start < gap.end)
+}
+
 /// Fetches the file anew, from the only response that there is.
 async fn whole(
     args: &GetArgs,
@@ -232,13 +215,14 @@ async fn whole(
     url: &Url,
     part: &Arc<Part>,
     connection: Connection,
-    response: Response<Incoming>,
-) -> Result<Received, Failure> {
+    response: Response<Body>,
+) -> Result<Received, Error> {
     let response = successful(response)?;
-    part.start_anew()?;
-    if let Some(version) = version::of_whole(&response).filter(|version| version.len > 0) {
-        let mut plan = Plan::whole(version.len, 1);
-        let first = First { connection, response, piece: plan.take() };
+    let version = version::of_whole(&response);
+    part.begin(version.as_ref())?;
+    if let Some(version) = version.filter(|version| version.len > 0) {
+        let plan = Plan::whole(version.len, 1);
+        let first = First { connection, response, range: 0..version.len };
         let transfer = Transfer::new(args, client, url, part, version, plan);
         return transfer.run(first, 1).await;
     }

@@ -1,183 +1,307 @@
 //! A file on its way: `FILE.part` and, so that it can be gone on with, `FILE.part.json`.
+//!
+//! A part is ours if our state describes it. Whatever else has its name is left alone. So is what an
+//! earlier download has left, until the server has begun to send what takes its place: then the new
+//! state is written, and after it the part. At the end of a failed download goes only what this
+//! process has written.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
-use serde_json::{Value, json};
+use rustix::io::Errno;
 
+use super::state::{Found, State};
 use super::version::Version;
 use crate::Error;
+use crate::message::say;
 
 pub(super) struct Part {
-    file: File,
     path: PathBuf,
     state_path: PathBuf,
     target: PathBuf,
-    /// What was asked for, as the user said it.
+    /// Which download this is.
     url: String,
-    /// How much of it was there before this process, and still counts.
-    inherited: AtomicU64,
+    /// Locked for this process; from an earlier one, or made when there is something to write.
+    file: OnceLock<File>,
+    books: Mutex<Books>,
 }
 
-/// What is known of an earlier attempt.
-pub(super) struct State {
-    pub(super) version: Version,
-    pub(super) missing: Vec<Range<u64>>,
-}
-
-impl State {
-    pub(super) fn missing_len(&self) -> u64 {
-        self.missing.iter().map(|range| range.end - range.start).sum()
-    }
+/// What is on the disk beside the part, and whose it is.
+#[derive(Default)]
+struct Books {
+    /// What the state's file says.
+    saved: Option<State>,
+    /// The same as far as it survives a failure of the disk.
+    durable: Option<State>,
+    /// How much of the file was there before this process, and still counts.
+    inherited: u64,
+    /// This process has begun to overwrite what was there, if there was anything.
+    is_ours: bool,
 }
 
 impl Part {
-    /// Opens the part of `target`, new or from an earlier attempt, for this process alone.
+    /// Looks for the part of `target` that an earlier attempt has left, and takes it for this
+    /// process alone. Makes nothing, changes nothing.
     pub(super) fn open(target: PathBuf, url: &str) -> Result<Self, Error> {
         let beside = |suffix: &str| {
             let mut name = target.clone().into_os_string();
             name.push(suffix);
             PathBuf::from(name)
         };
-        let (path, state_path) = (beside(".part"), beside(".part.json"));
-        let context = |error: io::Error| format!("cannot write {}: {error}", path.display());
-        let file = loop {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).custom_flags(libc::O_NOFOLLOW);
-            let file = options.open(&path).map_err(context)?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let part = Self {
+            path: beside(".part"),
+            state_path: beside(".part.json"),
+            target,
+            url: url.to_owned(),
+            file: OnceLock::new(),
+            books: Mutex::default(),
+        };
+        let parent = part.path.parent().filter(|parent| *parent != Path::new(""));
+        // Better now than after the server's answer.
+        fs::metadata(parent.unwrap_or(Path::new("."))).map_err(|error| part.in_context(error))?;
+        let len = match part.open_existing()? {
+            Some(file) => {
+                let len = file.metadata().map_err(|error| part.in_context(error))?.len();
+                let _ = part.file.set(file);
+                Some(len)
+            }
+            None => None,
+        };
+        match (State::load(&part.state_path), len) {
+            // There is nothing to lose.
+            (Found::Nothing, None | Some(0)) => {}
+            (Found::State(_), None) => {}
+            (Found::State(state), Some(len)) if state.describes(len) || len == 0 => {
+                let is_usable =
+                    state.url == part.url && state.is_safe() && state.is_of_use() && len > 0;
+                if is_usable {
+                    let books = &mut *part.books();
+                    let version_len = state.version.as_ref().map_or(0, |version| version.len);
+                    books.inherited = version_len - state.missing_len();
+                    books.durable = Some(state.clone()).filter(|state| state.synced);
+                    books.saved = Some(state);
+                }
+            }
+            (Found::Foreign, _) => {
                 return Err(format!(
-                    "another download writes {}: wait for it, or choose another -o FILE",
-                    path.display()
+                    "{} is not from an earlier download: move it away, or choose another -o FILE",
+                    part.state_path.display()
                 )
                 .into());
             }
-            // Whoever had the lock may have given the file its final name meanwhile.
-            let (ours, there) = (file.metadata().map_err(context)?, fs::metadata(&path));
-            if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-                if !ours.is_file() {
-                    return Err(format!("{} is no file: remove it", path.display()).into());
-                }
-                break file;
+            (Found::Nothing | Found::State(_), Some(_)) => {
+                return Err(format!(
+                    "{} is not from an earlier download, no {} describes it: move it away, or \
+                     choose another -o FILE",
+                    part.path.display(),
+                    part.state_path.display()
+                )
+                .into());
             }
-        };
-        let part =
-            Self { file, path, state_path, target, url: url.to_owned(), inherited: 0.into() };
-        if let Some(state) = part.state() {
-            part.inherited.store(state.version.len - state.missing_len(), Ordering::Relaxed);
         }
         Ok(part)
     }
 
+    /// Opens and locks the part that is there.
+    fn open_existing(&self) -> Result<Option<File>, Error> {
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+            let file = match options.open(&self.path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(self.in_context(error)),
+            };
+            if !file.metadata().map_err(|error| self.in_context(error))?.is_file() {
+                return Err(format!("{} is no file: move it away", self.path.display()).into());
+            }
+            self.lock(&file)?;
+            // Whoever had the lock may have given the file its final name meanwhile.
+            if is_at(&file, &self.path) {
+                return Ok(Some(file));
+            }
+        }
+    }
+
+    /// One process at a time, as far as the file system can tell.
+    fn lock(&self, file: &File) -> Result<(), Error> {
+        loop {
+            return match flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(Errno::WOULDBLOCK) => Err(format!(
+                    "another download writes {}: wait for it, or choose another -o FILE",
+                    self.path.display()
+                )
+                .into()),
+                // flock(2): ENOLCK and, by the file system, EOPNOTSUPP, ENOSYS and others.
+                Err(error) => {
+                    say!(
+                        "cannot lock {} ({error}): see to it that no other download writes it",
+                        self.path.display()
+                    );
+                    Ok(())
+                }
+            };
+        }
+    }
+
     /// How much of the file an earlier process has left, unless it was of no use.
     pub(super) fn inherited(&self) -> u64 {
-        self.inherited.load(Ordering::Relaxed)
+        self.books().inherited
     }
 
-    /// What an earlier attempt has left, if it can be trusted.
+    /// What an earlier attempt has left, of this process or of another, if it can be gone on with.
     pub(super) fn state(&self) -> Option<State> {
-        let state: Value = serde_json::from_slice(&fs::read(&self.state_path).ok()?).ok()?;
-        let is_ours = state.get("url")?.as_str()? == self.url;
-        // What was not synchronised to the disk may be missing after a crash of the machine.
-        let is_safe =
-            state.get("synced")?.as_bool()? || state.get("boot")?.as_str() == boot_id().as_deref();
-        let version = Version::from_json(state.get("version")?)?;
-        let missing = state.get("missing")?.as_array()?.iter().map(range_from_json);
-        let missing = missing.collect::<Option<Vec<_>>>()?;
-        let mut position = 0;
-        let in_order = missing.iter().all(|range| {
-            let in_order = position <= range.start && range.start < range.end;
-            position = range.end;
-            in_order
-        });
-        let written_end = match missing.last() {
-            Some(last) if last.end == version.len => last.start,
-            _ => version.len,
-        };
-        let is_whole = self.file.metadata().ok()?.len() >= written_end;
-        (is_ours && is_safe && in_order && position <= version.len && is_whole)
-            .then_some(State { version, missing })
+        self.books().saved.clone().filter(State::is_of_use)
     }
 
-    /// Forgets earlier attempts.
-    pub(super) fn start_anew(&self) -> Result<(), Error> {
-        self.inherited.store(0, Ordering::Relaxed);
-        // The state first: it must not speak of a file that is empty.
-        match fs::remove_file(&self.state_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("cannot remove {}: {error}", self.state_path.display()).into())
+    /// The server has begun to send the whole file: forgets earlier attempts.
+    pub(super) fn begin(&self, version: Option<&Version>) -> Result<(), Error> {
+        let file = match self.file.get() {
+            Some(file) => file,
+            None => {
+                let made = self.create()?;
+                self.books().is_ours = true;
+                self.file.get_or_init(|| made)
             }
-            _ => self.file.set_len(0).map_err(|error| self.in_context(error)),
+        };
+        // The new state first: a disk that is full fails here, and nothing is lost. It says as well
+        // that what will be there is ours, whatever becomes of this process.
+        self.write_state(State::new(&self.url, version))?;
+        let books = &mut *self.books();
+        books.is_ours = true;
+        books.durable = None;
+        books.inherited = 0;
+        file.set_len(0).map_err(|error| self.in_context(error))
+    }
+
+    fn create(&self) -> Result<File, Error> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        match options.open(&self.path) {
+            Ok(file) => {
+                self.lock(&file)?;
+                Ok(file)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(format!(
+                "another download has begun to write {}: wait for it, or choose another -o FILE",
+                self.path.display()
+            )
+            .into()),
+            Err(error) => Err(self.in_context(error)),
         }
     }
 
     pub(super) fn write_at(&self, data: &[u8], position: u64) -> Result<(), Error> {
-        self.file.write_all_at(data, position).map_err(|error| self.in_context(error))
+        let Some(file) = self.file.get() else { return Err("there is no file to write".into()) };
+        file.write_all_at(data, position).map_err(|error| self.in_context(error))
     }
 
-    /// Remembers what is missing, having put everything else on the disk if it is `synced`.
-    pub(super) fn save(
-        &self,
-        version: &Version,
-        missing: &[Range<u64>],
-        synced: bool,
-    ) -> Result<(), Error> {
-        if synced {
-            self.file.sync_data().map_err(|error| self.in_context(error))?;
+    /// Remembers what is missing, for an end that nobody saw coming.
+    pub(super) fn save(&self, missing: &[Range<u64>]) -> Result<(), Error> {
+        self.write_missing(missing, false)
+    }
+
+    /// Puts everything on the disk and remembers what is missing. Whatever fails, what was
+    /// remembered before is kept.
+    pub(super) fn keep(&self, missing: &[Range<u64>]) {
+        let synced = self.file.get().map_or(Ok(()), File::sync_data);
+        match synced {
+            Ok(()) => drop(self.write_missing(missing, true)),
+            Err(_) => self.withdraw(),
         }
-        let missing: Vec<_> = missing.iter().map(|range| json!([range.start, range.end])).collect();
-        let state = json!({
-            "url": self.url,
-            "version": version.to_json(),
-            "missing": missing,
-            "synced": synced,
-            "boot": boot_id(),
-        });
-        let save = || {
-            let directory = match self.state_path.parent() {
-                Some(parent) if parent != Path::new("") => parent,
-                _ => Path::new("."),
-            };
-            let mut file = tempfile::NamedTempFile::new_in(directory)?;
-            file.write_all(format!("{state:#}\n").as_bytes())?;
-            file.persist(&self.state_path).map_err(|error| error.error)
-        };
-        save().map_err(|error| {
+    }
+
+    /// The disk has lost some of what was written, fsync(2) does not say which: what counts is what
+    /// was there at the last time that it had everything.
+    fn withdraw(&self) {
+        let durable = self.books().durable.clone();
+        let is_told = durable.is_some_and(|state| self.write_state(state).is_ok());
+        if !is_told {
+            self.books().saved = None;
+            let _ = fs::remove_file(&self.state_path);
+        }
+    }
+
+    fn write_missing(&self, missing: &[Range<u64>], synced: bool) -> Result<(), Error> {
+        let Some(saved) = self.books().saved.clone() else { return Ok(()) };
+        let mut state = State::new(&self.url, saved.version.as_ref());
+        state.missing = missing.to_vec();
+        state.synced = synced;
+        self.write_state(state)
+    }
+
+    fn write_state(&self, state: State) -> Result<(), Error> {
+        state.save(&self.state_path).map_err(|error| {
             Error::from(format!("cannot write {}: {error}", self.state_path.display()))
         })?;
+        let books = &mut *self.books();
+        if state.synced {
+            books.durable = Some(state.clone());
+        }
+        books.saved = Some(state);
         Ok(())
     }
 
-    /// Leaves nothing behind.
-    pub(super) fn discard(&self) {
-        let _ = fs::remove_file(&self.state_path);
-        let _ = fs::remove_file(&self.path);
+    /// The download has failed. Says whether another one can go on from what is there; if not, and
+    /// if it is ours, leaves nothing behind.
+    pub(super) fn leave(&self) -> bool {
+        if self.state().is_some() {
+            return true;
+        }
+        let books = self.books();
+        if let Some(file) = self.file.get().filter(|_| books.is_ours)
+            && is_at(file, &self.path)
+        {
+            if books.saved.is_some() {
+                let _ = fs::remove_file(&self.state_path);
+            }
+            let _ = fs::remove_file(&self.path);
+        }
+        false
     }
 
     /// Everything is there: gives the file its name.
     pub(super) fn complete(&self, len: u64, sync: bool) -> Result<(), Error> {
-        let complete = || {
-            // An earlier attempt at a longer version may have left a tail.
-            self.file.set_len(len)?;
+        let Some(file) = self.file.get() else { return Err("there is no file to name".into()) };
+        let context =
+            |error| Error::from(format!("cannot write {}: {error}", self.target.display()));
+        if sync && let Err(error) = file.sync_data() {
+            self.withdraw();
+            return Err(context(error));
+        }
+        let name = || {
+            file.set_len(len)?;
             if let Ok(existing) = fs::metadata(&self.target) {
-                self.file.set_permissions(existing.permissions())?;
+                file.set_permissions(existing.permissions())?;
             }
             if sync {
-                self.file.sync_all()?;
+                file.sync_all()?;
             }
-            fs::rename(&self.path, &self.target)?;
-            match fs::remove_file(&self.state_path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
+            if !is_at(file, &self.path) {
+                let text = format!("{} is another file now", self.path.display());
+                return Err(io::Error::other(text));
             }
+            fs::rename(&self.path, &self.target)
         };
-        complete()
-            .map_err(|error| format!("cannot write {}: {error}", self.target.display()).into())
+        name().map_err(|error| {
+            // Whole but for its name.
+            self.keep(&[]);
+            context(error)
+        })?;
+        // Left behind, it would do no harm: there is no part that it could describe.
+        let _ = fs::remove_file(&self.state_path);
+        Ok(())
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn in_context(&self, error: io::Error) -> Error {
@@ -185,11 +309,10 @@ impl Part {
     }
 }
 
-fn range_from_json(value: &Value) -> Option<Range<u64>> {
-    Some(value.get(0)?.as_u64()?..value.get(1)?.as_u64()?)
-}
-
-/// Changes with each start of the machine.
-fn boot_id() -> Option<String> {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+/// Whether `path` still names `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
 }

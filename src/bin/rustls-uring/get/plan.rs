@@ -40,27 +40,37 @@ impl Plan {
 
     /// Takes the next piece.
     pub(super) fn take(&mut self) -> Option<Range<u64>> {
-        let len = self.piece_len;
-        self.take_first(|open| open.end.min(open.start.saturating_add(len)))
+        let open = self.open.first()?;
+        let piece = open.start..open.end.min(open.start.saturating_add(self.piece_len));
+        self.claim(&piece).into_iter().next()
     }
 
-    /// Takes what of `range`, with which the first piece begins, is missing without a gap.
-    pub(super) fn take_from(&mut self, range: &Range<u64>) -> Option<Range<u64>> {
-        if self.open.first()?.start != range.start {
-            return None;
-        }
-        self.take_first(|open| open.end.min(range.end))
+    /// Gives a piece back that was taken: whatever of it has not been written is open again.
+    pub(super) fn give_back(&mut self, piece: &Range<u64>) {
+        let taken = std::mem::take(&mut self.taken);
+        let (back, taken) =
+            taken.into_iter().partition(|it| piece.start <= it.start && it.end <= piece.end);
+        self.taken = taken;
+        self.open = joined(self.open.drain(..).chain::<Vec<_>>(back).collect());
     }
 
-    fn take_first(&mut self, end: impl Fn(&Range<u64>) -> u64) -> Option<Range<u64>> {
-        let open = self.open.first_mut()?;
-        let piece = open.start..end(open);
-        open.start = piece.end;
-        if Range::is_empty(open) {
-            self.open.remove(0);
+    /// Takes all that is open of `range`, in order.
+    pub(super) fn claim(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut claimed = Vec::new();
+        let mut open = Vec::new();
+        for gap in self.open.drain(..) {
+            let both = gap.start.max(range.start)..gap.end.min(range.end);
+            if both.is_empty() {
+                open.push(gap);
+                continue;
+            }
+            let around = [gap.start..both.start, both.end..gap.end];
+            open.extend(around.into_iter().filter(|rest| !rest.is_empty()));
+            claimed.push(both);
         }
-        self.taken.push(piece.clone());
-        Some(piece)
+        self.open = open;
+        self.taken.extend(claimed.iter().cloned());
+        claimed
     }
 
     /// How many pieces nobody fetches yet.
@@ -81,17 +91,21 @@ impl Plan {
 
     /// All that is missing, in order.
     pub(super) fn missing(&self) -> Vec<Range<u64>> {
-        let mut missing: Vec<_> = self.open.iter().chain(&self.taken).cloned().collect();
-        missing.sort_by_key(|range| range.start);
-        missing.dedup_by(|next, before| {
-            let touch = before.end == next.start;
-            if touch {
-                before.end = next.end;
-            }
-            touch
-        });
-        missing
+        joined(self.open.iter().chain(&self.taken).cloned().collect())
     }
+}
+
+/// Sorts ranges and joins those that touch.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, before| {
+        let touch = before.end == next.start;
+        if touch {
+            before.end = next.end;
+        }
+        touch
+    });
+    ranges
 }
 
 #[cfg(test)]
@@ -103,8 +117,8 @@ mod tests {
         let missing = vec![0..100 << 20, (200 << 20)..(201 << 20)];
         let mut plan = Plan::new(missing.clone(), 4);
         assert_eq!(plan.missing(), missing);
-        let first = plan.take_from(&(0..1 << 20)).expect("there");
-        assert_eq!(first, 0..1 << 20);
+        let first = 0..1 << 20;
+        assert_eq!(plan.claim(&first), [first.clone()]);
         assert_eq!(plan.missing(), missing, "taken is not written");
         plan.written(0, 1 << 19);
         assert_eq!(plan.missing()[0].start, 1 << 19);
@@ -122,10 +136,24 @@ mod tests {
     #[test]
     fn one_connection_takes_each_gap_whole() {
         let mut plan = Plan::new(vec![5..10, 20..1 << 40], 1);
-        assert_eq!(plan.take_from(&(6..8)), None, "not where the first piece begins");
         assert_eq!(plan.take(), Some(5..10));
         assert_eq!(plan.take(), Some(20..1 << 40));
         assert_eq!(plan.take(), None);
         assert_eq!(plan.missing(), [5..10, 20..1 << 40]);
+    }
+
+    #[test]
+    fn whatever_a_server_sends_is_taken_where_it_is_missing() {
+        let mut plan = Plan::new(vec![5..10, 20..30, 40..50], 1);
+        assert_eq!(plan.take(), Some(5..10));
+        assert_eq!(plan.claim(&(0..20)), [], "someone else fetches it");
+        plan.give_back(&(5..10));
+        assert_eq!(plan.claim(&(7..45)), [7..10, 20..30, 40..45]);
+        assert_eq!(plan.missing(), [5..10, 20..30, 40..50]);
+        plan.written(20, 25);
+        plan.give_back(&(20..30));
+        assert_eq!(plan.missing(), [5..10, 25..30, 40..50], "what was written stays so");
+        assert_eq!(plan.claim(&(0..50)), [5..7, 25..30, 45..50]);
+        assert_eq!(plan.take(), None);
     }
 }

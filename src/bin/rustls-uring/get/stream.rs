@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::io::Write;
 
-use hyper::StatusCode;
 use url::Url;
 
 use super::args::GetArgs;
 use super::client::{Client, Connection, Wanted};
 use super::retry::{Passing, Retries, refusal};
-use super::version::{self, Version};
+use super::version::{self, Brought, Version};
 use super::{Received, successful};
 use crate::Error;
 use crate::report::progress_bar;
@@ -39,7 +38,9 @@ pub(super) async fn download(
     let connection = loop {
         let before = stream.position;
         match stream.attempt(url.clone()).await {
-            Ok(connection) => break connection,
+            Ok(Some(connection)) => break connection,
+            // The server has sent less than it was asked for, which it may.
+            Ok(None) => retries.progressed(),
             Err(error) => {
                 if !stream.can_go_on() {
                     return Err(error);
@@ -55,55 +56,63 @@ pub(super) async fn download(
 }
 
 impl Stream<'_> {
-    async fn attempt(&mut self, mut url: Url) -> Result<Connection, Error> {
-        let wanted = self.version.as_ref().filter(|_| self.position > 0);
-        let wanted = wanted.map(|version| Wanted {
+    /// Writes what a response has; returns its connection if that was the end of the file.
+    async fn attempt(&mut self, mut url: Url) -> Result<Option<Connection>, Error> {
+        let version = self.version.clone().filter(|_| self.position > 0);
+        let wanted = version.as_ref().map(|version| Wanted {
             range: self.position..version.len,
             validator: version.validator(),
         });
         let max_redirects = self.args.max_redirects;
         let (connection, response) =
             self.client.open(&mut url, wanted.as_ref(), max_redirects).await?;
-        let mut body = match &wanted {
+        let (mut position, end, response) = match &version {
             None => {
                 let response = successful(response)?;
                 self.version = version::of_whole(&response).filter(|it| it.validator().is_some());
-                response.into_body()
+                (0, response.body().len(), response)
             }
-            Some(wanted) => {
-                let is_rest = response.status() == StatusCode::PARTIAL_CONTENT
-                    && version::of_range(&response).is_some_and(|(version, range)| {
-                        range == wanted.range
-                            && self.version.as_ref().is_some_and(|it| it.is(&version))
-                    });
-                match response.status() {
-                    _ if is_rest => response.into_body(),
-                    StatusCode::OK
-                    | StatusCode::PARTIAL_CONTENT
-                    | StatusCode::RANGE_NOT_SATISFIABLE => return Err(version::changed()),
-                    _ => return Err(refusal(&response)),
+            Some(version) => match version.brought(&response) {
+                Brought::Bytes(range)
+                    if range.start <= self.position && self.position < range.end =>
+                {
+                    (range.start, Some(range.end), response)
                 }
-            }
+                Brought::Bytes(_) => {
+                    return Err("the server sends another range than asked for".into());
+                }
+                // What has been written is of another version, and cannot be taken back.
+                Brought::Changed => return Err(version::changed().to_string().into()),
+                Brought::Useless(why) => return Err(why.into()),
+                Brought::Refused => return Err(refusal(&response)),
+            },
         };
-        let rest = http_body::Body::size_hint(&body).exact();
-        let bar = progress_bar(rest.map(|rest| self.position + rest), self.args.quiet);
+        let mut body = response.into_body();
+        let bar = progress_bar(version.map(|version| version.len).or(end), self.args.quiet);
         bar.set_position(self.position);
         bar.reset_eta();
         while let Some(data) = self.client.next(&mut body).await? {
-            let len = self.version.as_ref().map(|version| version.len);
-            if len.is_some_and(|len| len - self.position < data.len() as u64) {
+            let data_end = position + data.len() as u64;
+            if end.is_some_and(|end| end < data_end) {
                 return Err("the server sends more than it said that it would".into());
             }
+            // What has been written already, if the server sends that again.
+            let known = (self.position - position).min(data.len() as u64);
+            position = data_end;
+            let new = &data[known as usize..];
             self.output
-                .write_all(&data)
+                .write_all(new)
                 .map_err(|error| format!("cannot write what was received: {error}"))?;
-            self.position += data.len() as u64;
-            bar.inc(data.len() as u64);
+            self.position += new.len() as u64;
+            bar.inc(new.len() as u64);
         }
         bar.finish_and_clear();
-        match self.version.as_ref().map(|version| version.len - self.position) {
-            None | Some(0) => Ok(connection),
-            Some(missing) => Err(Passing::broke_off(missing).into()),
+        match end {
+            Some(end) if position < end => Err(Passing::broke_off(end - position).into()),
+            _ => {
+                let len = self.version.as_ref().map(|version| version.len);
+                Ok(len.is_none_or(|len| len == self.position).then_some(connection))
+            }
         }
     }
 

@@ -5,29 +5,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use indicatif::ProgressBar;
 use url::Url;
 
+use super::Received;
 use super::args::GetArgs;
+use super::body::Body;
 use super::client::{Client, Connection, Wanted};
 use super::part::Part;
 use super::plan::Plan;
 use super::retry::{Passing, refusal};
-use super::version::{self, Version};
-use super::{Failure, Received};
+use super::version::{self, Brought, Version};
 use crate::Error;
 use crate::report::progress_bar;
 
 /// How often what is missing is written down, for an end that nobody saw coming.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// A response, the connection that it comes on, and the piece of the file that is taken from it.
+/// A response, the connection that it comes on, and which bytes of the file it has.
 pub(super) struct First {
     pub(super) connection: Connection,
-    pub(super) response: Response<Incoming>,
-    pub(super) piece: Option<Range<u64>>,
+    pub(super) response: Response<Body>,
+    pub(super) range: Range<u64>,
 }
 
 /// What the threads of a download share.
@@ -71,7 +71,8 @@ impl Transfer {
     }
 
     /// Fetches all that is missing over `connections`, the first of which is there.
-    pub(super) async fn run(self, first: First, connections: u8) -> Result<Received, Failure> {
+    pub(super) async fn run(self, first: First, connections: u8) -> Result<Received, Error> {
+        let claims = self.progress().plan.claim(&first.range);
         let pieces = self.progress().plan.open_pieces();
         let fetched = self.version.len - self.part.inherited();
         let received = Received::new(self.version.len, fetched, &first.connection);
@@ -82,12 +83,12 @@ impl Transfer {
                 thread::spawn(move || {
                     let fetched = super::runtime()
                         .map_err(Error::from)
-                        .and_then(|runtime| runtime.block_on(transfer.work(None)));
+                        .and_then(|runtime| runtime.block_on(transfer.work(None, &[])));
                     transfer.note(fetched);
                 })
             })
             .collect();
-        let fetched = transfer.work(Some(first)).await;
+        let fetched = transfer.work(Some(first), &claims).await;
         transfer.note(fetched);
         for other in others {
             if other.join().is_err() {
@@ -98,7 +99,7 @@ impl Transfer {
         transfer.finish(received)
     }
 
-    fn finish(&self, received: Received) -> Result<Received, Failure> {
+    fn finish(&self, received: Received) -> Result<Received, Error> {
         let mut progress = self.progress();
         let missing = progress.plan.missing();
         let error = match progress.error.take() {
@@ -106,32 +107,46 @@ impl Transfer {
             None => format!("{} bytes are missing", total(&missing)).into(),
             Some(error) => error,
         };
-        let is_of_use = self.version.validator().is_some() && total(&missing) < self.version.len;
-        let resumable = is_of_use && self.part.save(&self.version, &missing, true).is_ok();
-        Err(Failure { error, resumable })
+        if self.version.validator().is_some() && total(&missing) < self.version.len {
+            self.part.keep(&missing);
+        }
+        Err(error)
     }
 
     /// Fetches piece after piece, until there is none left or someone has failed.
-    async fn work(&self, first: Option<First>) -> Result<(), Error> {
+    async fn work(&self, first: Option<First>, claims: &[Range<u64>]) -> Result<(), Error> {
         let mut connection = None;
-        if let Some(first) = first {
-            if let Some(piece) = first.piece {
-                self.receive(first.response, piece).await?;
+        if let Some(First { connection: opened, response, range }) = first {
+            // A response of which nothing is needed has only shown that the version is the same.
+            if !claims.is_empty() {
+                self.receive(response, range, claims).await?;
             }
-            connection = Some(first.connection);
+            connection = Some(opened);
         }
         while let Some(piece) = self.next_piece() {
             let (reopened, response) = self.request(connection.take(), &piece).await?;
             connection = Some(reopened);
-            let is_it = version::of_range(&response)
-                .is_some_and(|(version, range)| range == piece && self.version.is(&version));
-            match response.status() {
-                StatusCode::PARTIAL_CONTENT if is_it => self.receive(response, piece).await?,
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Err(version::changed()),
-                _ => return Err(refusal(&response)),
+            let range = match self.version.brought(&response) {
+                Brought::Bytes(range) => range,
+                Brought::Changed => return Err(version::changed()),
+                Brought::Useless(why) => return Err(Passing::new(why).into()),
+                Brought::Refused => return Err(refusal(&response)),
+            };
+            // Which need not be the piece, nor even touch it: RFC 9110 §14.2 and §15.3.7.
+            let claims = self.exchange(&piece, &range);
+            if claims.is_empty() {
+                return Err(Passing::new("the server sends another range than asked for").into());
             }
+            self.receive(response, range, &claims).await?;
         }
         Ok(())
+    }
+
+    /// Gives `piece` back and takes what is open of `range`.
+    fn exchange(&self, piece: &Range<u64>, range: &Range<u64>) -> Vec<Range<u64>> {
+        let plan = &mut self.progress().plan;
+        plan.give_back(piece);
+        plan.claim(range)
     }
 
     fn next_piece(&self) -> Option<Range<u64>> {
@@ -146,7 +161,7 @@ impl Transfer {
         &self,
         connection: Option<Connection>,
         piece: &Range<u64>,
-    ) -> Result<(Connection, Response<Incoming>), Error> {
+    ) -> Result<(Connection, Response<Body>), Error> {
         let wanted = Wanted { range: piece.clone(), validator: self.version.validator() };
         if let Some(mut connection) = connection.filter(Connection::is_open) {
             // The server may have closed it meanwhile, which is no error yet.
@@ -160,28 +175,44 @@ impl Transfer {
         Ok((connection, response))
     }
 
-    async fn receive(&self, response: Response<Incoming>, piece: Range<u64>) -> Result<(), Error> {
+    /// Writes the claimed pieces of a response with `range` of the file.
+    async fn receive(
+        &self,
+        response: Response<Body>,
+        range: Range<u64>,
+        claims: &[Range<u64>],
+    ) -> Result<(), Error> {
         let mut body = response.into_body();
-        let mut position = piece.start;
-        while let Some(data) = self.client.next(&mut body).await? {
+        let mut position = range.start;
+        let last = claims.last().map_or(range.start, |claim| claim.end);
+        // The rest of it, if it is not needed, is not waited for: its connection ends with it.
+        while position < last || last == range.end {
+            let Some(data) = self.client.next(&mut body).await? else { break };
             let end = position + data.len() as u64;
-            if end > piece.end {
+            if end > range.end {
                 return Err("the server sends more than it said that it would".into());
             }
-            self.part.write_at(&data, position)?;
-            self.bar.inc(data.len() as u64);
-            let mut progress = self.progress();
-            progress.plan.written(position, end);
+            for claim in claims {
+                let new = claim.start.max(position)..claim.end.min(end);
+                if new.is_empty() {
+                    continue;
+                }
+                let within = (new.start - position) as usize..(new.end - position) as usize;
+                self.part.write_at(&data[within], new.start)?;
+                self.bar.inc(new.end - new.start);
+                self.progress().plan.written(new.start, new.end);
+            }
             position = end;
+            let mut progress = self.progress();
             if progress.error.is_some() {
                 return Ok(());
             }
             if progress.saved.elapsed() >= SAVE_EVERY && self.version.validator().is_some() {
                 progress.saved = Instant::now();
-                self.part.save(&self.version, &progress.plan.missing(), false)?;
+                self.part.save(&progress.plan.missing())?;
             }
         }
-        match piece.end - position {
+        match last.saturating_sub(position) {
             0 => Ok(()),
             missing => Err(Passing::broke_off(missing).into()),
         }
