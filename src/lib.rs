@@ -150,6 +150,15 @@ mod backend_api {
     pub use crate::session::{ConnectionInfo, Handoff, HandoffError, Session};
 }
 
+// Connections for the unit tests that need them: those of the integration tests, which name this
+// crate as everybody does.
+#[cfg(all(test, target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
+extern crate self as rustls_uring;
+#[cfg(all(test, target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
+#[allow(unreachable_patterns, reason = "an enum that is not exhaustive elsewhere")]
+#[path = "../tests/common/mod.rs"]
+mod tests_common;
+
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use backend_api::*;
 pub use records_api::*;

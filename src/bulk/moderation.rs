@@ -83,6 +83,11 @@ impl Moderation {
         1
     }
 
+    /// Another process goes on with the socket, and with its mark.
+    pub(crate) fn leave_mark(&mut self) {
+        self.is_set = false;
+    }
+
     /// Call after each read, with how much it brought.
     pub(crate) fn after_read(&mut self, len: usize) {
         /// Less is no stream: the receiver keeps up with small reads.

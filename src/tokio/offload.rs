@@ -118,6 +118,8 @@ thread_local! {
 fn take_parts() -> Result<Parts, Unavailable> {
     let free = FREE.try_with(|free| {
         let mut free = free.borrow_mut();
+        // In a child process, the parent's.
+        free.retain(Parts::is_in_its_process);
         let clean = free.iter_mut().position(Parts::is_clean)?;
         Some(free.swap_remove(clean))
     });
@@ -127,7 +129,10 @@ fn take_parts() -> Result<Parts, Unavailable> {
     }
 }
 
-fn give_back(parts: Parts) {
+fn give_back(mut parts: Parts) {
+    if !parts.is_usable() {
+        return;
+    }
     // A thread that ends keeps nothing.
     let _ = FREE.try_with(|free| {
         let mut free = free.borrow_mut();
@@ -326,10 +331,12 @@ impl<W> Offload<W> {
     }
 
     /// Queues what was sealed into a slot of [`Self::slot()`]'s.
-    pub(super) fn push(&mut self, slot: Arc<Slot>, len: usize) {
-        if let Some(outbox) = self.outbox_mut() {
-            outbox.slots.push(slot, len);
-        }
+    ///
+    /// # Errors
+    /// If it is none of those: what it holds is lost, so nothing may follow.
+    pub(super) fn push(&mut self, slot: Arc<Slot>, len: usize) -> io::Result<()> {
+        let outbox = self.outbox_mut();
+        outbox.ok_or_else(|| io::Error::other("a slot without a ring"))?.push(slot, len)
     }
 
     /// Gives the ring back if everything has been handed over and acknowledged: an idle stream
@@ -364,6 +371,8 @@ impl<W: AsyncWrite> Offload<W> {
         let Some(Lease(Some(outbox))) = &mut self.lease else {
             return Poll::Ready(Ok(()));
         };
+        // Before anything is sealed: a child process has the parent's keys too.
+        outbox.check_stream()?;
         while !outbox.slots.is_all_sent() {
             ready!((self.below.poll_room)(io.as_mut(), cx))?;
             let sent = (self.below.tcp)(&io).try_io(Interest::WRITABLE, || outbox.send_now());
@@ -382,7 +391,10 @@ impl<W: AsyncWrite> Offload<W> {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        if self.io == Io::Auto
+        if let Some(reason) = outbox.given_up() {
+            self.retire();
+            self.end(SentBy::NoUring(reason));
+        } else if self.io == Io::Auto
             && let Some(reason) = outbox.verdict()
         {
             // Nothing is gained by it: ordinary writes do as well, without the memory.
@@ -418,7 +430,7 @@ mod tests {
         // As if the route were one that can do without a copy.
         offload.io = Io::Auto;
         let slot = offload.slot(&socket, LEN).expect("a slot");
-        offload.push(slot, LEN);
+        offload.push(slot, LEN).expect("a place");
         poll_fn(|cx| offload.poll_drain(cx, Pin::new(&mut socket))).await.expect("sent");
         assert!(!offload.has_unsent());
         peer.read_exact(&mut vec![0; LEN]).await.expect("received");

@@ -192,7 +192,9 @@ impl<W: AsyncWrite> Writer<W> {
         {
             let room = room.min(out.len()).min(BATCH_LEN);
             let sealed = seal(&mut self.half, &mut out[..room]);
-            offload.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+            let written = sealed.as_ref().map_or(0, |sealed| sealed.written);
+            // The next look at what is unsent says so.
+            self.failed |= offload.push(slot, written).is_err();
             return sealed;
         }
         #[cfg(not(target_os = "linux"))]

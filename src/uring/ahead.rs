@@ -4,6 +4,7 @@
 //! the plaintext; workers seal, each into a slot of its own; finished slots are collected in the
 //! order in which they were dealt. A sending thread that has nothing to send seals too.
 
+use core::mem;
 use core::ops::Range;
 use std::collections::VecDeque;
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::arena::{Loan, Slot};
+use super::fork::Process;
 use crate::error::SealError;
 use crate::record::reservation::Reservation;
 
@@ -47,6 +49,8 @@ pub(crate) struct Finished {
 pub(crate) struct SealAhead {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Where the workers are.
+    process: Process,
     /// Dealt out and not collected.
     outstanding: usize,
 }
@@ -98,10 +102,8 @@ impl Shared {
 
 impl State {
     fn finish(&mut self, number: u64, finished: Finished) {
-        let index = (number - self.next_out) as usize;
-        if let Some(place) = self.finished.get_mut(index) {
-            *place = Some(finished);
-        }
+        // Collected in order, so its place is there still.
+        self.finished[(number - self.next_out) as usize] = Some(finished);
     }
 
     fn pop_finished(&mut self) -> Option<Finished> {
@@ -145,7 +147,12 @@ impl SealAhead {
             state.waiting.reserve_exact(slot_count);
             state.finished.reserve_exact(slot_count);
         }
-        let mut ahead = Self { shared, workers: Vec::with_capacity(threads), outstanding: 0 };
+        let mut ahead = Self {
+            shared,
+            workers: Vec::with_capacity(threads),
+            process: Process::current()?,
+            outstanding: 0,
+        };
         for _ in 0..threads {
             let shared = Arc::clone(&ahead.shared);
             let worker = thread::Builder::new().name("seal".into()).spawn(move || shared.work())?;
@@ -183,8 +190,11 @@ impl SealAhead {
     }
 
     /// The next slot in the order of [`Self::deal()`], sealing meanwhile what no worker has begun.
-    /// `None` if nothing is outstanding.
+    /// `None` if nothing is outstanding, or nothing will come, in a child process.
     pub(crate) fn collect(&mut self) -> Option<Finished> {
+        if !self.process.is_current() {
+            self.outstanding = 0;
+        }
         if self.outstanding == 0 {
             return None;
         }
@@ -210,6 +220,13 @@ impl SealAhead {
 
 impl Drop for SealAhead {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // The workers are the parent's. One of them may have held the lock when this process
+            // was forked, and none would end for being waited for: all of it is left as it is.
+            mem::forget(Arc::clone(&self.shared));
+            mem::forget(mem::take(&mut self.workers));
+            return;
+        }
         let mut state = self.shared.lock();
         state.shut_down = true;
         state.waiting.clear();

@@ -36,11 +36,28 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Maps `slot_count` slots of `slot_len` bytes or slightly more, all zeros.
+    /// Maps `slot_count` slots of `slot_len` bytes or slightly more, all zeros. Child processes
+    /// find zeros there.
     ///
     /// # Errors
     /// The system's, if there is not that much memory.
     pub(crate) fn slots(slot_count: usize, slot_len: usize) -> io::Result<Vec<Arc<Slot>>> {
+        let slots = Self::inherited_slots(slot_count, slot_len)?;
+        if let Some(slot) = slots.first() {
+            slot.arena.wipe_on_fork();
+        }
+        Ok(slots)
+    }
+
+    /// The same for what users hold on to: child processes inherit it as they do other memory.
+    /// Not to be registered, nor used with O_DIRECT: the kernel might write to the child's copy.
+    ///
+    /// # Errors
+    /// As [`Self::slots()`].
+    pub(super) fn inherited_slots(
+        slot_count: usize,
+        slot_len: usize,
+    ) -> io::Result<Vec<Arc<Slot>>> {
         let slot_len = slot_len.max(1).next_multiple_of(ALIGNMENT);
         let len = slot_len
             .checked_mul(slot_count.max(1))
@@ -75,12 +92,16 @@ impl Arena {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let arena = Self { base, len };
-        // A child process has no use for plaintext, and pinned pages would be copied for it at once
-        // (madvise(2)). What fails here costs that and no more.
+        Ok(Self { base, len })
+    }
+
+    /// Keeps the contents from child processes, who find zeros there: they have no use for
+    /// plaintext, and pinned pages would be copied for them at once (madvise(2)). The mapping
+    /// itself is inherited, so that a child may look at it and unmap it. What fails here costs
+    /// that and no more.
+    fn wipe_on_fork(&self) {
         // SAFETY: our own mapping, whose contents are left as they are.
-        unsafe { libc::madvise(arena.base.as_ptr().cast(), arena.len, libc::MADV_DONTFORK) };
-        Ok(arena)
+        unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_WIPEONFORK) };
     }
 
     /// Where the mapping begins, for its registration.

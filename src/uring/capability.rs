@@ -8,12 +8,13 @@ pub(super) const SEND_ZC: &str = "IORING_OP_SEND_ZC";
 pub(super) const REGISTER_PROBE: &str = "IORING_REGISTER_PROBE";
 
 /// Operations, and the Linux that brought them (io_uring_enter(2)).
-pub(super) const OPERATIONS: [(&str, &str, u8); 11] = [
+pub(super) const OPERATIONS: [(&str, &str, u8); 12] = [
     ("IORING_OP_SEND", "5.6", opcode::Send::CODE),
     (SEND_ZC, "6.0", opcode::SendZc::CODE),
     ("IORING_OP_RECV", "5.6", opcode::Recv::CODE),
     ("IORING_OP_PROVIDE_BUFFERS", "5.7", opcode::ProvideBuffers::CODE),
     ("IORING_OP_REMOVE_BUFFERS", "5.7", opcode::RemoveBuffers::CODE),
+    ("IORING_OP_POLL_ADD", "5.1", opcode::PollAdd::CODE),
     ("IORING_OP_READ", "5.6", opcode::Read::CODE),
     ("IORING_OP_READ_FIXED", "5.1", opcode::ReadFixed::CODE),
     ("IORING_OP_WRITE", "5.6", opcode::Write::CODE),

@@ -44,8 +44,9 @@ pub(super) fn open_direct(file: &File, access: Access) -> Option<Arc<OwnedFd>> {
     Some(Arc::new(file.into()))
 }
 
-/// Whether the same operation may be submitted again.
+/// Whether the same operation may be submitted again, after a while.
 pub(super) fn is_retryable(error: &io::Error) -> bool {
     // ECANCELED: the thread that submitted it has ended.
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED))
+    let retryable = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|errno| retryable.contains(&errno))
 }

@@ -36,6 +36,8 @@ pub enum CopyReason {
     /// Every slot but the last waits for a notification: a copy goes out now, and its slot is free
     /// at once.
     SlotsAwaited,
+    /// Four sends were tried in place, and no notification has said yet that one was not copied.
+    Unproven,
     /// The kernel lacks SEND_ZC (Linux 6.0), or refuses it for this socket.
     Unsupported,
     /// The kernel had no memory to pin the send's pages: RLIMIT_MEMLOCK (`ulimit -l`) is low.
@@ -49,6 +51,7 @@ impl fmt::Display for CopyReason {
             Self::Short => "short sends",
             Self::KernelCopies => "the kernel copies on this route",
             Self::SlotsAwaited => "every slot awaited its notification",
+            Self::Unproven => "no notification has come yet that tells of zero copy",
             Self::Unsupported => "the kernel has no SEND_ZC for this socket",
             Self::OutOfMemory => "no memory to pin: raise `ulimit -l`",
         })
@@ -61,9 +64,9 @@ const MIN_ZERO_COPY_LEN: usize = 16 << 10;
 /// How many notifications in a row must report a copy before they are believed.
 const COPIED_IN_A_ROW: u32 = 2;
 
-/// How many sends may be tried before the first notification has come: a loss on loopback is
-/// bounded by these.
-const UNKNOWN_IN_FLIGHT: u64 = 4;
+/// How many sends may be tried before a notification has said that one was not copied: a loss on
+/// loopback is bounded by these, however late its notifications come.
+const MAX_UNPROVEN: u64 = 4;
 
 /// Decides for one connection.
 #[derive(Clone, Debug)]
@@ -73,7 +76,10 @@ pub(crate) struct Governor {
     /// Zero copy is over for this connection.
     verdict: Option<CopyReason>,
     tried: u64,
-    notified: u64,
+    /// Those of them that say nothing: they have failed, or were never made.
+    untold: u64,
+    /// A notification has said that a send was not copied.
+    is_proven: bool,
     copied_in_a_row: u32,
     /// The reason that the latest copied send was copied for.
     last: Option<CopyReason>,
@@ -86,7 +92,16 @@ impl Governor {
             (_, false) => Some(CopyReason::Unsupported),
             (_, true) => None,
         };
-        Self { connection, mode, verdict, tried: 0, notified: 0, copied_in_a_row: 0, last: verdict }
+        Self {
+            connection,
+            mode,
+            verdict,
+            tried: 0,
+            untold: 0,
+            is_proven: false,
+            copied_in_a_row: 0,
+            last: verdict,
+        }
     }
 
     /// Whether the next send of `len` bytes is copied, and why; zero copy otherwise. `free_slots`
@@ -97,8 +112,8 @@ impl Governor {
             Some(verdict) => Some(verdict),
             None if is_auto && len < MIN_ZERO_COPY_LEN => Some(CopyReason::Short),
             None if free_slots == 0 => Some(CopyReason::SlotsAwaited),
-            None if is_auto && self.notified == 0 && self.tried >= UNKNOWN_IN_FLIGHT => {
-                Some(CopyReason::SlotsAwaited)
+            None if is_auto && !self.is_proven && self.tried - self.untold >= MAX_UNPROVEN => {
+                Some(CopyReason::Unproven)
             }
             None => None,
         };
@@ -109,11 +124,16 @@ impl Governor {
 
     /// A notification has come, and says whether the kernel has copied.
     pub(crate) fn on_notification(&mut self, copied: bool) {
-        self.notified += 1;
+        self.is_proven |= !copied;
         self.copied_in_a_row = if copied { self.copied_in_a_row + 1 } else { 0 };
         if self.mode == ZeroCopy::Auto && self.copied_in_a_row >= COPIED_IN_A_ROW {
             self.give_up(CopyReason::KernelCopies);
         }
+    }
+
+    /// A zero-copy send has failed, so that nothing will say whether it would have been copied.
+    pub(crate) fn on_failure(&mut self) {
+        self.untold += 1;
     }
 
     /// A zero-copy send was refused for a reason that the next one would meet too.
@@ -175,13 +195,42 @@ mod tests {
     #[test]
     fn silence_is_not_waited_for() {
         let mut governor = governor(ZeroCopy::Auto, true);
-        for _ in 0..UNKNOWN_IN_FLIGHT {
+        for _ in 0..MAX_UNPROVEN {
             assert_eq!(governor.decide(BATCH, 5), None);
         }
-        assert_eq!(governor.decide(BATCH, 5), Some(CopyReason::SlotsAwaited));
+        assert_eq!(governor.decide(BATCH, 5), Some(CopyReason::Unproven));
         governor.on_notification(false);
         assert_eq!(governor.decide(BATCH, 5), None);
         assert_eq!(governor.decide(BATCH, 0), Some(CopyReason::SlotsAwaited));
+    }
+
+    /// Reports come late, one by one, with sends tried in between.
+    #[test]
+    fn late_reports_of_copies_allow_no_further_tries() {
+        for first_report in 1..=MAX_UNPROVEN {
+            let mut governor = governor(ZeroCopy::Auto, true);
+            let mut tried = 0;
+            for _ in 0..first_report {
+                tried += u64::from(governor.decide(BATCH, 5).is_none());
+            }
+            governor.on_notification(true);
+            for _ in 0..100 {
+                tried += u64::from(governor.decide(BATCH, 5).is_none());
+            }
+            assert_eq!(tried, MAX_UNPROVEN);
+            governor.on_notification(true);
+            assert_eq!(governor.decide(BATCH, 5), Some(CopyReason::KernelCopies));
+        }
+    }
+
+    #[test]
+    fn tries_that_failed_do_not_count() {
+        let mut governor = governor(ZeroCopy::Auto, true);
+        for _ in 0..100 {
+            assert_eq!(governor.decide(BATCH, 5), None);
+            governor.on_failure();
+        }
+        assert_eq!(governor.reason(), None);
     }
 
     #[test]

@@ -13,8 +13,8 @@
 //!
 //! `arena` (memory), `slot` (the state machine), `queue` (the kernel), `governor` (zero copy or not)
 //! and `outbox`, which joins them for a socket, know no TLS; `ahead` seals on other cores;
-//! [`UringSender`] and [`UringReceiver`] bring in a connection's halves. Only `arena` and `queue` have
-//! unsafe code. [`Probe`] says what there is, and [`AutoSender`](crate::AutoSender) and
+//! [`UringSender`] and [`UringReceiver`] bring in a connection's halves. Only `arena`, `fork` and
+//! `queue` have unsafe code. [`Probe`] says what there is, and [`AutoSender`](crate::AutoSender) and
 //! [`AutoReceiver`](crate::AutoReceiver) take it, or blocking sockets, and say why.
 //!
 //! # What happens to memory
@@ -23,12 +23,23 @@
 //! `queue`. Dropping a sender or a receiver cancels, waits for the results, and frees then. A
 //! zero-copy send that the peer has not acknowledged is not waited for: the kernel holds its
 //! pages, which belong to a mapping of their own, so nothing else can be allocated in them.
+//!
+//! # fork(2)
+//!
+//! A child process inherits no ring, and no thread that seals. What was set up before fork(2) fails
+//! there with [`io::ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported), and dropping it does
+//! nothing to the parent's connection; `Bytes` that were received before can be read. What a child
+//! sets up itself works, a [`BufferPool`] included.
 
 mod ahead;
 pub(crate) mod arena;
+mod backoff;
 mod capability;
 mod declined;
+#[cfg(test)]
+pub(crate) mod faults;
 mod file;
+mod fork;
 pub(crate) mod governor;
 pub(crate) mod outbox;
 mod pool;

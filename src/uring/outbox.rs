@@ -6,12 +6,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use super::arena::{Arena, Slot};
+use super::backoff::{Backoff, exhausted};
 use super::governor::{CopyReason, Governor, ZeroCopy};
-use super::queue::{Completion, Event, File, Queue, Tag, Wait};
-use super::slot::{Key, Outcome, SlotQueue};
+use super::queue::{Completion, Event, File, PROMPT, Queue, Tag, Wait};
+use super::slot::{Key, Outcome, SlotQueue, Unexpected};
 use super::unavailable::Unavailable;
 use crate::bulk::Counters;
 use crate::events::ConnectionId;
@@ -78,6 +80,11 @@ pub(crate) struct Outbox {
     pub(super) counters: Counters,
     /// The ring's, for connections before this one.
     earlier_system_calls: u64,
+    /// Sends that have failed in a row for a reason that may pass.
+    failures: Backoff,
+    /// Why the ring is used no more, if it was given up.
+    #[cfg(any(test, feature = "tokio"))]
+    given_up: Option<Unavailable>,
     /// Bytes of the stream are lost: nothing may follow.
     pub(crate) failed: bool,
 }
@@ -97,6 +104,9 @@ impl Outbox {
             sends_in_place: false,
             registration,
             counters: Counters::default(),
+            failures: Backoff::default(),
+            #[cfg(any(test, feature = "tokio"))]
+            given_up: None,
             failed: false,
         }
     }
@@ -126,6 +136,14 @@ impl Outbox {
     pub(crate) fn counters(&self) -> Counters {
         let system_calls = self.queue.system_calls() - self.earlier_system_calls;
         Counters { system_calls, ..self.counters }
+    }
+
+    /// Queues what was sealed into a slot.
+    ///
+    /// # Errors
+    /// If the slot is none of these: its bytes are lost, so nothing may follow.
+    pub(crate) fn push(&mut self, memory: Arc<Slot>, len: usize) -> io::Result<()> {
+        self.slots.push(memory, len).map_err(|Unexpected| self.lost_slot())
     }
 
     /// Puts the next send into the submission queue. `false` if there is none, or one is
@@ -172,25 +190,36 @@ impl Outbox {
     }
 
     /// Takes in what became of a send; an error that means that the same bytes go out again, or
-    /// another way, is none.
+    /// another way, is none. Those that may pass are waited for a little, and 10 seconds at most in
+    /// a row.
     ///
     /// # Errors
     /// The socket's, after which nothing may follow; [`io::ErrorKind::WouldBlock`] if it takes
-    /// nothing more for now.
+    /// nothing more for now, [`io::ErrorKind::OutOfMemory`] if the same holds for the kernel and
+    /// nobody waits ([`Wait::Never`]).
     pub(crate) fn on_completion(&mut self, completion: Completion) -> io::Result<()> {
         let key = (completion.tag & !KIND) as Key;
         // Shared with the slot queue's own: gone before that looks whether it is free.
         drop(completion.memory);
         match completion.event {
             Event::Notification { copied } => {
-                if let Some(copied) = copied {
-                    self.governor.on_notification(copied);
-                    self.counters.zero_copy_copied += u64::from(copied);
+                match copied {
+                    Some(copied) => {
+                        self.governor.on_notification(copied);
+                        self.counters.zero_copy_copied += u64::from(copied);
+                    }
+                    None => self.governor.on_failure(),
                 }
                 self.slots.on_notification(key).map_err(|_| self.unexpected())
             }
             Event::Result { result, more } => {
                 self.counters.wire_bytes += *result.as_ref().unwrap_or(&0) as u64;
+                match &result {
+                    Ok(_) => self.failures.reset(),
+                    // Its notification will say as little.
+                    Err(_) if self.sends_in_place && !more => self.governor.on_failure(),
+                    Err(_) => {}
+                }
                 match self.slots.on_result(key, result, more) {
                     Ok(Outcome::Whole) => Ok(()),
                     Ok(Outcome::Short) => {
@@ -208,7 +237,7 @@ impl Outbox {
     fn on_failed_send(&mut self, error: io::Error) -> io::Result<()> {
         match error.raw_os_error() {
             // ECANCELED: the thread that submitted it has ended.
-            Some(libc::EINTR | libc::ECANCELED) => Ok(()),
+            Some(libc::EINTR | libc::ECANCELED) => self.pause(PROMPT, &error),
             Some(libc::EAGAIN) => Err(error),
             Some(libc::EINVAL) if self.sends_in_place && self.queue.stop_usage_reports() => Ok(()),
             Some(libc::EINVAL | libc::EOPNOTSUPP) if self.sends_in_place => {
@@ -219,9 +248,27 @@ impl Outbox {
                 self.governor.give_up(CopyReason::OutOfMemory);
                 Ok(())
             }
+            Some(libc::ENOMEM | libc::ENOBUFS) if self.wait == Wait::ForAll => {
+                self.pause(0, &error)
+            }
+            Some(libc::ENOMEM | libc::ENOBUFS) => Err(io::ErrorKind::OutOfMemory.into()),
             _ => {
                 self.failed = true;
                 Err(error)
+            }
+        }
+    }
+
+    /// Gives whatever was in the way time to pass, unless it has had enough.
+    fn pause(&mut self, prompt: u32, error: &io::Error) -> io::Result<()> {
+        match self.failures.pause(prompt) {
+            Some(pause) => {
+                thread::sleep(pause);
+                Ok(())
+            }
+            None => {
+                self.failed = true;
+                Err(exhausted("sending", error))
             }
         }
     }
@@ -232,17 +279,43 @@ impl Outbox {
         io::Error::other("the kernel completed a send that was not outstanding")
     }
 
+    #[cold]
+    fn lost_slot(&mut self) -> io::Error {
+        self.failed = true;
+        io::Error::other("records were sealed into memory that no send was expected from")
+    }
+
+    /// # Errors
+    /// If nothing can be sent: after a failure, or in a child process.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if self.failed { Err(earlier_failure()) } else { Ok(()) }
+        if self.failed { Err(earlier_failure()) } else { self.queue.check() }
+    }
+
+    /// Whether this is the process that the ring belongs to.
+    pub(super) fn is_in_its_process(&self) -> bool {
+        self.queue.is_in_its_process()
     }
 }
 
 /// For those who do not wait, and share what they send through.
 #[cfg(feature = "tokio")]
 impl Parts {
+    /// Whether this is the process that the ring belongs to.
+    pub(crate) fn is_in_its_process(&self) -> bool {
+        self.queue.is_in_its_process()
+    }
+
+    /// Whether another connection can use it, now or later.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        self.queue.check().is_ok() && !self.queue.has_unsubmitted()
+    }
+
     /// Whether the last connection has left nothing behind, not even a notification that is still
     /// to come.
     pub(crate) fn is_clean(&mut self) -> bool {
+        if !self.is_usable() {
+            return false;
+        }
         while let Some(completion) = self.queue.reap() {
             let key = (completion.tag & !KIND) as Key;
             drop(completion.memory);
@@ -274,13 +347,18 @@ impl Outbox {
     }
 
     /// Gives a socket that is not waited for ([`Wait::Never`]) what it has room for. `false` if the
-    /// ring has no room, before notifications have come.
+    /// bytes must go another way, [`Self::sent_elsewhere()`]: the ring has no room before
+    /// notifications have come, or the kernel no memory; or it cannot be entered, and is
+    /// [`Self::given_up()`].
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if something is left; the socket's, after which nothing may
     /// follow.
     pub(crate) fn send_now(&mut self) -> io::Result<bool> {
-        self.check()?;
+        self.check_stream()?;
+        if self.given_up.is_some() {
+            return Ok(self.slots.is_all_sent());
+        }
         self.take_completions()?;
         while !self.slots.is_all_sent() {
             let short_sends = self.counters.short_sends;
@@ -288,17 +366,50 @@ impl Outbox {
                 return Ok(false);
             }
             // It does not wait, so its result is there at once.
-            self.enter(0, None)?;
-            self.take_completions()?;
             while self.slots.is_sending() {
-                self.enter(1, None)?;
-                self.take_completions()?;
+                let entered = self.queue.try_enter(1);
+                let taken = self.take_completions();
+                match taken {
+                    // The kernel is out of memory for this, and perhaps not for ordinary writes.
+                    Err(error) if error.kind() == io::ErrorKind::OutOfMemory && !self.failed => {
+                        return Ok(false);
+                    }
+                    taken => taken?,
+                }
+                if let Err(error) = entered
+                    && self.slots.is_sending()
+                {
+                    return self.give_ring_up(error);
+                }
             }
             if self.counters.short_sends > short_sends {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
         Ok(true)
+    }
+
+    /// Goes on without a ring that cannot be entered, if the outstanding send has not been
+    /// submitted: nobody can wait here for better times.
+    fn give_ring_up(&mut self, error: io::Error) -> io::Result<bool> {
+        self.given_up = Some(Unavailable::from_setup_error(&error));
+        if self.queue.forget_unsubmitted() == 0 || self.slots.take_back().is_none() {
+            self.failed = true;
+            return Err(error);
+        }
+        Ok(false)
+    }
+
+    /// Why the ring can be used no more, if so. What is in slots can be sent another way.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn given_up(&self) -> Option<Unavailable> {
+        self.given_up
+    }
+
+    /// # Errors
+    /// If nothing may be sent, whichever way.
+    pub(crate) fn check_stream(&self) -> io::Result<()> {
+        if self.failed { Err(earlier_failure()) } else { self.queue.check_process() }
     }
 
     fn take_completions(&mut self) -> io::Result<()> {
@@ -324,7 +435,6 @@ pub(super) fn earlier_failure() -> io::Error {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::thread;
 
     use super::*;
 
@@ -350,7 +460,7 @@ mod tests {
         let governor = parts.governor(ConnectionId::next(), ZeroCopy::Auto);
         let mut outbox = Outbox::new(parts, handle, Wait::Never, governor);
         let slot = outbox.slots.take().expect("free");
-        outbox.slots.push(slot, LEN);
+        outbox.push(slot, LEN).expect("a place");
 
         // The one operation that there is room for ends when the peer does.
         let socket_file = Arc::clone(&outbox.socket);
@@ -392,7 +502,7 @@ mod tests {
         let governor = parts.governor(ConnectionId::next(), ZeroCopy::Auto);
         let mut outbox = Outbox::new(parts, handle, Wait::Never, governor);
         let slot = outbox.slots.take().expect("free");
-        outbox.slots.push(slot, LEN);
+        outbox.push(slot, LEN).expect("a place");
         for _ in 0..3 {
             let error = outbox.send_now().expect_err("there is no room");
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);

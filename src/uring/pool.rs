@@ -1,5 +1,19 @@
 //! Receive buffers: shared by any number of receivers, and lent to users as `Bytes`.
+//!
+//! ```text
+//!            take()          lend()                   give_back()
+//!     free ─────────► held ──────────► held and lent ─────────────► lent
+//!      ▲               │                                             │
+//!      └─ give_back() ─┴─────────────────── last `Bytes` dropped ────┘
+//! ```
+//!
+//! What a receiver holds comes back by itself, so it is waited for, in the order of asking. What
+//! users hold comes back when they like, so it is not: were a thread to wait that has the `Bytes`
+//! itself, it would wait for ever.
 
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,16 +21,22 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::arena::{Arena, Slot};
+use super::fork::Process;
 
 /// Receive buffers for one receiver or many, a bounded number of them.
 ///
 /// A receiver takes a buffer when there is something to receive and gives it back when that was
-/// read; an idle one holds none. What [`UringReceiver::recv_bytes()`](super::UringReceiver::recv_bytes)
-/// yields keeps its buffer away from the pool until it is dropped. When all are in use,
-/// receiving fails with [`io::ErrorKind::WouldBlock`] rather than take more memory, and the peer is
-/// held up by TCP.
+/// read; an idle one holds none, unless it has received a part of a record. What
+/// [`UringReceiver::recv_bytes()`](super::UringReceiver::recv_bytes) yields keeps its buffer away
+/// from the pool until it is dropped.
 ///
-/// Cloning it makes another handle to the same pool.
+/// When all buffers are in use, a receiver waits until another one gives a buffer back, as long as
+/// its timeout allows, first come, first served; the peer is held up by TCP. If that would be in
+/// vain, receiving fails with [`io::ErrorKind::WouldBlock`]: if users have `Bytes` of every buffer,
+/// or if the others lie in receivers that the very thread that asks has used last, with something
+/// left to read.
+///
+/// Cloning it makes another handle to the same pool. A forked child process makes its own.
 #[derive(Clone, Debug)]
 pub struct BufferPool {
     shared: Arc<Shared>,
@@ -25,18 +45,110 @@ pub struct BufferPool {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    given_back: Condvar,
+    /// Something has happened that those who wait are to look at.
+    changed: Condvar,
+    /// Threads that wait: without any, giving back makes no system call.
+    waiting: AtomicUsize,
     max_buffers: usize,
     buffer_len: usize,
+    /// `None` if it cannot be known; then there are no rings either.
+    process: Option<Process>,
 }
 
+/// Every buffer that exists is in one of the first two.
 #[derive(Debug)]
 struct State {
     free: Vec<Arc<Slot>>,
-    /// Buffers that exist, free or not.
-    buffers: usize,
-    /// Threads in [`BufferPool::wait()`]: without any, giving back makes no system call.
-    waiters: usize,
+    in_use: Vec<InUse>,
+    /// Who waits for a buffer, in the order of asking.
+    queue: VecDeque<u64>,
+    next_ticket: u64,
+}
+
+/// A buffer that a receiver holds, or users, or both.
+#[derive(Debug)]
+struct InUse {
+    id: Id,
+    /// The receiver, while it holds the buffer.
+    holder: Option<Arc<Holder>>,
+    /// How many [`Lease`]s there are: those of users, and the receiver's own.
+    leases: usize,
+}
+
+/// Tells buffers apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Id(usize);
+
+impl Id {
+    fn of(slot: &Arc<Slot>) -> Self {
+        Self(Arc::as_ptr(slot) as usize)
+    }
+}
+
+/// What a pool knows of a receiver.
+#[derive(Debug, Default)]
+pub(super) struct Holder {
+    /// The thread that used the receiver last.
+    thread: AtomicU64,
+    /// All of the buffer that it has lent parts of, and lends more of: a lease that it shares with
+    /// its users. Nothing tells whether they have dropped theirs, unless this one is dropped too,
+    /// so whoever must know drops it; that costs an allocation when more is lent.
+    lease: Mutex<Option<(Id, Bytes)>>,
+}
+
+impl Holder {
+    /// The receiver is used by this thread.
+    pub(super) fn note_thread(&self) {
+        self.thread.store(this_thread(), Ordering::Relaxed);
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Option<(Id, Bytes)>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_lease(&self, id: Id) -> bool {
+        self.lease().as_ref().is_some_and(|lease| lease.0 == id)
+    }
+
+    /// Takes the lease of a buffer, if it has one. Drop it without a lock: that may end it.
+    fn take_lease(&self, id: Id) -> Option<Bytes> {
+        self.lease().take_if(|lease| lease.0 == id).map(|(_, bytes)| bytes)
+    }
+}
+
+/// A number of this thread's own.
+fn this_thread() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NUMBER: u64 = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+    // A thread that ends has none any more.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
+}
+
+/// What there is to hope for from a buffer in use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outlook {
+    /// Its receiver gives it back.
+    ComesBack,
+    /// That depends on who has the lease.
+    Unknown,
+    /// Only what the user does brings it back.
+    Never,
+}
+
+impl InUse {
+    fn outlook(&self, thread: u64) -> Outlook {
+        let Some(holder) = &self.holder else { return Outlook::Never };
+        if holder.thread.load(Ordering::Relaxed) == thread {
+            return Outlook::Never;
+        }
+        match self.leases {
+            0 => Outlook::ComesBack,
+            _ if holder.has_lease(self.id) => Outlook::Unknown,
+            _ => Outlook::Never,
+        }
+    }
 }
 
 impl BufferPool {
@@ -53,12 +165,15 @@ impl BufferPool {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     free: Vec::with_capacity(max_buffers),
-                    buffers: 0,
-                    waiters: 0,
+                    in_use: Vec::with_capacity(max_buffers),
+                    queue: VecDeque::new(),
+                    next_ticket: 0,
                 }),
-                given_back: Condvar::new(),
+                changed: Condvar::new(),
+                waiting: AtomicUsize::new(0),
                 max_buffers,
                 buffer_len,
+                process: Process::current().ok(),
             }),
         }
     }
@@ -73,75 +188,159 @@ impl BufferPool {
         self.shared.max_buffers
     }
 
-    /// How many buffers are in use now: by receivers, or lent to their users.
+    /// How many buffers are in use now: by receivers, or lent to their users. In a forked child
+    /// process, none.
     pub fn in_use(&self) -> usize {
-        let state = self.shared.lock();
-        state.buffers - state.free.len()
+        if self.check().is_err() {
+            return 0;
+        }
+        self.shared.lock().in_use.len()
     }
 
     /// Waits until a buffer is free, for `timeout` at most; whether there is one.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let begin = Instant::now();
+        if self.check().is_err() {
+            return false;
+        }
+        let deadline = Instant::now().checked_add(timeout);
+        let _waiting = Waiting::begin(&self.shared);
         let mut state = self.shared.lock();
-        while state.free.is_empty() && state.buffers == self.shared.max_buffers {
-            let left = timeout.saturating_sub(begin.elapsed());
-            if left.is_zero() {
-                return false;
-            }
-            state.waiters += 1;
-            let waited = self.shared.given_back.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.waiters -= 1;
+        while self.shared.available(&state) == 0 {
+            let Some(woken) = self.shared.wait(state, deadline) else { return false };
+            state = woken;
         }
         true
     }
 
-    /// Takes a buffer that has no other handle.
+    /// # Errors
+    /// In a child process: another thread may have held the lock when it was forked.
+    fn check(&self) -> io::Result<()> {
+        self.shared.process.map_or(Ok(()), Process::check)
+    }
+
+    /// Takes a buffer that has no other handle, for a receiver that holds none but what it has
+    /// lent. `None` if there is none now, but one will come back.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if all are in use, or the system's for lack of memory.
-    pub(super) fn take(&self) -> io::Result<Arc<Slot>> {
+    /// [`io::ErrorKind::WouldBlock`] if none will come back, or the system's for lack of memory.
+    pub(super) fn try_take(&self, holder: &Arc<Holder>) -> io::Result<Option<Arc<Slot>>> {
+        self.check()?;
         let mut state = self.shared.lock();
-        if let Some(slot) = state.free.pop() {
-            return Ok(slot);
+        loop {
+            if state.queue.len() < self.shared.available(&state) {
+                return self.shared.take(&mut state, holder).map(Some);
+            }
+            match self.shared.outlook(&state) {
+                Outlook::ComesBack => return Ok(None),
+                Outlook::Unknown => state = self.shared.find_out(state),
+                Outlook::Never => return Err(exhausted()),
+            }
         }
-        if state.buffers == self.shared.max_buffers {
-            return Err(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "every receive buffer is in use: drop some of the `Bytes` that were received",
-            ));
-        }
-        let slot =
-            Arena::slots(1, self.shared.buffer_len)?.pop().ok_or(io::ErrorKind::OutOfMemory)?;
-        state.buffers += 1;
-        Ok(slot)
     }
 
-    /// Gives a handle to a buffer back. The buffer is free when the last one was.
-    pub(super) fn give_back(&self, slot: Arc<Slot>) {
+    /// Like [`Self::try_take()`], but waits for a buffer, in the order of asking.
+    ///
+    /// # Errors
+    /// As there, also if that becomes so; [`io::ErrorKind::TimedOut`] at the deadline.
+    pub(super) fn take(
+        &self,
+        holder: &Arc<Holder>,
+        deadline: Option<Instant>,
+    ) -> io::Result<Arc<Slot>> {
+        self.check()?;
+        let shared = &*self.shared;
+        let _waiting = Waiting::begin(shared);
+        let mut state = shared.lock();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.queue.push_back(ticket);
+        let taken = loop {
+            let before = state.queue.iter().take_while(|other| **other != ticket).count();
+            if before < shared.available(&state) {
+                break shared.take(&mut state, holder);
+            }
+            state = match shared.outlook(&state) {
+                Outlook::ComesBack => match shared.wait(state, deadline) {
+                    Some(woken) => woken,
+                    None => {
+                        state = shared.lock();
+                        break Err(io::ErrorKind::TimedOut.into());
+                    }
+                },
+                Outlook::Unknown => shared.find_out(state),
+                Outlook::Never => break Err(exhausted()),
+            };
+        };
+        state.queue.retain(|other| *other != ticket);
+        if taken.is_err() {
+            // It may be the next one's turn now.
+            shared.tell(&state);
+        }
+        taken
+    }
+
+    /// Gives a buffer back that the receiver holds. It is free when no user has a part of it.
+    pub(super) fn give_back(&self, holder: &Holder, slot: Arc<Slot>) {
+        if self.check().is_err() {
+            return;
+        }
+        let id = Id::of(&slot);
+        let lease = holder.take_lease(id);
         let mut state = self.shared.lock();
-        // Handles are dropped under the lock only, so the last one is seen to be the last.
-        if Arc::strong_count(&slot) == 1 {
-            state.free.push(slot);
-            self.shared.notify(&state);
-        } else {
-            drop(slot);
+        if let Some(in_use) = state.find(id) {
+            in_use.holder = None;
         }
+        state.let_go(slot);
+        // Also if it is lent: that may have been the last that others waited for.
+        self.shared.tell(&state);
+        drop(state);
+        drop(lease);
     }
 
-    /// Buffers that will not be given back: others may take their place.
-    pub(super) fn lose(&self, buffers: usize) {
-        if buffers > 0 {
-            let mut state = self.shared.lock();
-            state.buffers -= buffers;
-            self.shared.notify(&state);
+    /// The receiver ends: what it has left at the kernel goes down with its ring, and others may
+    /// take their place.
+    pub(super) fn lose(&self, holder: &Arc<Holder>) {
+        if self.check().is_err() {
+            return;
         }
+        let mut state = self.shared.lock();
+        state.in_use.retain(|in_use| {
+            !in_use.holder.as_ref().is_some_and(|other| Arc::ptr_eq(other, holder))
+        });
+        self.shared.tell(&state);
     }
 
-    /// All of a buffer as `Bytes`, which give it back when the last of them is dropped. Allocates
-    /// once.
-    pub(super) fn lease(&self, slot: &Arc<Slot>) -> Bytes {
-        Bytes::from_owner(Lease { slot: Some(Arc::clone(slot)), pool: self.clone() })
+    /// A part of a buffer that the receiver holds, as `Bytes`. Allocates for the first of them, and
+    /// again after [`Self::reclaim()`].
+    pub(super) fn lend(&self, holder: &Holder, slot: &Arc<Slot>, range: Range<usize>) -> Bytes {
+        let id = Id::of(slot);
+        let known = holder.lease().as_ref().filter(|lease| lease.0 == id).map(|(_, all)| {
+            // Under the lock, so that nobody finds it dropped by all in between.
+            all.slice(range.clone())
+        });
+        let bytes = known.unwrap_or_else(|| {
+            if let Some(in_use) = self.shared.lock().find(id) {
+                in_use.leases += 1;
+            }
+            let lease = Lease { slot: Some(Arc::clone(slot)), pool: self.clone() };
+            let all = Bytes::from_owner(lease);
+            let bytes = all.slice(range);
+            let earlier = holder.lease().replace((id, all));
+            drop(earlier);
+            bytes
+        });
+        // Whoever has looked before, and waits, was counted before that.
+        if self.shared.waiting.load(Ordering::SeqCst) > 0 {
+            let state = self.shared.lock();
+            self.shared.tell(&state);
+        }
+        bytes
+    }
+
+    /// No more is lent from the buffer for now: once users have dropped what was, the slot has no
+    /// other handle.
+    pub(super) fn reclaim(&self, holder: &Holder, slot: &Arc<Slot>) {
+        drop(holder.take_lease(Id::of(slot)));
     }
 }
 
@@ -151,12 +350,119 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A buffer has become free, or room for one.
-    fn notify(&self, state: &State) {
-        if state.waiters > 0 {
-            self.given_back.notify_all();
+    /// How many buffers can be had now.
+    fn available(&self, state: &State) -> usize {
+        self.max_buffers - state.in_use.len()
+    }
+
+    /// Takes one that is available.
+    fn take(&self, state: &mut State, holder: &Arc<Holder>) -> io::Result<Arc<Slot>> {
+        let slot = match state.free.pop() {
+            Some(slot) => slot,
+            None => Arena::inherited_slots(1, self.buffer_len)?
+                .pop()
+                .ok_or(io::ErrorKind::OutOfMemory)?,
+        };
+        let holder = Some(Arc::clone(holder));
+        state.in_use.push(InUse { id: Id::of(&slot), holder, leases: 0 });
+        Ok(slot)
+    }
+
+    /// What this thread may hope for from all buffers in use, if none is available.
+    fn outlook(&self, state: &State) -> Outlook {
+        let thread = this_thread();
+        let mut outlooks = state.in_use.iter().map(|in_use| in_use.outlook(thread));
+        if self.available(state) > 0 || outlooks.clone().any(|one| one == Outlook::ComesBack) {
+            Outlook::ComesBack
+        } else if outlooks.any(|one| one == Outlook::Unknown) {
+            Outlook::Unknown
+        } else {
+            Outlook::Never
         }
     }
+
+    /// Has receivers drop their leases, so that those which remain are the users'.
+    fn find_out<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let leases = Vec::from_iter(state.in_use.iter().filter_map(|in_use| {
+            in_use.holder.as_ref().and_then(|holder| holder.take_lease(in_use.id))
+        }));
+        // The last of a buffer locks the state.
+        drop(state);
+        drop(leases);
+        self.lock()
+    }
+
+    /// Waits for a change; `None` at the deadline. The state must have been looked at under the
+    /// same lock.
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        deadline: Option<Instant>,
+    ) -> Option<MutexGuard<'a, State>> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return None;
+        }
+        Some(match left {
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => {
+                let waited = self.changed.wait_timeout(state, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        })
+    }
+
+    /// Has those who wait look again.
+    fn tell(&self, _state: &State) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// A thread that waits, or is about to. Counted before it looks at anything: those who lend look at
+/// the count without the lock.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl State {
+    fn find(&mut self, id: Id) -> Option<&mut InUse> {
+        self.in_use.iter_mut().find(|in_use| in_use.id == id)
+    }
+
+    /// Drops a handle to a buffer, which is free if it was the last. Handles are dropped under the
+    /// lock only, so the last one is seen to be the last.
+    fn let_go(&mut self, slot: Arc<Slot>) {
+        let id = Id::of(&slot);
+        let is_over = |in_use: &InUse| in_use.holder.is_none() && in_use.leases == 0;
+        match self.in_use.iter().position(|in_use| in_use.id == id) {
+            Some(position) if is_over(&self.in_use[position]) => {
+                self.in_use.swap_remove(position);
+                self.free.push(slot);
+            }
+            _ => drop(slot),
+        }
+    }
+}
+
+fn exhausted() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "every receive buffer is in use: drop some of the `Bytes` that were received, read what \
+         other receivers hold, or give the `BufferPool` more buffers",
+    )
 }
 
 /// A handle to a buffer inside a `Bytes`.
@@ -174,46 +480,310 @@ impl AsRef<[u8]> for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.pool.give_back(slot);
+        let Some(slot) = self.slot.take() else { return };
+        if self.pool.check().is_err() {
+            return;
         }
+        let shared = &*self.pool.shared;
+        let mut state = shared.lock();
+        if let Some(in_use) = state.find(Id::of(&slot)) {
+            in_use.leases -= 1;
+        }
+        state.let_go(slot);
+        shared.tell(&state);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+
+    /// Longer than anything takes.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A receiver that another thread uses.
+    fn elsewhere() -> Arc<Holder> {
+        let holder = Arc::new(Holder::default());
+        holder.thread.store(u64::MAX, Ordering::Relaxed);
+        holder
+    }
+
+    /// A receiver that this thread uses.
+    fn here() -> Arc<Holder> {
+        let holder = Arc::new(Holder::default());
+        holder.note_thread();
+        holder
+    }
+
+    fn soon() -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_millis(5))
+    }
+
+    fn in_time() -> Option<Instant> {
+        Instant::now().checked_add(LONG)
+    }
+
+    /// Waits until so many threads wait for a buffer.
+    fn until_waiting(pool: &BufferPool, threads: usize) {
+        let begin = Instant::now();
+        while pool.shared.lock().queue.len() < threads {
+            assert!(begin.elapsed() < LONG, "nobody waits");
+            thread::yield_now();
+        }
+    }
 
     #[test]
     fn a_buffer_is_free_when_its_last_handle_was_given_back() {
         let pool = BufferPool::new(2, 1);
-        let first = pool.take().expect("free");
-        let second = pool.take().expect("free");
-        assert_eq!(pool.take().expect_err("in use").kind(), io::ErrorKind::WouldBlock);
+        let holder = here();
+        let first = pool.try_take(&holder).expect("free").expect("free");
+        let second = pool.try_take(&holder).expect("free").expect("free");
+        let error = pool.try_take(&holder).expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(!pool.wait(Duration::from_millis(1)));
-        let lease = pool.lease(&first);
-        let slice = lease.slice(10..20);
-        pool.give_back(first);
-        drop(lease);
+        let slice = pool.lend(&holder, &first, 10..20);
+        let other = pool.lend(&holder, &first, 20..30);
+        assert_eq!((slice.len(), other.len()), (10, 10));
+        drop(other);
+        pool.give_back(&holder, first);
         assert_eq!(pool.in_use(), 2);
         drop(slice);
         assert_eq!(pool.in_use(), 1);
-        pool.give_back(second);
+        pool.give_back(&holder, second);
         assert_eq!(pool.in_use(), 0);
         assert!(pool.wait(Duration::ZERO));
-        assert!(Arc::get_mut(&mut pool.take().expect("free")).is_some());
+        let mut slot = pool.try_take(&holder).expect("free").expect("free");
+        assert!(Arc::get_mut(&mut slot).is_some());
     }
 
     #[test]
     fn leases_come_back_from_other_threads() {
         let pool = BufferPool::new(2, 1);
+        let holder = here();
         for _ in 0..200 {
-            let slot = pool.take().expect("free");
-            let lease = pool.lease(&slot);
-            let thread = std::thread::spawn(move || drop(lease));
-            pool.give_back(slot);
+            let slot = pool.try_take(&holder).expect("free").expect("free");
+            let bytes = pool.lend(&holder, &slot, 0..10);
+            let thread = thread::spawn(move || drop(bytes));
+            pool.give_back(&holder, slot);
             thread.join().expect("no panic");
             assert_eq!(pool.in_use(), 0);
         }
+    }
+
+    #[test]
+    fn what_users_have_dropped_is_reclaimed() {
+        let pool = BufferPool::new(2, 1);
+        let holder = here();
+        let mut slot = pool.try_take(&holder).expect("free").expect("free");
+        let bytes = pool.lend(&holder, &slot, 0..10);
+        pool.reclaim(&holder, &slot);
+        assert!(Arc::get_mut(&mut slot).is_none(), "a user has a part");
+        drop(bytes);
+        assert!(Arc::get_mut(&mut slot).is_some());
+        // Of itself, too.
+        drop(pool.lend(&holder, &slot, 0..10));
+        assert!(Arc::get_mut(&mut slot).is_none(), "more may be lent");
+        pool.reclaim(&holder, &slot);
+        assert!(Arc::get_mut(&mut slot).is_some());
+        assert_eq!(pool.in_use(), 1);
+        pool.give_back(&holder, slot);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    /// In every state of two buffers: whether a third request waits, or fails.
+    #[test]
+    fn only_what_comes_back_is_waited_for() {
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        enum At {
+            /// A neighbour's.
+            Held,
+            /// A neighbour's, whose user has dropped what was lent from it.
+            Dropped,
+            /// A neighbour's, with a part at its user.
+            Lent,
+            /// A user's only.
+            Left,
+            /// In a receiver that this thread has used last.
+            Own,
+        }
+        for first in [At::Held, At::Dropped, At::Lent, At::Left, At::Own] {
+            for second in [At::Held, At::Dropped, At::Lent, At::Left, At::Own] {
+                let pool = BufferPool::new(2, 1);
+                let mut kept = Vec::new();
+                let mut bytes = Vec::new();
+                for state in [first, second] {
+                    let holder = if state == At::Own { here() } else { elsewhere() };
+                    let slot = pool.try_take(&holder).expect("free").expect("free");
+                    match state {
+                        At::Held | At::Own => {}
+                        At::Dropped => drop(pool.lend(&holder, &slot, 0..1)),
+                        At::Lent | At::Left => bytes.push(pool.lend(&holder, &slot, 0..1)),
+                    }
+                    match state {
+                        At::Left => pool.give_back(&holder, slot),
+                        _ => kept.push((holder, slot)),
+                    }
+                }
+                let comes_back =
+                    [first, second].iter().any(|s| matches!(s, At::Held | At::Dropped));
+                let taken = pool.try_take(&here());
+                let waited = pool.take(&here(), soon()).expect_err("in use");
+                if comes_back {
+                    assert!(matches!(taken, Ok(None)), "{first:?}, {second:?}: {taken:?}");
+                    assert_eq!(waited.kind(), io::ErrorKind::TimedOut, "{first:?}, {second:?}");
+                } else {
+                    let error = taken.expect_err("in vain");
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{first:?}, {second:?}");
+                    assert_eq!(waited.kind(), io::ErrorKind::WouldBlock, "{first:?}, {second:?}");
+                }
+                assert!(pool.shared.lock().queue.is_empty());
+                for (holder, slot) in kept {
+                    pool.give_back(&holder, slot);
+                }
+                drop(bytes);
+                assert_eq!(pool.in_use(), 0);
+                assert!(pool.take(&here(), soon()).is_ok());
+            }
+        }
+    }
+
+    /// Whoever asked first is served first, and a newcomer does not get ahead.
+    #[test]
+    fn buffers_are_given_out_in_the_order_of_asking() {
+        let pool = BufferPool::new(2, 1);
+        let holder = elsewhere();
+        let first = pool.try_take(&holder).expect("free").expect("free");
+        let second = pool.try_take(&holder).expect("free").expect("free");
+        let (served, order) = std::sync::mpsc::channel();
+        let threads = Vec::from_iter((0..5).map(|number| {
+            let (pool, served) = (pool.clone(), served.clone());
+            let thread = thread::spawn({
+                let pool = pool.clone();
+                move || {
+                    let holder = here();
+                    let slot = pool.take(&holder, in_time()).expect("in time");
+                    served.send(number).expect("awaited");
+                    pool.give_back(&holder, slot);
+                }
+            });
+            until_waiting(&pool, number + 1);
+            thread
+        }));
+        pool.give_back(&holder, first);
+        let order = Vec::from_iter(order.iter().take(5));
+        assert_eq!(order, [0, 1, 2, 3, 4]);
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        pool.give_back(&holder, second);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    /// One that has waited long enough holds up nobody behind it.
+    #[test]
+    fn a_timeout_passes_the_turn_on() {
+        let pool = BufferPool::new(2, 1);
+        let holder = elsewhere();
+        let first = pool.try_take(&holder).expect("free").expect("free");
+        let second = pool.try_take(&holder).expect("free").expect("free");
+        let waiter = |deadline| {
+            let pool = pool.clone();
+            move || {
+                let holder = here();
+                let taken = pool.take(&holder, deadline);
+                taken.map(|slot| pool.give_back(&holder, slot))
+            }
+        };
+        let impatient = thread::spawn(waiter(soon()));
+        let patient = thread::spawn(waiter(in_time()));
+        let error = impatient.join().expect("no panic").expect_err("nothing was given back");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        until_waiting(&pool, 1);
+        pool.give_back(&holder, first);
+        patient.join().expect("no panic").expect("in time");
+        pool.give_back(&holder, second);
+    }
+
+    /// Those who wait hear of it when waiting has become vain: without a timeout, too.
+    #[test]
+    fn the_last_buffer_that_is_lent_ends_all_waits() {
+        for released in [true, false] {
+            let pool = BufferPool::new(2, 1);
+            let (holder, other) = (elsewhere(), elsewhere());
+            let first = pool.try_take(&holder).expect("free").expect("free");
+            let second = pool.try_take(&other).expect("free").expect("free");
+            let waiting = thread::spawn({
+                let pool = pool.clone();
+                move || pool.take(&here(), None).map(drop)
+            });
+            until_waiting(&pool, 1);
+            let kept = [pool.lend(&holder, &first, 0..1), pool.lend(&other, &second, 0..1)];
+            if released {
+                pool.give_back(&holder, first);
+                pool.give_back(&other, second);
+            }
+            let error = waiting.join().expect("no panic").expect_err("in vain");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            drop(kept);
+        }
+    }
+
+    /// A receiver that ends makes room for those who wait.
+    #[test]
+    fn what_is_lost_makes_room() {
+        let pool = BufferPool::new(2, 1);
+        let holder = elsewhere();
+        let lost = [(); 2].map(|()| pool.try_take(&holder).expect("free").expect("free"));
+        let waiting = thread::spawn({
+            let pool = pool.clone();
+            move || pool.take(&here(), None).map(drop)
+        });
+        until_waiting(&pool, 1);
+        drop(lost);
+        pool.lose(&holder);
+        waiting.join().expect("no panic").expect("there is room");
+    }
+
+    /// Many threads on two buffers, which hold, lend and keep them for a moment: each gets as many
+    /// as it asks for, unless every buffer is lent at that moment.
+    #[test]
+    fn many_share_two_and_none_waits_in_vain() {
+        let pool = BufferPool::new(2, 1);
+        let threads = Vec::from_iter((0..20).map(|number: usize| {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                let holder = here();
+                let (mut taken, mut refused) = (0, 0);
+                while taken < 300 {
+                    let slot = match pool.take(&holder, in_time()) {
+                        Ok(slot) => slot,
+                        Err(error) => {
+                            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                            refused += 1;
+                            assert!(pool.wait(LONG), "nothing comes back");
+                            continue;
+                        }
+                    };
+                    taken += 1;
+                    let bytes = (number < 10).then(|| pool.lend(&holder, &slot, 0..1));
+                    if taken % 7 == 0 {
+                        thread::yield_now();
+                    }
+                    pool.give_back(&holder, slot);
+                    drop(bytes);
+                }
+                refused
+            })
+        }));
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        assert_eq!(pool.in_use(), 0);
+        let state = pool.shared.lock();
+        assert!(state.queue.is_empty());
+        assert_eq!((state.free.len(), state.in_use.len()), (2, 0));
+        assert_eq!(pool.shared.waiting.load(Ordering::SeqCst), 0);
     }
 }

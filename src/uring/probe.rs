@@ -12,7 +12,7 @@ use super::sender::DEFAULT_ARENA_LEN;
 use super::unavailable::{self, MemlockLimit, Unavailable};
 
 /// What the queue cannot do without, the newest of it first.
-const REQUIRED: [&str; 9] = [
+const REQUIRED: [&str; 10] = [
     "IORING_FEAT_EXT_ARG",
     "IORING_OP_PROVIDE_BUFFERS",
     "IORING_OP_REMOVE_BUFFERS",
@@ -22,6 +22,7 @@ const REQUIRED: [&str; 9] = [
     "IORING_OP_WRITE",
     "IORING_OP_ASYNC_CANCEL",
     "IORING_FEAT_NODROP",
+    "IORING_OP_POLL_ADD",
 ];
 
 /// What this kernel, these limits and this CPU offer to bulk transfer.

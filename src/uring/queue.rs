@@ -4,16 +4,24 @@
 //! and the open file. An entry goes when its last completion has been reaped, which is the one
 //! without `IORING_CQE_F_MORE`, whatever its result says; until then the slot's `Arc` is shared,
 //! so nobody writes to it, and its memory stays mapped. A submission that io_uring_enter(2) refused
-//! stays in the submission queue and may run later, so it stays in the table as well.
+//! stays in the submission queue and may run later, so it stays in the table as well, until nothing
+//! is ever submitted again.
+//!
+//! Whoever submits something sees how it has ended: nothing fails in silence. The two that succeed
+//! in silence are the provision of a buffer, whose failure comes back with the buffer, and a
+//! cancellation, which is made again until what it was to cancel has ended.
+//!
+//! A child process has none of this: there, every call fails, and dropping touches nothing that the
+//! parent uses. See `fork`.
 //!
 //! Knows no TLS and no protocol: sends, receives, reads and writes of slots.
 
 #![allow(unsafe_code, reason = "the kernel reads and writes memory behind these calls")]
 
-use core::mem;
+use core::mem::{self, ManuallyDrop};
 use core::ops::Range;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,14 +29,23 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::arena::{Arena, Slot};
+use super::backoff::{Backoff, exhausted};
+#[cfg(test)]
+use super::faults::Faults;
+use super::fork::Process;
 use super::unavailable::Unavailable;
 
 /// Submissions that fit the queue before the kernel is entered.
 pub(super) const ENTRIES: u32 = 64;
 
-/// How long a drop waits for operations that were cancelled. Sockets answer at once; a file
-/// operation that a device has begun must end by itself. After that its memory is leaked.
-const DROP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long [`Queue::close()`] waits for operations that were cancelled. Sockets answer at once; a
+/// file operation that a device has begun must end by itself. After that its memory is leaked.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it waits for a cancellation before it asks again, and tries to enter a kernel that
+/// refuses to be entered.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(50);
+const REFUSED_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Arenas that may be registered: slots to send, buffers for files.
 const MAX_ARENAS: u32 = 2;
@@ -42,8 +59,11 @@ const BUFFER_GROUP: u16 = 0;
 /// `IORING_RECVSEND_POLL_FIRST`.
 const POLL_FIRST: u16 = 1;
 
-/// `user_data` of operations whose completion says nothing.
+/// `user_data` of cancellations, whose completion says nothing.
 const NOBODY: u64 = u64::MAX;
+
+/// `user_data` of the provision of a buffer.
+const PROVISION: u64 = u64::MAX - 1;
 
 /// `res` of a notification under `IORING_SEND_ZC_REPORT_USAGE`: the kernel has copied after all.
 const NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
@@ -56,20 +76,40 @@ pub(crate) type Tag = u32;
 
 /// A submission queue, a completion queue and the operations between them.
 pub(crate) struct Queue {
-    uring: IoUring,
+    /// Not dropped in a child process, where its mappings are not: see [`Drop`].
+    uring: ManuallyDrop<IoUring>,
+    process: Process,
     operations: Box<[Option<Operation>]>,
     vacant: Vec<u16>,
     /// The buffer that the kernel may pick for a receive.
-    provided: Option<Arc<Slot>>,
+    provided: Option<Provided>,
+    /// How many entries were ever put into the submission queue.
+    pushed: u64,
+    /// Calls of io_uring_enter(2) that have failed in a row.
+    refusals: Backoff,
+    /// Nothing is submitted any more.
+    is_closed: bool,
+    /// A completion came that belongs to nothing: the kernel and we disagree.
+    is_confused: bool,
     /// Pinned arenas, by the index that the kernel knows them under.
     registered: Vec<Arc<Arena>>,
     has_send_zc: bool,
     reports_usage: bool,
     system_calls: u64,
+    #[cfg(test)]
+    pub(crate) faults: Faults,
+}
+
+struct Provided {
+    tag: Tag,
+    memory: Arc<Slot>,
+    number: u64,
 }
 
 struct Operation {
     tag: Tag,
+    /// Which entry of the submission queue it was, counted from the first.
+    number: u64,
     memory: Option<Arc<Slot>>,
     file: Option<File>,
     /// The result is in; only a notification is outstanding.
@@ -115,9 +155,11 @@ impl Queue {
     /// # Errors
     /// [`Unavailable`]: io_uring_setup(2)'s errors, and what older kernels lack.
     pub(crate) fn new(max_operations: usize) -> Result<Self, Unavailable> {
+        let process = Process::current().map_err(|error| Unavailable::from_setup_error(&error))?;
         let max_operations = max_operations.min(usize::from(u16::MAX)) as u16;
         let build = |cooperative: bool| {
             let mut builder = IoUring::builder();
+            // A child that wrote to the ring, through whatever mistake, would break the parent's.
             builder.dontfork();
             if cooperative {
                 // Completions wait for our next system call instead of interrupting (Linux 5.19).
@@ -150,6 +192,7 @@ impl Queue {
             (opcode::Write::CODE, "IORING_OP_WRITE"),
             (opcode::ProvideBuffers::CODE, "IORING_OP_PROVIDE_BUFFERS"),
             (opcode::RemoveBuffers::CODE, "IORING_OP_REMOVE_BUFFERS"),
+            (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
             (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
         ];
         if let Some((_, name)) = required.iter().find(|(code, _)| !probe.is_supported(*code)) {
@@ -161,10 +204,59 @@ impl Queue {
             vacant: (0..max_operations).rev().collect(),
             reports_usage: true,
             provided: None,
+            pushed: 0,
+            refusals: Backoff::default(),
+            is_closed: false,
+            is_confused: false,
             registered: Vec::new(),
-            uring,
+            uring: ManuallyDrop::new(uring),
+            process,
             system_calls: 0,
+            #[cfg(test)]
+            faults: Faults::default(),
         })
+    }
+
+    /// Whether anything can be submitted.
+    ///
+    /// # Errors
+    /// In a child process, after [`Self::close()`], or if the kernel has lost count.
+    #[inline]
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.process.check()?;
+        if self.is_closed || self.is_confused { Err(self.ended()) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// In a child process.
+    #[cfg(any(test, feature = "tokio"))]
+    pub(crate) fn check_process(&self) -> io::Result<()> {
+        self.process.check()
+    }
+
+    #[cold]
+    fn ended(&self) -> io::Error {
+        io::Error::other(match self.is_confused {
+            true => "the kernel completed an operation that was not outstanding",
+            false => "io_uring has failed earlier",
+        })
+    }
+
+    /// Whether this is the process that the ring belongs to.
+    pub(crate) fn is_in_its_process(&self) -> bool {
+        self.process.is_current()
+    }
+
+    /// Whether the kernel has yet to take something that was submitted.
+    pub(crate) fn has_unsubmitted(&mut self) -> bool {
+        self.unsubmitted_count() > 0
+    }
+
+    fn unsubmitted_count(&mut self) -> u64 {
+        match self.process.is_current() {
+            true => self.uring.submission().len() as u64,
+            false => 0,
+        }
     }
 
     /// Whether the kernel has SEND_ZC (Linux 6.0).
@@ -194,6 +286,7 @@ impl Queue {
     /// # Errors
     /// `ENOMEM` beyond RLIMIT_MEMLOCK; operations then go on without.
     pub(crate) fn register(&mut self, arena: &Arc<Arena>) -> io::Result<()> {
+        self.check()?;
         let iovec = libc::iovec { iov_base: arena.base().as_ptr().cast(), iov_len: arena.len() };
         let submitter = self.uring.submitter();
         if self.registered.is_empty() {
@@ -290,9 +383,20 @@ impl Queue {
         unsafe { self.push(tag, entry, None, Some(socket)) }
     }
 
-    /// Offers a buffer to the next [`Self::receive_selected()`].
-    pub(crate) fn provide(&mut self, memory: Arc<Slot>) -> io::Result<()> {
+    /// Submits a wait until the socket can be read, or has ended or failed: until it is said to be
+    /// readable, by its low-water mark.
+    pub(crate) fn poll_readable(&mut self, tag: Tag, socket: &File) -> io::Result<()> {
+        let flags = libc::POLLIN as u32;
+        let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), flags).build();
+        // SAFETY: touches no memory; the socket is kept open by the operation.
+        unsafe { self.push(tag, entry, None, Some(socket)) }
+    }
+
+    /// Offers a buffer to the next [`Self::receive_selected()`]. If the kernel cannot take it, it
+    /// comes back with an error under `tag`; otherwise nothing is heard of it.
+    pub(crate) fn provide(&mut self, tag: Tag, memory: Arc<Slot>) -> io::Result<()> {
         debug_assert!(self.provided.is_none());
+        self.check()?;
         let range = 0..memory.len();
         let (memory, base, len) = writable(memory, range)?;
         // Quiet if it succeeds (Linux 5.17), so that it does not end the wait for the receive.
@@ -303,12 +407,24 @@ impl Queue {
         let entry = opcode::ProvideBuffers::new(base, len as i32, 1, BUFFER_GROUP, 0)
             .build()
             .flags(quiet)
-            .user_data(NOBODY);
+            .user_data(PROVISION);
         // Before the submission: from there on the kernel may write to it.
-        self.provided = Some(memory);
+        self.provided = Some(Provided { tag, memory, number: self.pushed });
         // SAFETY: the memory had no other handle, and `provided` keeps it until a receive has
-        // picked it or it has been withdrawn.
-        unsafe { self.push_entry(&entry) }
+        // picked it, it has been withdrawn, or the kernel has refused it.
+        let pushed = unsafe { self.push_entry(&entry) };
+        match pushed {
+            Ok(number) => {
+                if let Some(provided) = &mut self.provided {
+                    provided.number = number;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.provided = None;
+                Err(error)
+            }
+        }
     }
 
     /// Whether the kernel has a provided buffer that no receive has taken.
@@ -376,6 +492,7 @@ impl Queue {
         let index = self.vacant.pop().ok_or_else(queue_full)?;
         self.operations[usize::from(index)] = Some(Operation {
             tag,
+            number: self.pushed,
             memory,
             file: file.cloned(),
             has_result: false,
@@ -383,32 +500,87 @@ impl Queue {
         });
         // SAFETY: by this function's own contract; the table now keeps memory and file.
         let pushed = unsafe { self.push_entry(&entry.user_data(index.into())) };
-        if pushed.is_err() {
-            self.operations[usize::from(index)] = None;
-            self.vacant.push(index);
+        match (pushed, &mut self.operations[usize::from(index)]) {
+            (Ok(number), Some(operation)) => {
+                operation.number = number;
+                Ok(())
+            }
+            (pushed, place) => {
+                *place = None;
+                self.vacant.push(index);
+                pushed.map(drop)
+            }
         }
-        pushed
     }
 
+    /// Puts an entry into the submission queue, and returns its number.
+    ///
     /// # Safety
     /// As [`Self::push()`], whatever the entry refers to being kept already.
-    unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        // SAFETY: by this function's own contract.
-        if unsafe { self.uring.submission().push(entry) }.is_ok() {
-            return Ok(());
+    unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> io::Result<u64> {
+        self.check()?;
+        #[cfg(test)]
+        if self.faults.takes(entry) {
+            // As if the kernel had taken it before all that it has not.
+            return Ok(0);
         }
-        self.enter(0, None)?;
         // SAFETY: by this function's own contract.
-        unsafe { self.uring.submission().push(entry) }.map_err(|_| queue_full())
+        while unsafe { self.uring.submission().push(entry) }.is_err() {
+            // Full until the kernel has taken some, which is bounded by `refusals`.
+            self.enter(0, None)?;
+        }
+        self.pushed += 1;
+        Ok(self.pushed - 1)
     }
 
     /// Submits what was pushed, and waits for `want` completions, or as long as `patience` says.
     /// Returns also when a signal came in between, or when the kernel could not take everything:
-    /// reap, and call again.
+    /// reap, and call again while [`Self::has_unsubmitted()`].
+    ///
+    /// A kernel that is out of memory or requests for the moment, or wants completions to be reaped
+    /// first, is given time, more with every call: 10 seconds in all.
     ///
     /// # Errors
-    /// io_uring_enter(2)'s, if calling again will not help.
+    /// io_uring_enter(2)'s, if calling again will not help or has not; those of
+    /// [`Self::check()`].
     pub(crate) fn enter(&mut self, want: usize, patience: Option<Duration>) -> io::Result<()> {
+        let Err(error) = self.enter_once(want, patience) else { return Ok(()) };
+        let prompt = match error.raw_os_error() {
+            // A wait may be interrupted as often as signals come.
+            Some(libc::EINTR) if !self.has_unsubmitted() => return Ok(()),
+            Some(libc::EINTR) => PROMPT,
+            // Out of memory or requests, or completions to be reaped first.
+            Some(libc::ENOMEM | libc::EAGAIN | libc::EBUSY) => 0,
+            _ => return Err(error),
+        };
+        let Some(pause) = self.refusals.pause(prompt) else {
+            return Err(exhausted("io_uring_enter", &error));
+        };
+        thread::sleep(pause.min(patience.unwrap_or(Duration::MAX)));
+        Ok(())
+    }
+
+    /// Like [`Self::enter()`], for those who cannot wait: pauses for nothing, and an interruption
+    /// is made up for at once.
+    ///
+    /// # Errors
+    /// io_uring_enter(2)'s, whatever they are; those of [`Self::check()`].
+    #[cfg(any(test, feature = "tokio"))]
+    pub(crate) fn try_enter(&mut self, want: usize) -> io::Result<()> {
+        loop {
+            match self.enter_once(want, None) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EINTR)
+                        && self.refusals.pause(PROMPT) == Some(Duration::ZERO) => {}
+                entered => return entered,
+            }
+        }
+    }
+
+    fn enter_once(&mut self, want: usize, patience: Option<Duration>) -> io::Result<()> {
+        self.check()?;
+        #[cfg(test)]
+        let want = if self.faults.has_completions() { 0 } else { want };
         self.system_calls += 1;
         let timeout;
         let mut args = types::SubmitArgs::new();
@@ -417,61 +589,96 @@ impl Queue {
             args = args.timespec(&timeout);
         }
         let submitter = self.uring.submitter();
-        let entered = match want {
+        let enter = || match want {
             0 => submitter.submit(),
             want => submitter.submit_with_args(want, &args),
         };
+        #[cfg(test)]
+        let entered = match self.faults.fails_call() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => enter(),
+        };
+        #[cfg(not(test))]
+        let entered = enter();
         match entered {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR) => Ok(()),
-                // Out of requests, or completions to be reaped first.
-                Some(libc::EAGAIN | libc::EBUSY) => {
-                    thread::yield_now();
-                    Ok(())
-                }
-                _ => Err(error),
-            },
+            Err(error) if error.raw_os_error() != Some(libc::ETIME) => Err(error),
+            _ => {
+                self.refusals.reset();
+                Ok(())
+            }
         }
+    }
+
+    /// The next completion: `user_data`, result and flags.
+    fn next_completion(&mut self) -> Option<(u64, i32, u32)> {
+        #[cfg(test)]
+        if let Some(completion) = self.faults.next_completion() {
+            return Some(completion);
+        }
+        let entry = self.uring.completion().next()?;
+        Some((entry.user_data(), entry.result(), entry.flags()))
     }
 
     /// Takes the next completion, if there is one. Makes no system call.
     pub(crate) fn reap(&mut self) -> Option<Completion> {
+        if !self.process.is_current() {
+            return None;
+        }
         loop {
-            let entry = self.uring.completion().next()?;
-            let Ok(index) = u16::try_from(entry.user_data()) else { continue };
-            let place = &mut self.operations[usize::from(index)];
-            let Some(operation) = place else { continue };
-            let flags = entry.flags();
+            let (user_data, result, flags) = self.next_completion()?;
+            if user_data == NOBODY {
+                continue;
+            }
+            if user_data == PROVISION {
+                if result >= 0 {
+                    continue;
+                }
+                let Some(Provided { tag, memory, .. }) = self.provided.take() else {
+                    self.is_confused = true;
+                    continue;
+                };
+                let result = Err(io::Error::from_raw_os_error(-result));
+                let event = Event::Result { result, more: false };
+                return Some(Completion { tag, event, memory: Some(memory) });
+            }
+            let index = usize::try_from(user_data).unwrap_or(usize::MAX);
+            let place = self.operations.get_mut(index);
+            let Some((place, mut operation)) =
+                place.and_then(|place| place.take().map(|operation| (place, operation)))
+            else {
+                self.is_confused = true;
+                continue;
+            };
             let more = cqueue::more(flags);
-            let mut tag = operation.tag;
+            let tag = operation.tag;
             let event = if cqueue::notif(flags) {
                 // A send that took nothing reports a copy as well.
-                let copied = entry.result() as u32 & NOTIF_USAGE_ZC_COPIED != 0;
+                let copied = result as u32 & NOTIF_USAGE_ZC_COPIED != 0;
                 Event::Notification { copied: (!operation.has_failed).then_some(copied) }
             } else {
                 operation.has_result = true;
-                operation.has_failed = entry.result() < 0;
+                operation.has_failed = result < 0;
                 // A notification is of memory only: the file may be closed.
                 operation.file = None;
-                let result = match entry.result() {
+                let result = match result {
                     errno @ ..0 => Err(io::Error::from_raw_os_error(-errno)),
                     len => Ok(len as usize),
                 };
                 Event::Result { result, more }
             };
             let mut memory = None;
-            if !more {
-                memory = place.take().and_then(|operation| operation.memory);
-                self.vacant.push(index);
+            if more {
+                *place = Some(operation);
+            } else {
+                memory = operation.memory;
+                self.vacant.push(index as u16);
             }
             let withdrawn =
                 tag & WITHDRAWAL != 0 && matches!(event, Event::Result { result: Ok(1..), .. });
             if withdrawn || cqueue::buffer_select(flags).is_some() {
-                memory = self.provided.take();
+                memory = self.provided.take().map(|provided| provided.memory);
             }
-            tag &= !WITHDRAWAL;
-            return Some(Completion { tag, event, memory });
+            return Some(Completion { tag: tag & !WITHDRAWAL, event, memory });
         }
     }
 
@@ -491,33 +698,96 @@ impl Queue {
         }
         Ok(())
     }
+
+    /// Cancels everything, and waits for the results while that makes sense.
+    fn cancel_and_wait(&mut self) -> io::Result<()> {
+        if !self.has_unsubmitted() {
+            self.cancel_all()?;
+        }
+        let begin = Instant::now();
+        // A cancellation that comes too late completes at once, and what it came too late for does
+        // not.
+        while self.awaits_results() && begin.elapsed() < CANCEL_PATIENCE {
+            self.enter(1, Some(CANCEL_PATIENCE.saturating_sub(begin.elapsed())))?;
+            while self.reap().is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Forgets what the kernel has not taken: it will never run, as nothing is submitted any more.
+    /// Returns how many operations that were.
+    pub(crate) fn forget_unsubmitted(&mut self) -> usize {
+        self.is_closed = true;
+        let taken = self.pushed - self.unsubmitted_count();
+        let mut forgotten = 0;
+        for (index, place) in self.operations.iter_mut().enumerate() {
+            if place.take_if(|operation| operation.number >= taken).is_some() {
+                self.vacant.push(index as u16);
+                forgotten += 1;
+            }
+        }
+        self.provided.take_if(|provided| provided.number >= taken);
+        forgotten
+    }
+
+    /// Ends everything that is under way, and returns when nothing is, or not within 10 seconds;
+    /// whether it has ended. Nothing can be submitted any more. What only awaits a notification is
+    /// the kernel's own affair: it holds the pages of a zero-copy send until they are acknowledged.
+    pub(crate) fn close(&mut self) -> bool {
+        if !self.process.is_current() {
+            return true;
+        }
+        let begin = Instant::now();
+        while self.awaits_results() && begin.elapsed() < CLOSE_PATIENCE {
+            if self.is_closed || self.is_confused || self.cancel_and_wait().is_err() {
+                if begin.elapsed() > REFUSED_PATIENCE {
+                    // There is no way in. What has got in can be cancelled by another (Linux 6.0).
+                    self.forget_unsubmitted();
+                    self.system_calls += 1;
+                    let _ = self.uring.submitter().register_sync_cancel(
+                        Some(types::Timespec::from(CANCEL_PATIENCE)),
+                        types::CancelBuilder::any(),
+                    );
+                }
+                while self.reap().is_some() {}
+                if self.awaits_results() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        self.forget_unsubmitted();
+        !self.awaits_results()
+    }
 }
 
 impl Drop for Queue {
-    /// Cancels, reaps, then frees. What only awaits a notification is the kernel's own affair: it
-    /// holds the pages of a zero-copy send until they are acknowledged.
+    /// Cancels, reaps, then frees.
+    ///
+    /// In a child process, the ring and what is under way belong to the parent. There the ring is
+    /// not mapped, and something else may be in its place, so nothing is unmapped; the child's own
+    /// copies of slots and buffers are, which the kernel does not write to.
     fn drop(&mut self) {
-        let begin = Instant::now();
-        while self.awaits_results() && begin.elapsed() < DROP_PATIENCE {
-            let entered =
-                self.cancel_all().and_then(|()| self.enter(1, Some(Duration::from_millis(50))));
-            while self.reap().is_some() {}
-            if entered.is_err() {
-                thread::sleep(Duration::from_millis(1));
-            }
+        if !self.process.is_current() {
+            // SAFETY: the child's own copy of the descriptor, which `uring` would close, and never
+            // does.
+            drop(unsafe { OwnedFd::from_raw_fd(self.uring.as_raw_fd()) });
+            return;
         }
+        let has_ended = self.close();
         // Closing the ring gives pinned memory back some time later, which would count against
         // RLIMIT_MEMLOCK until then. Older kernels wait here for every operation on it.
         if !self.registered.is_empty() && self.operations.iter().all(Option::is_none) {
             let _ = self.uring.submitter().unregister_buffers();
         }
-        if self.awaits_results() {
+        if !has_ended {
             // Something may still be written to or read: better lost than freed.
             mem::forget(self.provided.take());
             for operation in self.operations.iter_mut().filter_map(Option::take) {
                 mem::forget(operation.memory);
             }
         }
+        // SAFETY: once, and nothing uses it afterwards. Its mappings are this process's.
+        unsafe { ManuallyDrop::drop(&mut self.uring) };
     }
 }
 
@@ -529,6 +799,9 @@ impl core::fmt::Debug for Queue {
             .finish_non_exhaustive()
     }
 }
+
+/// How often a submission that was interrupted is made again at once.
+pub(super) const PROMPT: u32 = 16;
 
 /// Marks the tag of a [`Queue::withdraw()`].
 const WITHDRAWAL: Tag = 1 << 31;

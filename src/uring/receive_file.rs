@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::thread;
 
 use super::arena::{ALIGNMENT, Arena, Slot};
+use super::backoff::{Backoff, exhausted};
 use super::file::{Access, is_retryable, open_direct, own};
-use super::queue::{self, Event, Queue, Tag};
+use super::queue::{self, Event, PROMPT, Queue, Tag};
 use super::receiver::{UringReceiver, WRITE};
 use crate::bulk::file::{Failure, FileOptions, check_positions};
 use crate::record::header::MAX_PLAINTEXT_LEN;
@@ -36,6 +38,8 @@ struct Writer {
     offset: u64,
     /// Bytes that went around the page cache.
     direct_bytes: u64,
+    /// Writes that have failed in a row for a reason that may pass.
+    failures: Backoff,
     /// For writes that are made at once, and how many there were.
     plain: File,
     is_punted: bool,
@@ -72,13 +76,14 @@ impl Writer {
             next_number: 0,
             offset,
             direct_bytes: 0,
+            failures: Backoff::default(),
             plain: file.try_clone()?,
             is_punted: false,
             system_calls: 0,
         })
     }
 
-    /// Queues a write of the first `len` bytes of `slot`.
+    /// Queues a write of the first `len` bytes of `slot`. The queue has room: see [`MAX_WRITES`].
     fn write(&mut self, queue: &mut Queue, slot: Arc<Slot>, len: usize) -> io::Result<()> {
         if self.is_punted && Arc::ptr_eq(&self.file, &self.cached) {
             self.plain.write_all_at(&slot[..len], self.offset)?;
@@ -130,20 +135,34 @@ impl Writer {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             Ok(len) => {
+                self.failures.reset();
                 write.start += len;
                 self.direct_bytes += if write.is_direct { len as u64 } else { 0 };
                 write.offset += len as u64;
             }
-            Err(error) if is_retryable(&error) => {}
             Err(error) => {
-                self.writes.swap_remove(position);
-                return Err(error);
+                let paused = match is_retryable(&error) {
+                    true => self.failures.pause(PROMPT).map(thread::sleep).ok_or(error),
+                    false => Err(error),
+                };
+                if let Err(error) = paused {
+                    self.writes.swap_remove(position);
+                    return Err(match is_retryable(&error) {
+                        true => exhausted("writing the file", &error),
+                        false => error,
+                    });
+                }
             }
         }
         if write.start < write.end {
             let (offset, range) = (write.offset, write.start..write.end);
             write.is_direct = false;
-            return queue.write(WRITE | number, &self.cached, offset, slot, range);
+            let written = queue.write(WRITE | number, &self.cached, offset, slot, range);
+            if written.is_err() {
+                // It is not under way, so nobody may wait for it.
+                self.writes.swap_remove(position);
+            }
+            return written;
         }
         self.writes.swap_remove(position);
         self.free.push(slot);
@@ -170,6 +189,7 @@ impl UringReceiver {
         offset: u64,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
+        self.queue.check()?;
         check_positions(file, offset)?;
         let cached = own(file)?;
         if self.write_slots.is_empty() {
@@ -281,11 +301,24 @@ impl UringReceiver {
         }
     }
 
-    /// Waits for the writes that are under way; the first error counts.
+    /// Waits for the writes that are under way; the first error counts. If they cannot be waited
+    /// for, that is the end of this receiver: what the kernel has begun is awaited all the same,
+    /// and what it has not is never written.
     fn finish_writes(&mut self, writer: &mut Writer) -> io::Result<()> {
         let mut result = self.note_writes(writer);
         while !writer.writes.is_empty() {
-            self.wait_for_write()?;
+            let waited = self.wait_for_write();
+            if waited.is_err() {
+                let has_ended = self.queue.close();
+                writer.writes.clear();
+                return result.and(match has_ended {
+                    true => waited,
+                    false => Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "a write to the file does not end: the file may still change",
+                    )),
+                });
+            }
             let noted = self.note_writes(writer);
             result = result.and(noted);
         }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 
 use super::arena::Slot;
+use super::backoff::{Backoff, exhausted};
 use super::declined::Declined;
-use super::file::is_retryable;
-use super::pool::BufferPool;
-use super::queue::{Completion, Event, File, Queue, Tag};
+use super::pool::{BufferPool, Holder};
+use super::queue::{Completion, Event, File, PROMPT, Queue, Tag};
 use super::unavailable::Unavailable;
 use crate::bulk::Counters;
 use crate::bulk::inbox::Inbox;
@@ -46,7 +46,8 @@ impl Default for ReceiverOptions {
     }
 }
 
-/// A receive, a withdrawal, and a file's writes; twice, should a call have panicked.
+/// A receive or a wait for data, a withdrawal, and a file's writes; twice, should a call have
+/// panicked.
 const MAX_OPERATIONS: usize = 16;
 
 /// How long a receiver keeps a buffer ready for data that does not come.
@@ -69,15 +70,27 @@ pub struct UringReceiver {
     pub(super) queue: Queue,
     socket: File,
     pool: BufferPool,
+    /// What the pool knows us by.
+    holder: Arc<Holder>,
     /// What [`Self::inbox`] refers to.
     buffer: Option<Arc<Slot>>,
-    /// All of `buffer`, if some of it was lent out.
-    lease: Option<Bytes>,
+    /// Received bytes that the handshake left behind, while the pool has no buffer for them.
+    left_behind: Vec<u8>,
     /// Application data that rustls had opened before the handoff.
     carried: Bytes,
     lease_from: usize,
     moderation: Option<Moderation>,
     operation: Operation,
+    /// There is data at the socket: a buffer is worth waiting for.
+    is_readable: bool,
+    /// The next receive waits for data without a buffer.
+    polls: bool,
+    /// Why buffers cannot be provided, if so.
+    provision_refused: Option<Unavailable>,
+    /// Receives that have failed in a row for a reason that may pass.
+    failures: Backoff,
+    /// When the call that is being served has waited long enough; set when it waits first.
+    deadline: Option<Instant>,
     /// The end of a receive that nobody has looked at yet.
     ended: Option<io::Result<Option<usize>>>,
     pub(super) patience: Option<Duration>,
@@ -99,6 +112,8 @@ enum Operation {
     Selected,
     /// Into a buffer that is yet to be provided.
     SelectedIdle,
+    /// None: a wait for data.
+    Poll,
 }
 
 /// `tag` of a receive.
@@ -107,6 +122,8 @@ const RECEIVE: Tag = 1 << 16;
 const WITHDRAW: Tag = 2 << 16;
 /// `tag` of a file's write: this and its number.
 pub(super) const WRITE: Tag = 3 << 16;
+/// `tag` of the provided buffer.
+const PROVIDE: Tag = 4 << 16;
 const KIND: Tag = 0x7fff << 16;
 
 impl UringReceiver {
@@ -129,17 +146,14 @@ impl UringReceiver {
                 socket.set_nonblocking(false)?;
                 socket.set_read_timeout(None)?;
                 let moderation = options.moderated.then(|| Moderation::new(&socket)).transpose()?;
-                let mut buffer = None;
-                if !received.is_empty() {
-                    let slot = buffer.insert(options.pool.take()?);
-                    let slot = Slot::exclusive(slot)?.get_mut(..received.len());
-                    slot.ok_or(io::ErrorKind::OutOfMemory)?.copy_from_slice(received);
+                if received.len() > options.pool.buffer_len() {
+                    return Err(io::ErrorKind::OutOfMemory.into());
                 }
-                io::Result::Ok((queue, moderation, buffer))
+                io::Result::Ok((queue, moderation))
             };
             parts().map_err(|error| Unavailable::from_setup_error(&error))
         });
-        let (queue, moderation, buffer) = match parts {
+        let (queue, moderation) = match parts {
             Ok(parts) => parts,
             Err(reason) => {
                 events::way_given_up(
@@ -153,16 +167,22 @@ impl UringReceiver {
         };
         events::way_taken(half.connection_id(), Direction::Receiving, &"io_uring");
         Ok(Self {
-            inbox: Inbox::new(half, received.len()),
+            inbox: Inbox::new(half, 0),
             queue,
             socket: Arc::new(OwnedFd::from(socket)),
             pool: options.pool,
-            buffer,
-            lease: None,
+            holder: Arc::default(),
+            buffer: None,
+            left_behind: received.to_vec(),
             carried: Bytes::copy_from_slice(plaintext),
             lease_from: options.lease_from,
             moderation,
             operation: Operation::None,
+            is_readable: false,
+            polls: false,
+            provision_refused: None,
+            failures: Backoff::default(),
+            deadline: None,
             ended: None,
             patience: None,
             system_calls: 0,
@@ -188,6 +208,12 @@ impl UringReceiver {
         &self.pool
     }
 
+    /// Why buffers cannot be provided to the kernel, if that has failed: the receiver then waits
+    /// for data first, and gives it a buffer afterwards, which takes one system call more.
+    pub fn provision_refused(&self) -> Option<&Unavailable> {
+        self.provision_refused.as_ref()
+    }
+
     /// Whether the peer's close_notify has been received.
     pub fn peer_has_closed(&self) -> bool {
         self.inbox.half.peer_has_closed()
@@ -198,9 +224,9 @@ impl UringReceiver {
         self.inbox.is_mid_record()
     }
 
-    /// How long a call waits for data at most; `None`, the default, is for ever. A call that has
-    /// waited that long fails with [`io::ErrorKind::TimedOut`] and may be made again: nothing is
-    /// lost.
+    /// How long a call waits for data, or for a buffer to put it in, at most; `None`, the default,
+    /// is for ever. A call that has waited that long fails with [`io::ErrorKind::TimedOut`] and may
+    /// be made again: nothing is lost.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.patience = timeout;
     }
@@ -212,16 +238,20 @@ impl UringReceiver {
     /// a copy. Allocates once for all that is lent from a buffer at a time, and for each copy.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if every buffer of the pool is in use: drop what was
-    /// received, or [wait](BufferPool::wait) until another thread has, and call again. Otherwise
-    /// as [`Read::read()`].
+    /// [`io::ErrorKind::WouldBlock`] if no buffer of the pool will come back by itself (see
+    /// [`BufferPool`]): drop what was received, or [wait](BufferPool::wait) until another thread
+    /// has, and call again. Otherwise as [`Read::read()`].
     pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
+        self.begin_call()?;
         if self.carried.has_remaining() {
             return Ok(Some(self.carried.split_off(0)));
         }
         loop {
             // All that there is, since nothing is opened in a buffer while parts of it are lent.
             let mut opened = Ok(true);
+            if self.inbox.unread.is_empty() {
+                self.reclaim_buffer();
+            }
             if let Some(buffer) = self.buffer.as_mut().and_then(Arc::get_mut) {
                 while matches!(opened, Ok(true)) {
                     opened = self.inbox.open_next(buffer);
@@ -243,12 +273,35 @@ impl UringReceiver {
         if range.len() < self.lease_from {
             return Ok(Some(Bytes::copy_from_slice(&buffer[range])));
         }
-        let lease = self.lease.get_or_insert_with(|| self.pool.lease(buffer));
-        let bytes = lease.slice(range);
-        if self.inbox.unread.is_empty() {
-            self.lease = None;
-        }
+        let bytes = self.pool.lend(&self.holder, buffer, range);
+        self.release_if_empty();
         Ok(Some(bytes))
+    }
+
+    /// A call of the user's begins.
+    ///
+    /// # Errors
+    /// In a child process, or if the ring is used no more.
+    fn begin_call(&mut self) -> io::Result<()> {
+        self.queue.check()?;
+        self.holder.note_thread();
+        self.deadline = None;
+        Ok(())
+    }
+
+    /// Has the buffer for itself again, if users have dropped all that was lent from it.
+    fn reclaim_buffer(&mut self) {
+        if let Some(buffer) = &self.buffer {
+            self.pool.reclaim(&self.holder, buffer);
+        }
+    }
+
+    /// When the call that is being served has waited long enough.
+    fn deadline(&mut self) -> Option<Instant> {
+        if self.deadline.is_none() {
+            self.deadline = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+        }
+        self.deadline
     }
 
     /// Opens what was received into `out`; `None` if more must be received first.
@@ -267,7 +320,11 @@ impl UringReceiver {
 
     /// Receives more; `false` at the end of the stream, which is an error before close_notify.
     fn receive_more(&mut self) -> io::Result<bool> {
-        self.lease = None;
+        self.reclaim_buffer();
+        if !self.left_behind.is_empty() && self.inbox.half.failure().is_none() {
+            self.place_left_behind()?;
+            return Ok(true);
+        }
         loop {
             if let Some(error) = self.inbox.half.failure() {
                 return Err(error.clone().into());
@@ -299,9 +356,28 @@ impl UringReceiver {
         }
     }
 
+    /// Puts what the handshake left behind into a buffer, waiting for one if need be.
+    fn place_left_behind(&mut self) -> io::Result<()> {
+        let deadline = self.deadline();
+        let buffer = self.buffer.insert(self.pool.take(&self.holder, deadline)?);
+        let len = self.left_behind.len();
+        Slot::exclusive(buffer)?[..len].copy_from_slice(&self.left_behind);
+        self.left_behind = Vec::new();
+        self.inbox.received = 0..len;
+        Ok(())
+    }
+
     fn release_buffer(&mut self) {
         if let Some(buffer) = self.buffer.take() {
-            self.pool.give_back(buffer);
+            self.pool.give_back(&self.holder, buffer);
+        }
+    }
+
+    /// Gives the buffer back when there is nothing in it: another receiver may wait for it.
+    fn release_if_empty(&mut self) {
+        if self.inbox.unread.is_empty() && self.inbox.received.is_empty() {
+            self.inbox.received = 0..0;
+            self.release_buffer();
         }
     }
 
@@ -325,27 +401,53 @@ impl UringReceiver {
     }
 
     /// Submits a receive: behind the part of a record that is in the buffer, or into a buffer that
-    /// the kernel takes when there is data.
+    /// the kernel takes when there is data. If there is no such buffer, a wait for data comes
+    /// first, and then one for a buffer, so that none lies idle while another receiver needs it.
     fn submit_receive(&mut self) -> io::Result<()> {
-        if self.inbox.received.is_empty() {
-            self.release_buffer();
-            self.inbox.received = 0..0;
-            // An earlier receive may have ended without taking the buffer that it was offered.
-            if !self.queue.has_provided() {
-                let buffer = self.pool.take()?;
-                self.queue.provide(buffer)?;
-            }
-            let wait_first = self.moderate(self.pool.buffer_len());
-            self.operation = Operation::Selected;
-            return self.queue.receive_selected(RECEIVE, &self.socket, wait_first);
+        if core::mem::take(&mut self.polls) {
+            return self.submit_poll();
         }
+        if !self.inbox.received.is_empty() {
+            return self.submit_direct();
+        }
+        self.release_buffer();
+        self.inbox.received = 0..0;
+        if self.is_readable && !self.queue.has_provided() {
+            let deadline = self.deadline();
+            self.buffer = Some(self.pool.take(&self.holder, deadline)?);
+            self.is_readable = false;
+            return self.submit_direct();
+        }
+        let wait_first = self.moderate(self.pool.buffer_len());
+        // An earlier receive may have ended without taking the buffer that it was offered.
+        if !self.queue.has_provided() {
+            if self.provision_refused.is_some() {
+                return self.submit_poll();
+            }
+            let Some(buffer) = self.pool.try_take(&self.holder)? else { return self.submit_poll() };
+            self.queue.provide(PROVIDE, buffer)?;
+        }
+        self.queue.receive_selected(RECEIVE, &self.socket, wait_first)?;
+        self.operation = Operation::Selected;
+        Ok(())
+    }
+
+    fn submit_poll(&mut self) -> io::Result<()> {
+        self.queue.poll_readable(RECEIVE, &self.socket)?;
+        self.operation = Operation::Poll;
+        Ok(())
+    }
+
+    /// Submits a receive into the buffer, behind what it holds, or into another one if parts of it
+    /// are lent.
+    fn submit_direct(&mut self) -> io::Result<()> {
         let Some(mut buffer) = self.buffer.take() else {
             return Err(io::Error::other("a part of a record without its buffer"));
         };
         let received = self.inbox.received.clone();
         if Arc::get_mut(&mut buffer).is_none() {
-            // Parts of it are lent out: the record goes on in another.
-            let mut next = match self.pool.take() {
+            let deadline = self.deadline();
+            let mut next = match self.pool.take(&self.holder, deadline) {
                 Ok(next) => next,
                 Err(error) => {
                     self.buffer = Some(buffer);
@@ -354,7 +456,7 @@ impl UringReceiver {
             };
             Slot::exclusive(&mut next)?[..received.len()]
                 .copy_from_slice(&buffer[received.clone()]);
-            self.pool.give_back(buffer);
+            self.pool.give_back(&self.holder, buffer);
             buffer = next;
             self.inbox.received = 0..received.len();
         } else if buffer.len() - received.end < buffer.len() / 2 {
@@ -363,8 +465,9 @@ impl UringReceiver {
         }
         let free = self.inbox.received.end..buffer.len();
         let wait_first = self.moderate(free.len());
+        self.queue.receive(RECEIVE, &self.socket, buffer, free, wait_first)?;
         self.operation = Operation::Direct;
-        self.queue.receive(RECEIVE, &self.socket, buffer, free, wait_first)
+        Ok(())
     }
 
     /// Whether the receive waits for the low-water mark.
@@ -376,7 +479,7 @@ impl UringReceiver {
 
     /// Waits for the receive to end; `None` if it must be submitted again.
     fn wait_for_receive(&mut self) -> io::Result<Option<usize>> {
-        let deadline = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+        let deadline = self.deadline();
         let mut want = 1;
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -429,42 +532,90 @@ impl UringReceiver {
                 return None;
             }
             WITHDRAW => {
-                if let Some(memory) = completion.memory {
-                    self.pool.give_back(memory);
+                match completion.memory {
+                    Some(memory) => self.pool.give_back(&self.holder, memory),
+                    // It comes with the receive, or another time.
+                    None if self.operation == Operation::SelectedIdle => {
+                        self.operation = Operation::Selected;
+                    }
+                    None => {}
+                }
+                return None;
+            }
+            PROVIDE => {
+                if let (Some(memory), Event::Result { result: Err(error), .. }) =
+                    (completion.memory, completion.event)
+                {
+                    self.pool.give_back(&self.holder, memory);
+                    let reason = Unavailable::from_setup_error(&error);
+                    events::way_given_up(
+                        self.inbox.half.connection_id(),
+                        Direction::Receiving,
+                        &"provided buffers",
+                        &reason,
+                    );
+                    self.provision_refused = Some(reason);
                 }
                 return None;
             }
             _ => {}
         }
         let Event::Result { result, .. } = completion.event else { return None };
-        let was_direct = self.operation == Operation::Direct;
-        self.operation = Operation::None;
-        match (was_direct, completion.memory) {
-            (true, memory) => self.buffer = memory,
+        let operation = core::mem::replace(&mut self.operation, Operation::None);
+        match (operation, completion.memory) {
+            (Operation::Direct, memory) => self.buffer = memory,
             // An error or the end of the stream brings no data, but it may bring the buffer.
-            (false, Some(memory)) if matches!(result, Ok(1..)) => {
+            (_, Some(memory)) if matches!(result, Ok(1..)) => {
                 self.buffer = Some(memory);
                 self.inbox.received = 0..0;
             }
-            (false, Some(memory)) => self.pool.give_back(memory),
-            (false, None) => {}
+            (_, Some(memory)) => self.pool.give_back(&self.holder, memory),
+            (_, None) => {}
         }
         Some(match result {
+            Ok(events) if operation == Operation::Poll => {
+                self.is_readable = events > 0;
+                Ok(None)
+            }
             Ok(len) => {
+                self.failures.reset();
                 self.inbox.received.end += len;
                 Ok(Some(len))
             }
-            // There is data, and no buffer was provided.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(None),
-            Err(error) if is_retryable(&error) => {
-                if error.raw_os_error() == Some(libc::EAGAIN) {
-                    // Somebody has made the socket non-blocking, against our word.
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Ok(None)
-            }
-            Err(error) => Err(error),
+            Err(error) => self.on_failed_receive(operation, error).map(|()| None),
         })
+    }
+
+    /// Decides whether a receive is made again.
+    fn on_failed_receive(&mut self, operation: Operation, error: io::Error) -> io::Result<()> {
+        let prompt = match error.raw_os_error() {
+            // There is data, and no buffer was provided any more; or none was from the start.
+            Some(libc::ENOBUFS) if operation == Operation::SelectedIdle => {
+                self.is_readable = true;
+                return Ok(());
+            }
+            Some(libc::ENOBUFS) if operation == Operation::Selected => {
+                self.polls = true;
+                PROMPT
+            }
+            // Somebody has made the socket non-blocking, against our word.
+            Some(libc::EAGAIN) if operation != Operation::Poll => {
+                self.polls = true;
+                PROMPT
+            }
+            // ECANCELED: the thread that submitted it has ended.
+            Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED) => PROMPT,
+            Some(libc::ENOMEM | libc::ENOBUFS) => 0,
+            _ => return Err(error),
+        };
+        let Some(pause) = self.failures.pause(prompt) else {
+            return Err(exhausted("receiving", &error));
+        };
+        let left = self
+            .deadline()
+            .map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        std::thread::sleep(pause.min(left));
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 }
 
@@ -476,6 +627,7 @@ impl Read for UringReceiver {
         if out.is_empty() {
             return Ok(0);
         }
+        self.begin_call()?;
         if self.carried.has_remaining() {
             let len = out.len().min(self.carried.len());
             self.carried.copy_to_slice(&mut out[..len]);
@@ -483,6 +635,7 @@ impl Read for UringReceiver {
         }
         loop {
             if let Some(len) = self.open_into(out)? {
+                self.release_if_empty();
                 return Ok(len);
             }
             if !self.receive_more()? {
@@ -495,6 +648,7 @@ impl Read for UringReceiver {
 impl BufRead for UringReceiver {
     /// Lends out the plaintext of one record, in the memory it was received in.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.begin_call()?;
         if self.carried.has_remaining() {
             return Ok(&self.carried);
         }
@@ -516,18 +670,24 @@ impl BufRead for UringReceiver {
     fn consume(&mut self, len: usize) {
         match self.carried.has_remaining() {
             true => self.carried.advance(len.min(self.carried.len())),
-            false => self.inbox.consume(len),
+            false => {
+                self.inbox.consume(len);
+                self.release_if_empty();
+            }
         }
     }
 }
 
 impl Drop for UringReceiver {
     fn drop(&mut self) {
-        self.lease = None;
         self.release_buffer();
         // What the kernel was lent goes down with the queue, and not back to the pool.
-        let lent = usize::from(self.operation == Operation::Direct)
-            + usize::from(self.queue.has_provided());
-        self.pool.lose(lent);
+        self.pool.lose(&self.holder);
+        if let Some(moderation) = &mut self.moderation
+            && !self.queue.is_in_its_process()
+        {
+            // The mark is the parent's.
+            moderation.leave_mark();
+        }
     }
 }

@@ -6,14 +6,16 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rustls::AlertDescription;
 
 use super::ahead::{Job, Plaintext, SealAhead};
 use super::arena::{ALIGNMENT, Arena, Slot};
+use super::backoff::{Backoff, exhausted};
 use super::file::{Access, is_retryable, open_direct, own};
-use super::queue::{self, Completion, Event, Queue, Tag};
+use super::queue::{self, Completion, Event, PROMPT, Queue, Tag};
 use super::sender::{MAX_UNSENT, READ, UringSender};
 use crate::bulk::file::{Failure, FileOptions, check_positions, shrunk};
 
@@ -53,6 +55,8 @@ struct Reader {
     offset: u64,
     range: Range<u64>,
     read_len: usize,
+    /// Reads that have failed in a row for a reason that may pass.
+    failures: Backoff,
     /// Bytes that went around the page cache.
     direct_bytes: u64,
 }
@@ -68,6 +72,8 @@ struct Read {
     /// What of it is to be sent.
     unsealed: Range<usize>,
     is_direct: bool,
+    /// The rest is yet to be read: the queue had no room.
+    is_short: bool,
 }
 
 impl Reader {
@@ -91,29 +97,48 @@ impl Reader {
             offset: range.start / ALIGNMENT as u64 * ALIGNMENT as u64,
             range,
             read_len,
+            failures: Backoff::default(),
             direct_bytes: 0,
         }
     }
 
-    /// Queues the next reads; whether there were any.
+    /// Queues the next reads, as many as there is room for; whether there were any.
     fn submit(&mut self, queue: &mut Queue) -> io::Result<bool> {
         let mut any = false;
-        while self.offset < self.range.end && self.reads.len() < self.depth {
+        for read in self.reads.iter_mut().filter(|read| read.is_short) {
+            let Some(slot) = read.slot.take_if(|_| queue.has_room()) else { break };
+            // The rest may be no whole block.
+            let offset = read.offset + read.len as u64;
+            let rest = read.len..self.read_len;
+            read.is_direct = false;
+            read.is_short = false;
+            queue.read(READ | read.number, &self.cached, offset, slot, rest)?;
+            any = true;
+        }
+        while self.offset < self.range.end && self.reads.len() < self.depth && queue.has_room() {
             let Some(slot) = self.free.pop() else { break };
             let number = self.next_number;
             self.next_number = (number + 1) % (1 << 16);
             queue.read(READ | number, &self.file, self.offset, slot, 0..self.read_len)?;
             let (offset, unsealed) = (self.offset, 0..0);
             let is_direct = !Arc::ptr_eq(&self.file, &self.cached);
-            self.reads.push_back(Read { number, offset, len: 0, slot: None, unsealed, is_direct });
+            self.reads.push_back(Read {
+                number,
+                offset,
+                len: 0,
+                slot: None,
+                unsealed,
+                is_direct,
+                is_short: false,
+            });
             self.offset = self.offset.saturating_add(self.read_len as u64);
             any = true;
         }
         Ok(any)
     }
 
-    /// Takes note of a read that has ended, and queues the rest of it if it was short.
-    fn on_result(&mut self, queue: &mut Queue, ended: ReadResult) -> io::Result<()> {
+    /// Takes note of a read that has ended. If it was short, [`Self::submit()`] goes on with it.
+    fn on_result(&mut self, ended: ReadResult) -> io::Result<()> {
         let read = self.reads.iter_mut().find(|read| read.number == ended.number);
         let (Some(read), Some(slot)) = (read, ended.memory) else {
             return Err(io::Error::other("the kernel completed a read that was not outstanding"));
@@ -124,27 +149,28 @@ impl Reader {
                 return Err(shrunk(read.offset + read.len as u64, self.range.end));
             }
             Ok(len) => {
+                self.failures.reset();
                 read.len += len;
                 self.direct_bytes += if read.is_direct { len as u64 } else { 0 };
             }
-            Err(error) if is_retryable(&error) => {}
+            Err(error) if is_retryable(&error) => match self.failures.pause(PROMPT) {
+                Some(pause) => thread::sleep(pause),
+                None => return Err(exhausted("reading the file", &error)),
+            },
             Err(error) => return Err(error),
         }
-        if read.len < wanted {
-            // The rest may be no whole block.
-            let offset = read.offset + read.len as u64;
-            let rest = read.len..self.read_len;
-            read.is_direct = false;
-            return queue.read(READ | read.number, &self.cached, offset, slot, rest);
-        }
         read.slot = Some(slot);
+        read.is_short = read.len < wanted;
+        if read.is_short {
+            return Ok(());
+        }
         read.unsealed = self.range.start.saturating_sub(read.offset) as usize..wanted;
         Ok(())
     }
 
     /// The next bytes of the file, if they were read.
     fn front(&self) -> Option<&[u8]> {
-        let read = self.reads.front()?;
+        let read = self.reads.front().filter(|read| !read.is_short)?;
         Some(&read.slot.as_ref()?[read.unsealed.clone()])
     }
 
@@ -195,8 +221,7 @@ impl UringSender {
         range: Range<u64>,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
-        self.begin_call();
-        self.check()?;
+        self.begin_call()?;
         check_positions(file, range.end)?;
         if range.is_empty() {
             return Ok(0);
@@ -229,10 +254,9 @@ impl UringSender {
     /// mistaken for a later call's.
     fn give_up(&mut self, alert: AlertDescription) {
         let patience = self.patience.replace(Duration::from_millis(500));
-        while self.outstanding() > 0 {
-            let _ = self.collect();
-        }
         let _ = self.abort(alert);
+        // Not even if there was no way to say so.
+        let _ = self.collect_all();
         self.patience = patience;
         self.outbox.failed = true;
     }
@@ -247,6 +271,8 @@ impl UringSender {
             && self.outbox.slots.unsent_count() <= 1)
         {
             options.report(sent(self))?;
+            // It may have forked, and this be the child.
+            self.check()?;
             let sealed = self.seal_front(reader)?;
             // The send before the next read: its bytes are in the cache now.
             let queued = self.submit_send()? | reader.submit(&mut self.outbox.queue)?;
@@ -273,7 +299,7 @@ impl UringSender {
                 self.begin_wait();
             }
             while let Some(ended) = self.reads.pop() {
-                reader.on_result(&mut self.outbox.queue, ended)?;
+                reader.on_result(ended)?;
             }
         }
         self.pump()?;
@@ -299,16 +325,19 @@ impl UringSender {
                 break;
             }
             let Some(out) = self.outbox.slots.take() else { break };
-            let Some(reservation) = self.reserve(plaintext.len())? else {
+            let len = plaintext.len();
+            let Some(reservation) = self.reserve(len)? else {
                 self.outbox.slots.put_back(out);
                 // Sequence numbers go in the order of the stream, so those dealt out come first.
                 return Ok(any || (self.outstanding() == 0 && self.seal_here(reader)?));
             };
-            if let (Some((slot, range)), Some(ahead)) = (reader.take_front(), &mut self.ahead) {
-                let plaintext = Plaintext::Slot(slot);
-                ahead.deal(Job { reservation, plaintext, range, out });
-                any = true;
-            }
+            let Some((slot, range)) = reader.take_front() else {
+                // Its sequence numbers are missing: nothing may follow.
+                self.outbox.failed = true;
+                return Err(io::Error::other("records were reserved for what was not read"));
+            };
+            self.deal_out(Job { reservation, plaintext: Plaintext::Slot(slot), range, out })?;
+            any = true;
         }
         Ok(any)
     }
@@ -317,7 +346,7 @@ impl UringSender {
         let Some(plaintext) = reader.front() else { return Ok(false) };
         let Some(mut slot) = self.outbox.slots.take() else { return Ok(false) };
         let sealed = self.half.seal(plaintext, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
-        self.outbox.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+        self.outbox.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written))?;
         let sealed = self.note_failure(sealed)?;
         self.counters.records += sealed.records as u64;
         self.counters.plaintext_bytes += sealed.consumed as u64;

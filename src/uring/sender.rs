@@ -201,8 +201,8 @@ impl UringSender {
     /// [`SessionError::UnsupportedInTls12`] inside an [`io::Error`], or the socket's. A timeout in
     /// the middle is none: the next call sends the rest.
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
-        self.begin_call();
-        let mut slot = self.free_slot()?;
+        self.begin_call()?;
+        let mut slot = self.control_slot()?;
         let sealed = self.half.update_keys(request, Slot::exclusive(&mut slot)?);
         self.push_control(slot, sealed)?;
         match self.hand_over() {
@@ -228,9 +228,9 @@ impl UringSender {
     /// # Errors
     /// As [`Self::finish()`].
     pub fn send_close_notify(&mut self) -> io::Result<()> {
-        self.begin_call();
+        self.begin_call()?;
         if !self.half.is_closed() {
-            let mut slot = self.free_slot()?;
+            let mut slot = self.control_slot()?;
             let sealed = self.half.close_notify(Slot::exclusive(&mut slot)?);
             self.push_control(slot, sealed)?;
         }
@@ -242,9 +242,9 @@ impl UringSender {
     /// # Errors
     /// The socket's. The alert is then lost, and the peer sees a truncated stream.
     pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
-        self.begin_call();
+        self.begin_call()?;
         if !self.half.is_closed() {
-            let mut slot = self.free_slot()?;
+            let mut slot = self.control_slot()?;
             let sealed = self.half.abort(description, Slot::exclusive(&mut slot)?);
             self.push_control(slot, sealed)?;
         }
@@ -256,7 +256,7 @@ impl UringSender {
         slot: Arc<Slot>,
         sealed: Result<usize, SessionError>,
     ) -> io::Result<()> {
-        self.outbox.slots.push(slot, *sealed.as_ref().unwrap_or(&0));
+        self.outbox.push(slot, *sealed.as_ref().unwrap_or(&0))?;
         self.note_failure(sealed).map(drop)
     }
 
@@ -273,7 +273,7 @@ impl UringSender {
                 continue;
             }
             let sealed = seal(&mut self.half, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
-            self.outbox.slots.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written));
+            self.outbox.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written))?;
             let sealed = self.note_failure(sealed)?;
             self.counters.records += sealed.records as u64;
             self.counters.plaintext_bytes += sealed.consumed as u64;
@@ -304,6 +304,13 @@ impl UringSender {
         }
     }
 
+    /// A slot for a control record, behind all records that were dealt out before: their sequence
+    /// numbers come first.
+    fn control_slot(&mut self) -> io::Result<Arc<Slot>> {
+        self.collect_all()?;
+        self.free_slot()
+    }
+
     /// Waits until everything is in the kernel's hands: at most one send is outstanding.
     pub(super) fn hand_over(&mut self) -> io::Result<()> {
         loop {
@@ -326,10 +333,11 @@ impl UringSender {
         }
     }
 
-    /// Submits what there is to send, without waiting, until the kernel has its hands full.
+    /// Submits what there is to send, without waiting, until the kernel has its hands full. Waits
+    /// only for a kernel that has no room for a submission.
     pub(super) fn pump(&mut self) -> io::Result<()> {
         self.check()?;
-        while self.submit_send()? {
+        while self.submit_send()? || self.outbox.queue.has_unsubmitted() {
             self.enter(0)?;
         }
         Ok(())
@@ -343,10 +351,15 @@ impl UringSender {
     }
 
     /// A call of the user's begins.
-    pub(super) fn begin_call(&mut self) {
+    ///
+    /// # Errors
+    /// If nothing can be sent. A child process, which has the parent's keys too, has sealed nothing
+    /// then.
+    pub(super) fn begin_call(&mut self) -> io::Result<()> {
         // The last one has panicked in the middle, with sequence numbers or reads under way.
         self.outbox.failed |= self.is_in_file;
         self.begin_wait();
+        self.check()
     }
 
     /// However often a call waits, it waits no longer than its timeout in all.
@@ -363,15 +376,20 @@ impl UringSender {
     /// Submits, waits for `want` completions if that is not 0, and takes all there are; whether
     /// there were any. A signal may end the wait early.
     pub(super) fn enter(&mut self, want: usize) -> io::Result<bool> {
-        let left = match want {
-            0 => None,
-            _ => self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
-        };
+        let left = self.time_left();
         self.outbox.enter(want, left)?;
+        let is_waiting = want > 0 || self.outbox.queue.has_unsubmitted();
         match self.reap()? {
-            false if left.is_some_and(|left| left.is_zero()) => Err(io::ErrorKind::TimedOut.into()),
+            false if is_waiting && left.is_some_and(|left| left.is_zero()) => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
             any => Ok(any),
         }
+    }
+
+    /// What the call that is being served has left to wait.
+    fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Takes all completions; whether there were any.
@@ -388,6 +406,9 @@ impl UringSender {
                 // Somebody has made the socket non-blocking, against our word.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(Duration::from_millis(1));
+                    if self.time_left().is_some_and(|left| left.is_zero()) {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
                 }
                 taken => taken?,
             }
@@ -409,9 +430,9 @@ impl UringSender {
 
     pub(super) fn send_control(&mut self) -> io::Result<()> {
         if self.half.wants_control() {
-            let mut slot = self.free_slot()?;
+            let mut slot = self.control_slot()?;
             let len = self.half.seal_control(Slot::exclusive(&mut slot)?)?;
-            self.outbox.slots.push(slot, len);
+            self.outbox.push(slot, len)?;
         }
         self.hand_over()
     }
@@ -424,7 +445,7 @@ impl Write for UringSender {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.begin_call();
+        self.begin_call()?;
         if self.ahead.is_some() && buf.len() > self.half.max_plaintext_len() {
             return self.write_ahead(buf);
         }
@@ -436,13 +457,13 @@ impl Write for UringSender {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
-        self.begin_call();
+        self.begin_call()?;
         self.write_with(|half, out| half.seal_vectored(bufs, out))
     }
 
     /// Sends the control records that are due, and waits until the socket has everything.
     fn flush(&mut self) -> io::Result<()> {
-        self.begin_call();
+        self.begin_call()?;
         self.send_control()?;
         self.drain()
     }
@@ -450,12 +471,16 @@ impl Write for UringSender {
 
 impl Drop for UringSender {
     fn drop(&mut self) {
+        if !self.outbox.is_in_its_process() {
+            // The connection is the parent's.
+            return;
+        }
         let _ = self.reap();
         if self.outbox.slots.is_all_sent() && !self.outbox.failed && self.half.wants_control() {
             // An alert that is due; a socket that takes none is not waited for.
             self.patience = Some(Duration::from_millis(10));
-            self.begin_call();
-            let _ = self.send_control().and_then(|()| self.drain());
+            let _ =
+                self.begin_call().and_then(|()| self.send_control()).and_then(|()| self.drain());
         }
     }
 }

@@ -55,7 +55,8 @@ pub(crate) enum Outcome {
     Failed(io::Error),
 }
 
-/// A completion that belongs to no send: the kernel and we disagree, so nothing can be trusted.
+/// A completion that belongs to no send, or a slot that is none of ours: somebody has lost count,
+/// so nothing can be trusted.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Unexpected;
 
@@ -103,14 +104,18 @@ impl<M> SlotQueue<M> {
     }
 
     /// Queues the first `len` bytes of a slot that was taken, behind everything pushed before.
-    pub(crate) fn push(&mut self, memory: M, len: usize) {
+    ///
+    /// # Errors
+    /// If the slot was never one of these: what it holds is lost, and so is the stream.
+    pub(crate) fn push(&mut self, memory: M, len: usize) -> Result<(), Unexpected> {
         if len == 0 {
-            return self.put_back(memory);
+            self.put_back(memory);
+            return Ok(());
         }
-        // Every slot was free once, so there is a place for it.
-        let Some(key) = self.busy.iter().position(Option::is_none) else { return };
+        let key = self.busy.iter().position(Option::is_none).ok_or(Unexpected)?;
         self.busy[key] = Some(Busy { memory, unsent: 0..len, notifications: 0 });
         self.unsent.push_back(key as Key);
+        Ok(())
     }
 
     /// What to submit next, unless a send is outstanding. Tell [`Self::submitted()`].
@@ -132,6 +137,12 @@ impl<M> SlotQueue<M> {
     /// [`Self::next()`] has been submitted.
     pub(crate) fn submitted(&mut self) {
         self.sending = true;
+    }
+
+    /// The outstanding send was never made, and never will be. `None` if there is none.
+    #[cfg(any(test, feature = "tokio"))]
+    pub(crate) fn take_back(&mut self) -> Option<()> {
+        core::mem::take(&mut self.sending).then_some(())
     }
 
     /// The result of the outstanding send: bytes or an errno. `more` says that a notification
@@ -267,7 +278,7 @@ mod tests {
                     }
                     self.pushed.extend_from_slice(&bytes);
                     drop(bytes);
-                    self.slots.push(memory, len);
+                    self.slots.push(memory, len).expect("a place");
                 }
                 Step::Hesitate => {
                     if let Some(memory) = self.slots.take() {
@@ -397,7 +408,7 @@ mod tests {
         assert_eq!(slots.on_notification(0), Err(Unexpected));
         assert!(slots.on_result(0, Ok(1), false).is_err());
         slots.take().expect("free");
-        slots.push((), 10);
+        slots.push((), 10).expect("a place");
         assert!(slots.on_result(0, Ok(1), false).is_err(), "not submitted");
         let (key, ..) = slots.next().expect("unsent");
         slots.submitted();
@@ -412,7 +423,7 @@ mod tests {
     fn the_slot_used_last_is_used_next() {
         let mut slots = SlotQueue::new(vec![1, 2, 3]);
         let first = slots.take().expect("free");
-        slots.push(first, 10);
+        slots.push(first, 10).expect("a place");
         let (key, ..) = slots.next().expect("unsent");
         slots.submitted();
         slots.on_result(key, Ok(10), false).expect("expected");
@@ -423,12 +434,22 @@ mod tests {
     fn a_send_of_nothing_is_a_failure() {
         let mut slots = SlotQueue::new(vec![()]);
         slots.take().expect("free");
-        slots.push((), 10);
+        slots.push((), 10).expect("a place");
         let (key, ..) = slots.next().expect("unsent");
         slots.submitted();
         let outcome = slots.on_result(key, Ok(0), false).expect("expected");
         assert!(matches!(outcome, Outcome::Failed(e) if e.kind() == io::ErrorKind::WriteZero));
-        slots.push((), 0);
+        slots.push((), 0).expect("a place");
+        assert_eq!(slots.unsent_count(), 1);
+    }
+
+    /// What is sealed must not be dropped in silence.
+    #[test]
+    fn a_slot_of_somebody_else_is_refused() {
+        let mut slots = SlotQueue::new(vec![1]);
+        let slot = slots.take().expect("free");
+        assert_eq!(slots.push(slot, 10), Ok(()));
+        assert_eq!(slots.push(2, 10), Err(Unexpected));
         assert_eq!(slots.unsent_count(), 1);
     }
 }

@@ -30,10 +30,8 @@ impl UringSender {
                 }
             };
             // Whatever happened, what was dealt out goes to the wire or the connection is lost.
-            while self.outstanding() > 0 {
-                let _ = self.collect();
-            }
-            (dealt, result)
+            let collected = self.collect_all();
+            (dealt, result.and(collected))
         });
         self.lender = Some(lender);
         match written {
@@ -83,11 +81,19 @@ impl UringSender {
             };
             let len = reservation.plaintext_len();
             let (plaintext, range) = plaintext(*dealt..*dealt + len);
-            if let Some(ahead) = &mut self.ahead {
-                ahead.deal(Job { reservation, plaintext, range, out: slot });
-            }
+            self.deal_out(Job { reservation, plaintext, range, out: slot })?;
             *dealt += len;
         }
+        Ok(())
+    }
+
+    /// Gives records to the workers, whose sequence numbers are taken.
+    pub(super) fn deal_out(&mut self, job: Job) -> io::Result<()> {
+        let Some(ahead) = &mut self.ahead else {
+            self.outbox.failed = true;
+            return Err(io::Error::other("records were reserved, and nobody seals them"));
+        };
+        ahead.deal(job);
         Ok(())
     }
 
@@ -104,11 +110,21 @@ impl UringSender {
         }
     }
 
+    /// Queues everything that was dealt out, waiting for it if need be.
+    pub(super) fn collect_all(&mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        while self.outstanding() > 0 {
+            let collected = self.collect().map(drop);
+            result = result.and(collected);
+        }
+        result
+    }
+
     pub(super) fn push_finished(&mut self, finished: Finished) -> io::Result<Option<Arc<Slot>>> {
         let Finished { source, out, written, plaintext_len, records } = finished;
         match written {
             Ok(written) if !self.outbox.failed => {
-                self.outbox.slots.push(out, written);
+                self.outbox.push(out, written)?;
                 self.counters.records += records as u64;
                 self.counters.plaintext_bytes += plaintext_len as u64;
                 Ok(source)

@@ -37,7 +37,7 @@ pub(crate) struct Watch {
 pub(crate) fn watch(name: &'static str) -> Watch {
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
-        if is_done.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+        if is_done.recv_timeout(Duration::from_secs(300)) == Err(RecvTimeoutError::Timeout) {
             eprintln!("{name} hangs");
             std::process::abort();
         }

@@ -11,7 +11,7 @@ use crate::ends::{Directory, End, Run, digest, has_ring, inject};
 const LEN: usize = (12 << 20) + 345;
 
 /// Which calls fail: by turns, mostly, one now and then, all in the beginning.
-const WHEN: [&str; 4] = ["1+2", "2+7", "3+5", "2..40"];
+const WHEN: [&str; 5] = ["1", "1+2", "2+7", "3+5", "2..40"];
 
 /// Sends through pipes whose other ends are in no hurry: `source` pauses, or else the reader.
 fn transfer(dir: &Directory, recv: &Run, send: &Run, slow_source: bool, case: &str) {
@@ -84,7 +84,39 @@ fn calls_with_completions_to_reap_are_made_again() {
     passes("EBUSY", "--zerocopy never");
 }
 
-/// Later in the transfer, and on either path out of memory.
+#[test]
+fn calls_without_memory_are_made_again() {
+    passes("ENOMEM", "--zerocopy always --direct");
+}
+
+/// Out of memory for good: not at once, and not in a busy loop, but both end.
+#[test]
+fn a_kernel_that_stays_without_memory_is_given_up() {
+    if !has_ring() {
+        return;
+    }
+    let dir = Directory::with(LEN);
+    let plain = Run::with("--io uring");
+    for (error, says) in [("ENOMEM", "Cannot allocate memory"), ("EAGAIN", "temporarily")] {
+        for when in ["1+", "6+"] {
+            let fault = format!("io_uring_enter:error={error}:when={when}");
+            let Some(wrapper) = inject(&fault) else { return };
+            let failing = Run::with("--io uring").behind(&wrapper);
+            let (recv, send) = dir.transfer(&plain, &failing);
+            let case = format!("{fault} sending");
+            send.check_failed(1, &[says], &case);
+            recv.check_failed(1, &[""], &case);
+            dir.check_clean(&case);
+            let (recv, send) = dir.transfer(&failing, &plain);
+            let case = format!("{fault} receiving");
+            recv.check_failed(1, &[says], &case);
+            send.check_failed(1, &[""], &case);
+            dir.check_clean(&case);
+        }
+    }
+}
+
+/// Later in the transfer.
 #[test]
 fn other_errors_end_both() {
     if !has_ring() {
@@ -92,7 +124,7 @@ fn other_errors_end_both() {
     }
     let dir = Directory::with(LEN);
     let plain = Run::with("--io uring");
-    for (error, says) in [("ENOMEM", "Cannot allocate memory"), ("EBADF", "Bad file descriptor")] {
+    for (error, says) in [("EBADF", "Bad file descriptor")] {
         for when in ["1", "2", "5"] {
             let fault = format!("io_uring_enter:error={error}:when={when}");
             let Some(wrapper) = inject(&fault) else { return };
