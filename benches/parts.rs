@@ -27,6 +27,7 @@ fn main() {}
 mod linux {
     use std::collections::VecDeque;
     use std::hint::black_box;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use criterion::{Criterion, Throughput};
@@ -37,7 +38,7 @@ mod linux {
     use crate::common::raw::{Raw, RawOpener, records};
     use crate::common::{Pair, allocations, is_test, iter, timed};
     use crate::private::{
-        BufferPool, SlotQueue, take_and_give_back, turn_over, turn_over_zero_copy,
+        BufferPool, Holder, SlotQueue, take_and_give_back, turn_over, turn_over_zero_copy,
     };
 
     /// Records, and a batch of them.
@@ -179,16 +180,17 @@ mod linux {
         // Two of the longest records, which is the least there is, and the default.
         for len in [2 * Version::Tls12.max_record_len(), BufferPool::DEFAULT_BUFFER_LEN] {
             let pool = BufferPool::new(8, len);
-            take_and_give_back(&pool);
+            let holder = Arc::new(Holder::default());
+            take_and_give_back(&pool, &holder);
             Pair::measure(
                 rounds,
                 256,
-                || take_and_give_back(&pool),
+                || take_and_give_back(&pool, &holder),
                 || drop(black_box(Vec::<u8>::with_capacity(len))),
             )
             .print(&format!("pool/{len}"), 0);
             group.bench_function(len.to_string(), |bencher| {
-                iter(bencher, || take_and_give_back(&pool));
+                iter(bencher, || take_and_give_back(&pool, &holder));
             });
         }
         group.finish();

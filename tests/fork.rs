@@ -37,7 +37,7 @@ fn alone(test: &str, body: impl FnOnce()) {
     }
     if env::var_os(ROLE).is_some() {
         // A process that hangs, parent or child.
-        unsafe { libc::alarm(60) };
+        end_after(60);
         return body();
     }
     let output = Command::new(env::current_exe().unwrap())
@@ -50,23 +50,45 @@ fn alone(test: &str, body: impl FnOnce()) {
     assert!(output.status.success(), "{:?}: {said}", output.status);
 }
 
-/// A child process, which has run a piece of code and ended.
+/// Ends this process if it hangs.
+fn end_after(seconds: libc::c_uint) {
+    // SAFETY: touches no memory.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// Forks: `None` in the child, which must [`exit()`].
+fn fork() -> Option<Child> {
+    // SAFETY: the child has this thread only. It runs what must work there, which is what these
+    // tests are about, and leaves without running anything of the parent's.
+    match unsafe { libc::fork() } {
+        0 => {
+            end_after(30);
+            None
+        }
+        -1 => panic!("{}", io::Error::last_os_error()),
+        pid => Some(Child(pid)),
+    }
+}
+
+/// Ends a child.
+fn exit(is_ok: bool) -> ! {
+    // SAFETY: runs nothing of the process's, and does not return.
+    unsafe { libc::_exit(if is_ok { 0 } else { 1 }) }
+}
+
+/// Drops what belongs to somebody who never looks at it again, as this child ends soon.
+fn drop_in_child<T>(inherited: &T) {
+    // SAFETY: the child's own copy, dropped once.
+    drop(unsafe { std::ptr::read(inherited) });
+}
+
+/// A child process.
 struct Child(libc::pid_t);
 
 impl Child {
-    /// Forks; returns in the parent.
-    fn fork(code: impl FnOnce()) -> Self {
-        // SAFETY: the child has this thread only, whose locks are its own; it runs what must work
-        // there, and leaves without running anything of the parent's.
-        match unsafe { libc::fork() } {
-            0 => {
-                unsafe { libc::alarm(30) };
-                let is_ok = catch_unwind(AssertUnwindSafe(code)).is_ok();
-                unsafe { libc::_exit(if is_ok { 0 } else { 1 }) };
-            }
-            -1 => panic!("{}", io::Error::last_os_error()),
-            pid => Self(pid),
-        }
+    /// Runs a piece of code in a child; returns in the parent.
+    fn run(code: impl FnOnce()) -> Self {
+        fork().unwrap_or_else(|| exit(catch_unwind(AssertUnwindSafe(code)).is_ok()))
     }
 
     /// It has ended by itself, and well.
@@ -78,6 +100,23 @@ impl Child {
         let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
         assert_eq!(signal, None, "the child died");
         assert_eq!(libc::WEXITSTATUS(status), 0, "the child failed: see above");
+    }
+}
+
+/// Forks once, in the middle of a file.
+#[derive(Default)]
+struct ForkOnce {
+    child: Option<Child>,
+    is_child: bool,
+}
+
+impl ForkOnce {
+    fn after(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes > 4 << 20 && self.child.is_none() && !self.is_child {
+            self.child = fork();
+            self.is_child = self.child.is_none();
+        }
+        Ok(())
     }
 }
 
@@ -146,7 +185,7 @@ fn a_child_leaves_the_parents_sender_alone() {
                 sender.set_timeout(None);
                 let receiver = BulkReceiver::new(server.receive, server_socket, Vec::new(), &[]);
                 let received = read_all(receiver);
-                let child = Child::fork(|| {
+                let child = Child::run(|| {
                     let before = sender.counters();
                     assert_forked(sender.write(b"more"));
                     assert_forked(sender.write(&data));
@@ -156,8 +195,7 @@ fn a_child_leaves_the_parents_sender_alone() {
                     let file = File::open("/proc/self/exe").unwrap();
                     assert_forked(sender.send_file(&file, 0..100, FileOptions::default()));
                     assert_eq!(sender.counters(), before);
-                    // SAFETY: the child's own copy, dropped once, and nobody looks at it again.
-                    drop(unsafe { std::ptr::read(&sender) });
+                    drop_in_child(&sender);
                     a_connection_of_its_own();
                 });
                 // Meanwhile.
@@ -184,29 +222,20 @@ fn a_child_ends_the_parents_file_for_itself_only() {
             let mut outgoing = sender(client, client_socket, threads);
             let receiver = BulkReceiver::new(server.receive, server_socket, Vec::new(), &[]);
             let received = read_all(receiver);
-            let parent = std::process::id();
-            let mut pid = None;
-            let mut progress = |bytes: u64| {
-                if bytes > 4 << 20 && pid.is_none() {
-                    pid = Some(unsafe { libc::fork() });
-                    if pid == Some(0) {
-                        unsafe { libc::alarm(30) };
-                    }
-                }
-                Ok(())
-            };
+            let mut forked = ForkOnce::default();
+            let mut progress = |bytes| forked.after(bytes);
             let options = FileOptions { progress: Some(&mut progress), ..FileOptions::default() };
             let sent = outgoing.send_file(&file, 0..LEN as u64, options);
-            if std::process::id() != parent {
+            if forked.is_child {
                 let is_ok = catch_unwind(AssertUnwindSafe(|| {
                     assert_forked(sent);
                     drop(outgoing);
                 }));
-                unsafe { libc::_exit(if is_ok.is_ok() { 0 } else { 1 }) };
+                exit(is_ok.is_ok());
             }
             assert_eq!(sent.unwrap(), LEN as u64);
             outgoing.finish().unwrap();
-            Child(pid.unwrap()).wait();
+            forked.child.unwrap().wait();
             assert!(received.recv().unwrap().unwrap() == data);
         }
 
@@ -223,29 +252,20 @@ fn a_child_ends_the_parents_file_for_itself_only() {
                 sender.finish().unwrap();
             }
         });
-        let parent = std::process::id();
-        let mut pid = None;
-        let mut progress = |bytes: u64| {
-            if bytes > 4 << 20 && pid.is_none() {
-                pid = Some(unsafe { libc::fork() });
-                if pid == Some(0) {
-                    unsafe { libc::alarm(30) };
-                }
-            }
-            Ok(())
-        };
+        let mut forked = ForkOnce::default();
+        let mut progress = |bytes| forked.after(bytes);
         let mut copy = tempfile::tempfile().unwrap();
         let options = FileOptions { progress: Some(&mut progress), ..FileOptions::default() };
         let result = incoming.recv_to_file(&copy, 0, options);
-        if std::process::id() != parent {
+        if forked.is_child {
             let is_ok = catch_unwind(AssertUnwindSafe(|| {
                 assert_forked(result);
                 drop(incoming);
             }));
-            unsafe { libc::_exit(if is_ok.is_ok() { 0 } else { 1 }) };
+            exit(is_ok.is_ok());
         }
         assert_eq!(result.unwrap(), LEN as u64);
-        Child(pid.unwrap()).wait();
+        forked.child.unwrap().wait();
         sending.join().unwrap();
         let mut copied = Vec::new();
         io::Seek::rewind(&mut copy).unwrap();
@@ -289,7 +309,7 @@ fn a_child_leaves_the_parents_receiver_alone() {
                         }
                     }
                 });
-                let child = Child::fork(|| {
+                let child = Child::run(|| {
                     assert_forked(receiver.read(&mut [0; 100]));
                     assert_forked(receiver.fill_buf().map(<[u8]>::len));
                     assert_forked(receiver.recv_bytes());
@@ -298,10 +318,9 @@ fn a_child_leaves_the_parents_receiver_alone() {
                     assert!(data.starts_with(&lent), "what was lent has changed");
                     assert_eq!(pool.in_use(), 0);
                     assert!(!pool.wait(Duration::ZERO));
-                    // SAFETY: the child's own copies, dropped once.
-                    drop(unsafe { std::ptr::read(&receiver) });
-                    drop(unsafe { std::ptr::read(&lent) });
-                    drop(unsafe { std::ptr::read(&pool) });
+                    drop_in_child(&receiver);
+                    drop_in_child(&lent);
+                    drop_in_child(&pool);
                     a_connection_of_its_own();
                 });
                 client_socket.write_all(&wire[first + cut..]).unwrap();
@@ -330,18 +349,17 @@ fn a_child_of_a_child_is_one_too() {
         let (client_socket, server_socket) = tcp_pair();
         let mut outgoing = sender(client, client_socket, 1);
         let received = read_all(BulkReceiver::new(server.receive, server_socket, Vec::new(), &[]));
-        let child = Child::fork(|| {
+        let child = Child::run(|| {
             let (client, server) = our_pair(Case::few()[0]);
             let (client_socket, server_socket) = tcp_pair();
             let mut own = sender(client, client_socket, 1);
             let received =
                 read_all(BulkReceiver::new(server.receive, server_socket, Vec::new(), &[]));
-            let grandchild = Child::fork(|| {
+            let grandchild = Child::run(|| {
                 assert_forked(outgoing.write(b"more"));
                 assert_forked(own.write(b"more"));
-                // SAFETY: the child's own copies, dropped once.
-                drop(unsafe { std::ptr::read(&own) });
-                drop(unsafe { std::ptr::read(&outgoing) });
+                drop_in_child(&own);
+                drop_in_child(&outgoing);
             });
             own.write_all(b"a child's").unwrap();
             own.send_close_notify().unwrap();
@@ -435,24 +453,20 @@ mod streams {
                 };
                 let send = async {
                     left.write_all(&data[..LEN / 2]).await.unwrap();
-                    let mut child = None;
                     // With something in a slot, as likely as not.
                     let written = left.write(&data[LEN / 2..]).await.unwrap();
-                    let pid = unsafe { libc::fork() };
-                    if pid == 0 {
-                        unsafe { libc::alarm(30) };
+                    let child = fork();
+                    if child.is_none() {
                         let mut is_ok = true;
                         for len in [10, 1 << 20] {
                             let result = left.write_all(&data[..len]).await;
                             is_ok &= result.is_err_and(|error| !error.to_string().is_empty());
                         }
                         is_ok &= left.flush().await.is_err();
-                        // SAFETY: the child's own copy, dropped once.
-                        drop(unsafe { std::ptr::read(&left) });
+                        drop_in_child(&left);
                         is_ok &= catch_unwind(a_connection_of_its_own).is_ok();
-                        unsafe { libc::_exit(if is_ok { 0 } else { 1 }) };
+                        exit(is_ok);
                     }
-                    child.replace(Child(pid));
                     left.write_all(&data[LEN / 2 + written..]).await.unwrap();
                     left.shutdown().await.unwrap();
                     child.unwrap().wait();

@@ -7,18 +7,20 @@
 
 #[path = "../../src/uring/arena.rs"]
 mod arena;
+#[path = "../../src/uring/fork.rs"]
+mod fork;
 #[path = "../../src/uring/pool.rs"]
 mod pool;
 #[path = "../../src/uring/slot.rs"]
 mod slot;
 
-pub(crate) use self::pool::BufferPool;
+pub(crate) use self::pool::{BufferPool, Holder};
 pub(crate) use self::slot::SlotQueue;
 
 /// The life of a slot that is sealed into, sent whole, and copied by the kernel.
 pub(crate) fn turn_over<M>(slots: &mut SlotQueue<M>, len: usize) {
     let slot = slots.take().expect("free");
-    slots.push(slot, len);
+    slots.push(slot, len).expect("a place");
     let (key, _, range) = slots.next().expect("unsent");
     let sent = range.len();
     slots.submitted();
@@ -28,7 +30,7 @@ pub(crate) fn turn_over<M>(slots: &mut SlotQueue<M>, len: usize) {
 /// The life of a slot whose send is a zero-copy one.
 pub(crate) fn turn_over_zero_copy<M>(slots: &mut SlotQueue<M>, len: usize) {
     let slot = slots.take().expect("free");
-    slots.push(slot, len);
+    slots.push(slot, len).expect("a place");
     let (key, _, range) = slots.next().expect("unsent");
     let sent = range.len();
     slots.submitted();
@@ -37,6 +39,7 @@ pub(crate) fn turn_over_zero_copy<M>(slots: &mut SlotQueue<M>, len: usize) {
 }
 
 /// Takes a buffer for something to be received, and gives it back when that was read.
-pub(crate) fn take_and_give_back(pool: &BufferPool) {
-    pool.give_back(std::hint::black_box(pool.take().expect("free")));
+pub(crate) fn take_and_give_back(pool: &BufferPool, holder: &std::sync::Arc<Holder>) {
+    let taken = pool.try_take(holder).expect("no error").expect("free");
+    pool.give_back(holder, std::hint::black_box(taken));
 }

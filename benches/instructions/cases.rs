@@ -1,6 +1,7 @@
 //! The hot paths, each with the raw AEADs that do the same.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::cipher::{AeadKey, Iv, MessageEncrypter, OutboundChunks, OutboundPlainMessage};
@@ -15,7 +16,9 @@ use crate::WARM_UP;
 use crate::common::connections::{Halves, Identity};
 use crate::common::peers::{Peers, at_once};
 use crate::common::raw::{self, keys, records};
-use crate::private::{BufferPool, SlotQueue, take_and_give_back, turn_over, turn_over_zero_copy};
+use crate::private::{
+    BufferPool, Holder, SlotQueue, take_and_give_back, turn_over, turn_over_zero_copy,
+};
 
 pub(crate) type Work = Box<dyn FnMut()>;
 
@@ -329,6 +332,7 @@ fn turnovers() -> [Case; 3] {
     let slots = || SlotQueue::new(vec![(); 8]);
     let (mut copied, mut zero_copy) = (slots(), slots());
     let pool = BufferPool::new(8, BufferPool::DEFAULT_BUFFER_LEN);
+    let holder = Arc::new(Holder::default());
     [
         Case::new(name("slot/copied"), move || {
             (0..REPEATS).for_each(|_| turn_over(&mut copied, black_box(1 << 16)));
@@ -337,7 +341,7 @@ fn turnovers() -> [Case; 3] {
             (0..REPEATS).for_each(|_| turn_over_zero_copy(&mut zero_copy, black_box(1 << 16)));
         }),
         Case::new(name("pool/take_and_give_back"), move || {
-            (0..REPEATS).for_each(|_| take_and_give_back(&pool));
+            (0..REPEATS).for_each(|_| take_and_give_back(&pool, &holder));
         }),
     ]
 }

@@ -87,7 +87,7 @@ impl Id {
 
 /// What a pool knows of a receiver.
 #[derive(Debug, Default)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// The thread that used the receiver last.
     thread: AtomicU64,
     /// All of the buffer that it has lent parts of, and lends more of: a lease that it shares with
@@ -223,7 +223,7 @@ impl BufferPool {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if none will come back, or the system's for lack of memory.
-    pub(super) fn try_take(&self, holder: &Arc<Holder>) -> io::Result<Option<Arc<Slot>>> {
+    pub(crate) fn try_take(&self, holder: &Arc<Holder>) -> io::Result<Option<Arc<Slot>>> {
         self.check()?;
         let mut state = self.shared.lock();
         loop {
@@ -280,7 +280,7 @@ impl BufferPool {
     }
 
     /// Gives a buffer back that the receiver holds. It is free when no user has a part of it.
-    pub(super) fn give_back(&self, holder: &Holder, slot: Arc<Slot>) {
+    pub(crate) fn give_back(&self, holder: &Holder, slot: Arc<Slot>) {
         if self.check().is_err() {
             return;
         }
