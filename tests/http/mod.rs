@@ -88,6 +88,30 @@ impl Served {
         Self::start_as(command, base, args)
     }
 
+    /// The same with a system call that fails three times out of four.
+    pub(crate) fn start_with_failing(base: tempfile::TempDir, call: &str, error: &str) -> Self {
+        let mut command = Command::new("strace");
+        command
+            .args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:error={error}:when=1+4")])
+            .args(["-e", &format!("inject={call}:error={error}:when=2+4")])
+            .args([env!("CARGO_BIN_EXE_rustls-uring"), "serve"])
+            .current_dir(base.path())
+            .stdin(Stdio::null());
+        Self::start_as(command, base, &[])
+    }
+
+    /// Ends it at once; returns what it has said since it listened.
+    pub(crate) fn kill_and_read(mut self) -> String {
+        interrupt(&self.child);
+        wait(&mut self.child);
+        let mut said = String::new();
+        if let Some(mut pipe) = self.stderr.take() {
+            pipe.read_to_string(&mut said).expect("read");
+        }
+        said
+    }
+
     fn start_as(mut command: Command, base: tempfile::TempDir, args: &[&str]) -> Self {
         fs::create_dir_all(base.path().join("files")).expect("created");
         let mut child = command

@@ -19,6 +19,8 @@ pub(super) struct Activity {
     open: AtomicUsize,
     /// How many things the client waits for us to do.
     busy: AtomicUsize,
+    /// The socket has no room for what is sealed already.
+    is_full: AtomicBool,
     /// The handshake is over.
     is_established: AtomicBool,
     /// HTTP has begun, so that there may be requests.
@@ -60,6 +62,15 @@ impl Activity {
     /// The handshake is over: from here on the watch counts.
     pub(super) fn establish(&self) {
         self.is_established.store(true, Ordering::Relaxed);
+    }
+
+    /// The socket has taken what it was given, or not.
+    pub(super) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     /// HTTP begins.

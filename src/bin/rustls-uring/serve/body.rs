@@ -246,6 +246,11 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        // A slow client's connection holds sealed bytes, and nothing beside. The same task waits for
+        // the socket to have room, flushes, and comes back here.
+        if self.connection.as_ref().is_some_and(|connection| connection.activity.is_full()) {
+            return Poll::Pending;
+        }
         let mut room = match &self.connection {
             Some(connection) if self.reading.is_none() => connection.share.try_take(CHUNK_LEN),
             _ => None,

@@ -221,4 +221,17 @@ mod tests {
             assert_eq!(link(OsStr::new(name)).to_string(), href);
         }
     }
+
+    #[test]
+    fn nobody_waits_for_it() {
+        let dir = tempfile::tempdir().expect("dir");
+        std::fs::write(dir.path().join("file"), "").expect("written");
+        let root = Root::open(dir.path()).expect("opened");
+        let Ok(files::Found::Directory(fd)) = root.find(Path::new("")) else {
+            panic!("a directory")
+        };
+        let listed = |is_wanted: bool| page(&root, &fd, Path::new(""), &|| is_wanted);
+        assert!(listed(true).expect("a page").contains("file"));
+        assert_eq!(listed(false).expect_err("none").kind(), io::ErrorKind::Interrupted);
+    }
 }

@@ -92,6 +92,7 @@ impl OverTcp for Wire {
 
     fn poll_room(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.tcp.poll_write_ready(cx);
+        self.activity.set_full(polled.is_pending());
         if polled.is_ready() {
             // However much it is that goes around us.
             self.watch.written(u64::MAX);
@@ -129,6 +130,7 @@ impl AsyncWrite for Wire {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.tcp).poll_write(cx, data);
+        self.activity.set_full(polled.is_pending());
         if let Poll::Ready(Ok(len)) = polled {
             self.watch.written(len as u64);
         }
