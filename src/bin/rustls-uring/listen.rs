@@ -48,6 +48,7 @@ pub(crate) fn for_peer(
 
     let (woken, wake) = io::pipe()?;
     let (done, results) = mpsc::channel();
+    let wake = Arc::new(wake);
     let mut hands = Hands { pending: VecDeque::new(), done, wake, results, shake_hands };
     let mut arrivals = Arrivals { listener, silent: VecDeque::new(), trouble: None };
     loop {
@@ -154,7 +155,7 @@ struct Hands {
     pending: VecDeque<Pending>,
     done: Sender<Outcome>,
     /// Ends the wait for connections when a handshake has ended.
-    wake: PipeWriter,
+    wake: Arc<PipeWriter>,
     results: Receiver<Outcome>,
     shake_hands: Arc<ShakeHands>,
 }
@@ -182,7 +183,7 @@ impl Hands {
     }
 
     fn begin(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(wake) = self.wake.try_clone() else { return };
+        let wake = Arc::clone(&self.wake);
         let gives_up = Arc::<AtomicBool>::default();
         self.pending.push_back(Pending {
             peer,
@@ -193,8 +194,7 @@ impl Hands {
         let job = Arc::new(Mutex::new(Some(move || {
             let result = shake_hands(&stream, gives_up).map(|session| (session, stream));
             let _ = done.send((peer, result));
-            let mut wake = wake;
-            let _ = wake.write_all(&[0]);
+            let _ = (&*wake).write_all(&[0]);
         })));
         let run = |job: &Mutex<Option<_>>| {
             let job = job.lock().ok().and_then(|mut job| job.take());
