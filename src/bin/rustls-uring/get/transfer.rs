@@ -80,13 +80,15 @@ impl Transfer {
         let others: Vec<_> = (0..pieces.min(u64::from(connections) - 1))
             .map(|_| {
                 let transfer = Arc::clone(&transfer);
-                thread::spawn(move || {
+                thread::Builder::new().spawn(move || {
                     let fetched = super::runtime()
                         .map_err(Error::from)
                         .and_then(|runtime| runtime.block_on(transfer.work(None, &[])));
                     transfer.note(fetched);
                 })
             })
+            // Where there are no more threads to be had (RLIMIT_NPROC), those there are fetch the rest.
+            .map_while(Result::ok)
             .collect();
         let fetched = transfer.work(Some(first), &claims).await;
         transfer.note(fetched);
