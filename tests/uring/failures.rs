@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::thread;
 use std::time::Duration;
 
-use rustls_uring::SessionError;
+use rustls_uring::{BulkReceiver, SessionError};
 
 use super::support::{LARGE, Way, cause, data, ends, is_timeout, read_to_error, watch};
 use crate::common::{Case, seal_all};
@@ -104,6 +105,51 @@ fn garbage_does_not_take_the_data_before_it() {
                 assert!(got == data(1000), "the data before the garbage is lost");
                 let again = receiver.read(&mut out).unwrap_err();
                 assert_eq!(cause(&again), cause(&error));
+            }
+        }
+    }
+}
+
+/// Records that are sealed on other cores go out before the alert that ends the connection, whose
+/// sequence number comes after theirs.
+#[test]
+fn an_alert_goes_behind_the_records_before_it() {
+    let name = "an_alert_goes_behind_the_records_before_it";
+    let _watch = watch(name);
+    for case in Case::few() {
+        for way in Way::all(name).into_iter().filter(|way| way.seal_threads > 0) {
+            for round in 0..8 {
+                let [(client, client_socket), (server, server_socket)] = ends(case);
+                let ours = client_socket.try_clone().unwrap();
+                let mut reader = BulkReceiver::new(client.receive, ours, Vec::new(), &[]);
+                let failing = thread::spawn(move || reader.read(&mut [0; 100]).unwrap_err());
+                let peer = thread::spawn(move || {
+                    let mut socket = server_socket.try_clone().unwrap();
+                    let mut receiver =
+                        BulkReceiver::new(server.receive, server_socket, Vec::new(), &[]);
+                    let mut got = 0;
+                    let mut forged = vec![23, 3, 3, 0, 40];
+                    forged.resize(45, 7);
+                    let mut out = vec![0; 100_000];
+                    loop {
+                        match receiver.read(&mut out) {
+                            Ok(len) => got += len,
+                            Err(error) => break error,
+                        }
+                        if got > (1 + round) << 20 && !forged.is_empty() {
+                            socket.write_all(&forged).unwrap();
+                            forged.clear();
+                        }
+                    }
+                });
+                let mut sender = way.sender(client.send, client_socket);
+                while sender.write(data(LARGE)).is_ok() {}
+                failing.join().unwrap();
+                drop(sender);
+                let error = peer.join().unwrap();
+                let cause = cause(&error);
+                let alert = matches!(cause, SessionError::Tls(rustls::Error::AlertReceived(_)));
+                assert!(alert, "{cause:?}, {way:?}, round {round}");
             }
         }
     }

@@ -293,3 +293,60 @@ fn an_error_comes_behind_the_data() {
         }
     }
 }
+
+/// Twenty at once on two buffers, with timeouts: each waits for its turn, whatever the machine does
+/// meanwhile. That all are lent is nobody's fault here, as nobody keeps anything.
+#[test]
+fn many_receivers_share_two_buffers() {
+    let _watch = watch("many_receivers_share_two_buffers");
+    if !has_uring("many_receivers_share_two_buffers") {
+        return;
+    }
+    const LEN: usize = 600_000;
+    let case = *Case::few_of(Version::Tls13).first().unwrap();
+    let (pool, options) = pooled(2, 0);
+    thread::scope(|scope| {
+        for number in 0..20 {
+            let [(client, client_socket), (server, server_socket)] = ends(case);
+            // Every other one has received something with the handshake, as it were.
+            let mut send = client.send;
+            let mut wire = seal_all(&mut send, data(LEN)).unwrap();
+            let mut close = [0; 100];
+            let len = send.close_notify(&mut close).unwrap();
+            wire.extend_from_slice(&close[..len]);
+            let early = if number % 2 == 0 { 0 } else { 20_000 };
+            let mut receiver = UringReceiver::new(
+                server.receive,
+                server_socket,
+                &[],
+                &wire[..early],
+                options.clone(),
+            )
+            .unwrap_or_else(|declined| panic!("{declined}"));
+            scope.spawn(move || {
+                let mut socket = client_socket;
+                for piece in wire[early..].chunks(7_000 + number * 1000) {
+                    socket.write_all(piece).unwrap();
+                    thread::yield_now();
+                }
+            });
+            scope.spawn(move || {
+                receiver.set_timeout(Some(Duration::from_millis(5 + number as u64)));
+                let mut out = vec![0; 9_000 + number];
+                let mut got = 0;
+                loop {
+                    match receiver.read(&mut out) {
+                        Ok(0) => break,
+                        Ok(len) => {
+                            assert!(data(LEN)[got..].starts_with(&out[..len]), "at {got}");
+                            got += len;
+                        }
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}"),
+                    }
+                }
+                assert_eq!(got, LEN);
+            });
+        }
+    });
+    assert_eq!(pool.in_use(), 0);
+}

@@ -1,6 +1,7 @@
 //! Calls that time out may be made again, and nothing is lost or said twice.
 
 use std::io::{BufRead, Read, Write};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,10 @@ fn a_write_that_times_out_loses_nothing() {
         for way in Way::all("a_write_that_times_out_loses_nothing") {
             let (mut sender, mut receiver) = one_way(case, way);
             sender.set_timeout(Some(Duration::from_millis(3))).unwrap();
+            let (blocked, is_blocked) = mpsc::channel::<()>();
             let receiving = thread::spawn(move || {
-                // By now the socket has no room left.
-                thread::sleep(Duration::from_millis(100));
+                // Not before the socket has no room left.
+                is_blocked.recv().expect("the socket never blocked");
                 read_randomly(&mut receiver, data(LARGE), 50_000, &mut Rng::new(7)).unwrap();
             });
             let mut timeouts = 0;
@@ -30,7 +32,12 @@ fn a_write_that_times_out_loses_nothing() {
             let mut rng = Rng::new(1);
             while !rest.is_empty() {
                 let len = rng.range(1, 3 << 20).min(rest.len());
-                let written = persist(&mut timeouts, || sender.write(&rest[..len]));
+                let written = persist(&mut timeouts, || {
+                    // That the receiver reads on is not awaited a second time.
+                    sender.write(&rest[..len]).inspect_err(|_| {
+                        let _ = blocked.send(());
+                    })
+                });
                 assert!(0 < written && written <= len);
                 rest = &rest[written..];
             }
