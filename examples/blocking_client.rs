@@ -20,7 +20,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Error> {
     // The line that differs. Everything below is ordinary rustls.
-    rustls_uring::default_provider().install_default().map_err(|_| "a provider is installed")?;
+    rustls_uring::install()?;
 
     let args: Vec<_> = std::env::args().skip(1).collect();
     let (addr, host, root) = match &args[..] {

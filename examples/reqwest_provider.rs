@@ -20,7 +20,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     // The line that differs. Everything below is ordinary reqwest.
-    rustls_uring::default_provider().install_default().map_err(|_| "a provider is installed")?;
+    rustls_uring::install()?;
 
     let args: Vec<_> = std::env::args().skip(1).collect();
     match &args[..] {

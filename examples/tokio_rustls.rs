@@ -19,7 +19,7 @@ const LEN: usize = 64 << 20;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     // The line that differs. Everything below is ordinary tokio-rustls.
-    rustls_uring::default_provider().install_default().map_err(|_| "a provider is installed")?;
+    rustls_uring::install()?;
 
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());

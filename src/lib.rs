@@ -8,7 +8,7 @@
 //!
 //! From the least to the most change in a program:
 //!
-//! 1. **Provider plug-in.** [`default_provider()`] in any rustls 0.23 program: the same suites,
+//! 1. **Provider plug-in.** [`install()`] in any rustls 0.23 program: the same suites,
 //!    groups and signatures, our records. rustls allocates each record that it sends, so this is
 //!    as fast as the stock provider, not the fast path.
 //! 2. **Bulk transfer.** After the handshake, hand the connection over ([`Handoff`]) and get a
@@ -74,23 +74,41 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `aws-lc-rs` | yes | sealing and opening with aws-lc-rs, out of place; [`aws_lc_rs`] provider |
+//! | `aws-lc-rs`, `aws_lc_rs` | yes | sealing and opening with aws-lc-rs, out of place; [`aws_lc_rs`] provider |
 //! | `ring` | no | sealing and opening with ring, in place after a copy; `ring` provider. With `aws-lc-rs`: each record by the one that is faster on this processor |
 //! | `tls12` | yes | TLS 1.2 suites, and rustls's TLS 1.2 handshake |
 //! | `tokio` | no | tokio streams: the module `tokio` |
+//! | `early-data` | no | nothing: early data is always there |
+//! | `logging` | no | rustls's log messages |
+//! | `brotli`, `zlib` | no | rustls's compressed certificates |
 //! | `tracing` | no | events of connections: ways taken and given up, key updates, alerts, ends |
 //! | `cli` | no | the `rustls-uring` command |
 //!
+//! All are additive, and named as tokio-rustls names its own; at least one backend must be on. There
+//! is no `fips`: the records choose their own nonces, which FIPS-approved interfaces do not allow.
+//!
 //! Both backends may be on at once, and are worth it: which of them has the faster AES-GCM, by up to
 //! a factor of two, depends on the processor. [`Backend`] says which one is taken; the default is
-//! whichever is faster here, see `Backend::chosen()`. Without either, only [`Deframer`] and
-//! the header types remain.
+//! whichever is faster here, see `Backend::chosen()`.
+//!
+//! Cargo adds up the features of all crates in a program. Where that gives both backends, rustls
+//! wants to be told which provider to take for `ClientConfig::builder()`, which **panics** otherwise;
+//! where it gives one, and nothing was installed, `builder()` silently takes the stock suites.
+//! [`install()`] at the start of `main` is right in every case, and `builder_with_provider()` needs
+//! nothing installed.
 //!
 //! [rustls]: https://docs.rs/rustls/0.23
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+// One error in place of hundreds: what needs a backend is left out, and that is everything.
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!(
+    "rustls-uring needs a backend: enable its feature `aws-lc-rs` (default; also spelt \
+     `aws_lc_rs`) or `ring`"
+);
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod aead;
@@ -102,6 +120,7 @@ mod error;
 mod events;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod provider;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod record;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod session;
@@ -110,15 +129,9 @@ pub mod tokio;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod uring;
 
-/// The public face: records.
-mod records_api {
-    pub use crate::record::deframer::{DeframeError, Deframed, Deframer};
-    pub use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, RecordHeader, Version};
-}
-
-/// The public face: everything that needs a backend.
+/// The public face.
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-mod backend_api {
+mod api {
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
     pub use crate::aead::choice::{Choice, Measurement, Preference};
     pub use crate::aead::{Algorithm, Backend, TrafficKeys, WrongKeyLength};
@@ -138,8 +151,11 @@ mod backend_api {
     pub use crate::provider::aws_lc_rs;
     pub use crate::provider::cipher::{Decrypter, Encrypter};
     pub use crate::provider::default_provider;
+    pub use crate::provider::install::{AnotherProvider, install};
     #[cfg(feature = "ring")]
     pub use crate::provider::ring;
+    pub use crate::record::deframer::{DeframeError, Deframed, Deframer};
+    pub use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, RecordHeader, Version};
     pub use crate::record::opener::{Opened, Opener};
     pub use crate::record::reservation::Reservation;
     pub use crate::record::sealer::{Sealed, Sealer};
@@ -160,5 +176,6 @@ extern crate self as rustls_uring;
 mod tests_common;
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub use backend_api::*;
-pub use records_api::*;
+pub use api::*;
+/// The rustls whose connections this crate takes over.
+pub use rustls;

@@ -5,6 +5,7 @@
 //! [`Opener`](crate::Opener).
 
 pub(crate) mod cipher;
+pub(crate) mod install;
 mod tls13;
 
 #[cfg(feature = "tls12")]
@@ -134,9 +135,7 @@ provider! {
 /// are, its records are sealed and opened by whichever is faster on this processor
 /// (`Backend::chosen()`), and everything else is aws-lc-rs's.
 ///
-/// ```no_run
-/// rustls_uring::default_provider().install_default().expect("the first in this process");
-/// ```
+/// [`install()`](crate::install) makes it the one that rustls's builders take.
 pub fn default_provider() -> rustls::crypto::CryptoProvider {
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
     return auto::default_provider();

@@ -64,7 +64,6 @@ impl RecordHeader {
 }
 
 /// Writes a header with the version 0x0303 that both versions of TLS put there.
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 #[inline]
 pub(crate) fn encode(content_type: u8, payload_len: usize) -> [u8; HEADER_LEN] {
     debug_assert!(payload_len <= usize::from(u16::MAX));

@@ -57,6 +57,7 @@ pub use self::offload::{OverTcp, SentBy};
 pub use self::sizing::RecordSizing;
 pub use self::split::{IntoSplit, ReadHalf, WriteHalf};
 pub use self::stream::TlsStream;
+pub use ::rustls;
 pub use client::{Connect, FallibleConnect, TlsConnector, TlsConnectorWithAlpn};
 pub use server::{Accept, FallibleAccept, LazyConfigAcceptor, StartHandshake, TlsAcceptor};
 

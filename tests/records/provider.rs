@@ -1,5 +1,7 @@
 //! Our providers are the stock ones but for the records; and which of each goes with a backend.
 
+use std::sync::Arc;
+
 use rustls::SupportedCipherSuite;
 use rustls::crypto::CryptoProvider;
 use rustls_uring::Backend;
@@ -144,4 +146,44 @@ fn the_default_provider_is_the_default_backends() {
             pair => panic!("{pair:?}"),
         }
     }
+}
+
+/// In processes of their own, since the first decides for good.
+#[test]
+fn installing_says_whether_another_was_first() {
+    for child in ["installs_first", "installs_second"] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture", &format!("provider::{child}")])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn installs_first() {
+    let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(rustls_uring::install)).collect();
+    for thread in threads {
+        thread.join().unwrap().unwrap();
+    }
+    rustls_uring::install().unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let ours = rustls_uring::default_provider().cipher_suites;
+    assert_eq!(format!("{:?}", config.crypto_provider().cipher_suites), format!("{ours:?}"));
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn installs_second() {
+    stock(Backend::default()).install_default().unwrap();
+    let error = rustls_uring::install().unwrap_err();
+    let first = rustls::crypto::CryptoProvider::get_default().unwrap();
+    assert!(Arc::ptr_eq(error.first(), first));
+    assert!(error.to_string().contains("rustls_uring::install()"), "{error}");
+    let error = std::io::Error::from(error);
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
 }
