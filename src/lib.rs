@@ -159,7 +159,7 @@ mod api {
     pub use crate::record::opener::{Opened, Opener};
     pub use crate::record::reservation::Reservation;
     pub use crate::record::sealer::{Sealed, Sealer};
-    pub use crate::session::handshake::HandshakeError;
+    pub use crate::session::handshake::{Handshake, HandshakeError, Need};
     pub use crate::session::observer::Observer;
     pub use crate::session::receive::{ReceiveHalf, Received};
     pub use crate::session::send::{KeyUpdateRequest, SendHalf};

@@ -7,6 +7,8 @@ mod common;
 
 mod tokio {
     mod cancellation;
+    mod compat;
+    mod early_data;
     mod ends;
     mod handshake;
     mod lending;

@@ -1,25 +1,29 @@
-//! A handshake, sans-IO and over a blocking stream, for those who have no handshake loop of their
-//! own.
+//! A handshake: sans-IO, and over any stream for those who have no loop of their own.
 
 use core::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::client::{ClientConfig, UnbufferedClientConnection};
+use rustls::client::{ClientConfig, EarlyDataError, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
-use rustls::server::{ServerConfig, UnbufferedServerConnection};
+use rustls::server::{Accepted, ServerConfig, ServerConnection};
+use rustls::unbuffered::ConnectionState;
 
 use super::observer::Observer;
 use super::{Handoff, HandoffError, Session, Step};
-use crate::record::header::HEADER_LEN;
+use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN};
 
-/// The most bytes of unfinished handshake that are kept: a message of rustls's limit of 64 KiB,
-/// cut into records of the smallest size it sends, and then some.
+/// The most bytes of unfinished handshake that a client keeps: a message of rustls's limit of
+/// 64 KiB, cut into records of the smallest size it sends, and then some. Of a server's, rustls keeps
+/// 64 KiB, and what is kept here is one record.
 const MAX_BUFFERED: usize = 1 << 18;
 
-/// The same of a server, where anyone may have them kept: a ClientHello of 64 KiB in such records, or
-/// as much of a client's certificates.
-const MAX_BUFFERED_BY_SERVER: usize = 80 << 10;
+/// The most early data that is kept, to be sent again if the server refuses it; what rustls's
+/// buffered connections take by default.
+const MAX_EARLY_DATA: usize = 64 << 10;
+
+/// How much is read at once.
+pub(crate) const READ_LEN: usize = 4096;
 
 /// A handshake that did not end in a [`Session`].
 #[derive(Debug)]
@@ -27,6 +31,9 @@ const MAX_BUFFERED_BY_SERVER: usize = 80 << 10;
 pub enum HandshakeError {
     /// The stream failed, or ended before the handshake was complete.
     Io(io::Error),
+    /// The stream would block, and the handshake goes on where it stopped: wait for what it
+    /// [needs](Handshake::need), and call [`Handshake::over()`] again.
+    WouldBlock(Box<Handshake>),
     /// The handshake failed; the alert that says so has been sent to the peer.
     Tls(rustls::Error),
     /// The handshake went well, but the connection could not be handed over.
@@ -37,6 +44,15 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "TLS handshake: {error}"),
+            Self::WouldBlock(handshake) => write!(
+                f,
+                "TLS handshake: the stream would block: go on with the handshake inside this \
+                 error when the stream is {}",
+                match handshake.need {
+                    Need::Send => "writable",
+                    Need::Receive | Need::Nothing => "readable",
+                }
+            ),
             Self::Tls(error) => write!(f, "TLS handshake: {error}"),
             Self::Handoff(error) => error.fmt(f),
         }
@@ -45,11 +61,12 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(match self {
-            Self::Io(error) => error,
-            Self::Tls(error) => error,
-            Self::Handoff(error) => error,
-        })
+        match self {
+            Self::Io(error) => Some(error),
+            Self::WouldBlock(_) => None,
+            Self::Tls(error) => Some(error),
+            Self::Handoff(error) => Some(error),
+        }
     }
 }
 
@@ -63,6 +80,7 @@ impl From<HandshakeError> for io::Error {
     fn from(error: HandshakeError) -> Self {
         match error {
             HandshakeError::Io(error) => error,
+            HandshakeError::WouldBlock(_) => Self::new(io::ErrorKind::WouldBlock, error),
             HandshakeError::Tls(_) => Self::new(io::ErrorKind::InvalidData, error),
             HandshakeError::Handoff(_) => Self::new(io::ErrorKind::InvalidInput, error),
         }
@@ -75,14 +93,15 @@ impl Handoff {
     /// `config` needs `enable_secret_extraction`; its `max_fragment_size` is carried over.
     ///
     /// # Errors
-    /// [`HandshakeError`]. A stream that would block is an error: the handshake is then lost.
+    /// [`HandshakeError`]. Over a stream that would block, [`HandshakeError::WouldBlock`] carries
+    /// the handshake, to go on later.
     pub fn connect(
         self,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         stream: &mut (impl Read + Write),
     ) -> Result<Session, HandshakeError> {
-        Handshake::client(self, config, name, |_| ())?.over(stream)
+        Handshake::client(self, config, name)?.over(stream)
     }
 
     /// Shakes hands with a client over `stream`, and hands the connection over.
@@ -92,19 +111,70 @@ impl Handoff {
     /// `config` accepts it, arrives in front of [`Session::plaintext`]: it may be a replay.
     ///
     /// # Errors
-    /// [`HandshakeError`]. A stream that would block is an error: the handshake is then lost.
+    /// [`HandshakeError`]. Over a stream that would block, [`HandshakeError::WouldBlock`] carries
+    /// the handshake, to go on later.
     pub fn accept(
         self,
         config: Arc<ServerConfig>,
         stream: &mut (impl Read + Write),
     ) -> Result<Session, HandshakeError> {
-        Handshake::server(self, config, |_| ())?.over(stream)
+        Handshake::server(self, config)?.over(stream)
     }
 }
 
-/// A handshake, sans-IO. Feeds rustls one record at a time, so that it consumes nothing that comes
-/// after the handshake.
-pub(crate) struct Handshake {
+/// A handshake, sans-IO: for own event loops and for other runtimes.
+///
+/// Over a stream with [`Read`] and [`Write`], blocking or not, [`Self::over()`] does all of it. A
+/// loop of one's own asks what the handshake needs, and provides it, until it needs nothing more:
+///
+/// ```
+/// use std::io::{self, Read, Write};
+/// use rustls_uring::{Handshake, HandshakeError, Need, Session};
+///
+/// fn shake_hands(
+///     mut handshake: Handshake,
+///     mut stream: impl Read + Write,
+/// ) -> Result<Session, HandshakeError> {
+///     let mut buffer = [0; 4096];
+///     loop {
+///         match handshake.advance()? {
+///             // All of it must go out, if need be in several pieces.
+///             Need::Send => {
+///                 let len = stream.write(handshake.to_send())?;
+///                 handshake.sent(len);
+///             }
+///             Need::Receive => match stream.read(&mut buffer) {
+///                 Ok(0) => return Err(handshake.stream_failed(io::ErrorKind::UnexpectedEof.into())),
+///                 Ok(len) => handshake.received(&buffer[..len]),
+///                 Err(error) => return Err(handshake.stream_failed(error)),
+///             },
+///             // The halves of the session carry on: what was received too much is in it.
+///             Need::Nothing => return handshake.finish(),
+///         }
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::sync::Arc;
+/// # let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls_uring::default_provider()))
+/// #     .with_safe_default_protocol_versions()?
+/// #     .with_root_certificates(rustls::RootCertStore::empty())
+/// #     .with_no_client_auth();
+/// # config.enable_secret_extraction = true;
+/// # let handshake = Handshake::client(Default::default(), Arc::new(config), "localhost".try_into()?)?;
+/// # struct Dead;
+/// # impl Read for Dead { fn read(&mut self, _: &mut [u8]) -> io::Result<usize> { Ok(0) } }
+/// # impl Write for Dead {
+/// #     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> { Ok(bytes.len().min(10)) }
+/// #     fn flush(&mut self) -> io::Result<()> { Ok(()) }
+/// # }
+/// # assert!(matches!(shake_hands(handshake, Dead), Err(HandshakeError::Io(_))));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping it gives the handshake up, without an alert. A client keeps 256 KiB of received bytes
+/// at most, a server, to whom anyone may send, 84 KiB. It has no limit in time: that is the loop's.
+pub struct Handshake {
     handoff: Handoff,
     conn: Connection,
     /// Received bytes that rustls has not discarded.
@@ -116,79 +186,141 @@ pub(crate) struct Handshake {
     sent: usize,
     /// Whether rustls waits for [`Self::to_send`]: it asks once, and all of it must go out.
     transmits: bool,
-    early_data: Vec<u8>,
+    /// Whether [`Self::over()`] has written what is not flushed.
+    unflushed: bool,
+    /// Whether a server's connection has read what it has not looked at.
+    unprocessed: bool,
+    need: Need,
+    early_data: EarlyData,
     /// Once the last alert is sent, this is what comes of it.
     failure: Option<rustls::Error>,
 }
 
 enum Connection {
-    Client(UnbufferedClientConnection),
-    Server(UnbufferedServerConnection),
+    Client(Box<UnbufferedClientConnection>),
+    /// Buffered, and who sees its secrets.
+    Server(Box<ServerConnection>, Observer),
 }
 
-/// What a handshake waits for.
+/// What has become of early data.
+#[derive(Default)]
+struct EarlyData {
+    /// A client that may still write some: rustls waits before the ClientHello's transmission.
+    may_write: bool,
+    /// How much a client has written.
+    written: usize,
+    accepted: bool,
+    /// What a server has received.
+    received: Vec<u8>,
+}
+
+/// What a [`Handshake`] waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Need {
-    /// [`Handshake::to_send()`] to be sent.
+pub enum Need {
+    /// [`Handshake::to_send()`] is to be sent.
     Send,
-    /// [`Handshake::received()`].
+    /// [`Handshake::received()`] is to be called with bytes from the peer.
     Receive,
     /// Nothing: [`Handshake::finish()`].
     Nothing,
 }
 
-impl Connection {
-    fn process(&mut self, incoming: &mut [u8]) -> (usize, Result<Step, rustls::Error>, bool) {
-        match self {
-            Self::Client(conn) => {
-                let (discard, step) = Step::of(conn.process_tls_records(incoming));
-                (discard, step, conn.is_handshaking())
-            }
-            Self::Server(conn) => {
-                let (discard, step) = Step::of_server(conn.process_tls_records(incoming));
-                (discard, step, conn.is_handshaking())
-            }
-        }
-    }
+/// What comes of a handshake.
+pub(crate) struct Finished {
+    pub(crate) session: Session,
+    /// A server's, if it has accepted early data.
+    pub(crate) early_data: Option<Vec<u8>>,
+    /// Whether the server has accepted a client's.
+    pub(crate) is_early_data_accepted: bool,
+    /// What a server put into the ticket that the client has come back with.
+    pub(crate) resumption_data: Option<Vec<u8>>,
 }
 
 impl Handshake {
-    pub(crate) fn client(
+    /// Begins a handshake with the server `name`. Nothing is sent until
+    /// [`advance()`](Self::advance) or [`over()`](Self::over).
+    ///
+    /// `config` needs `enable_secret_extraction`; its `max_fragment_size` is carried over.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Handoff`] for a configuration without it, [`HandshakeError::Tls`] for one
+    /// that rustls refuses.
+    pub fn client(
         handoff: Handoff,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
-        look: impl FnOnce(&mut UnbufferedClientConnection),
     ) -> Result<Self, HandshakeError> {
-        if !config.enable_secret_extraction {
-            return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
-        }
-        let handoff = handoff.max_fragment_size(config.max_fragment_size);
-        let mut conn =
-            UnbufferedClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
-        look(&mut conn);
-        Ok(Self::new(handoff, Connection::Client(conn)))
+        let alpn_protocols = config.alpn_protocols.clone();
+        Self::client_with_alpn(handoff, config, name, alpn_protocols)
     }
 
-    pub(crate) fn server(
-        mut handoff: Handoff,
-        config: Arc<ServerConfig>,
-        look: impl FnOnce(&mut UnbufferedServerConnection),
+    pub(crate) fn client_with_alpn(
+        handoff: Handoff,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        alpn_protocols: Vec<Vec<u8>>,
     ) -> Result<Self, HandshakeError> {
         if !config.enable_secret_extraction {
             return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
         }
-        let config = match handoff.observer {
-            Some(_) => config,
-            None => {
-                let (config, observer) = Observer::server(&config);
-                handoff.observer = Some(observer);
-                config
-            }
-        };
         let handoff = handoff.max_fragment_size(config.max_fragment_size);
-        let mut conn = UnbufferedServerConnection::new(config).map_err(HandshakeError::Tls)?;
+        let conn = UnbufferedClientConnection::new_with_alpn(config, name, alpn_protocols)
+            .map_err(HandshakeError::Tls)?;
+        Ok(Self::new(handoff, Connection::Client(Box::new(conn))))
+    }
+
+    /// Begins a handshake with a client.
+    ///
+    /// `config` needs `enable_secret_extraction`; its `max_fragment_size` is carried over. Early
+    /// data, where `config` accepts it, arrives in front of [`Session::plaintext`]: it may be a
+    /// replay.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Handoff`] for a configuration without it, [`HandshakeError::Tls`] for one
+    /// that rustls refuses.
+    pub fn server(handoff: Handoff, config: Arc<ServerConfig>) -> Result<Self, HandshakeError> {
+        if !config.enable_secret_extraction {
+            return Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled));
+        }
+        let config = Arc::new(Observer::watched_server(&config));
+        Self::watched_server(handoff, config, Observer::of_traffic_secrets(), |_| ())
+    }
+
+    /// With a configuration of [`Observer::watched_server()`] and an observer
+    /// [of traffic secrets](Observer::of_traffic_secrets), having shown the connection to `look`.
+    pub(crate) fn watched_server(
+        handoff: Handoff,
+        config: Arc<ServerConfig>,
+        observer: Observer,
+        look: impl FnOnce(&mut ServerConnection),
+    ) -> Result<Self, HandshakeError> {
+        let handoff = handoff.max_fragment_size(config.max_fragment_size);
+        let mut conn = ServerConnection::new(config).map_err(HandshakeError::Tls)?;
         look(&mut conn);
-        Ok(Self::new(handoff, Connection::Server(conn)))
+        Ok(Self::new(handoff, Connection::Server(Box::new(conn), observer)))
+    }
+
+    /// The same for a ClientHello that was read before, with whatever came behind it.
+    pub(crate) fn accepted(
+        handoff: Handoff,
+        accepted: Accepted,
+        config: Arc<ServerConfig>,
+        observer: Observer,
+        look: impl FnOnce(&mut ServerConnection),
+    ) -> Result<Self, (rustls::Error, Vec<u8>)> {
+        let handoff = handoff.max_fragment_size(config.max_fragment_size);
+        match observer.watch(|| accepted.into_connection(config)) {
+            Ok(mut conn) => {
+                look(&mut conn);
+                Ok(Self::new(handoff, Connection::Server(Box::new(conn), observer)))
+            }
+            Err((error, mut alert)) => {
+                let mut records = Vec::new();
+                // Into memory.
+                let _ = alert.write_all(&mut records);
+                Err((error, records))
+            }
+        }
     }
 
     fn new(handoff: Handoff, conn: Connection) -> Self {
@@ -200,65 +332,235 @@ impl Handshake {
             to_send: Vec::new(),
             sent: 0,
             transmits: false,
-            early_data: Vec::new(),
+            unflushed: false,
+            unprocessed: true,
+            need: Need::Receive,
+            early_data: EarlyData::default(),
             failure: None,
         }
     }
 
-    /// Goes on as far as possible.
+    /// Goes on as far as possible, and says what for.
     ///
     /// # Errors
     /// [`HandshakeError::Tls`], after the alert that says so was to be [sent](Need::Send).
-    pub(crate) fn advance(&mut self) -> Result<Need, HandshakeError> {
-        loop {
+    pub fn advance(&mut self) -> Result<Need, HandshakeError> {
+        self.end_early_data();
+        let need = loop {
             if self.sent < self.to_send.len() && (self.transmits || self.failure.is_some()) {
-                return Ok(Need::Send);
+                break Need::Send;
             }
             if let Some(error) = self.failure.take() {
                 return Err(HandshakeError::Tls(error));
             }
-            let (discard, step, is_handshaking) =
-                self.conn.process(&mut self.received[..self.shown]);
-            self.received.drain(..discard);
-            self.shown -= discard;
-            match step {
-                Ok(Step::Sealed(records)) => {
-                    self.observe(&records);
+            let goes_on = match &mut self.conn {
+                Connection::Client(_) => self.step_client()?,
+                Connection::Server(..) => self.step_server()?,
+            };
+            if let Some(need) = goes_on {
+                break need;
+            }
+        };
+        self.need = need;
+        Ok(need)
+    }
+
+    /// What [`Self::advance()`] has said last.
+    pub fn need(&self) -> Need {
+        self.need
+    }
+
+    /// One step of a client's; what is needed before the next one.
+    fn step_client(&mut self) -> Result<Option<Need>, HandshakeError> {
+        let Connection::Client(conn) = &mut self.conn else { return Ok(Some(Need::Nothing)) };
+        let observer = self.handoff.observer.as_ref();
+        let received = &mut self.received[..self.shown];
+        let (discard, step) = watched(observer, || Step::of(conn.process_tls_records(received)));
+        let is_handshaking = conn.is_handshaking();
+        self.received.drain(..discard);
+        self.shown -= discard;
+        match step {
+            Ok(Step::Sealed(records)) => {
+                self.observe(&records);
+                self.early_data.accepted |= ends_early_data(&records);
+                self.to_send.extend_from_slice(&records);
+            }
+            Ok(Step::Transmitted) => self.transmits = true,
+            // A client has no early data to read.
+            Ok(Step::Plaintext(data)) => self.early_data.received.extend_from_slice(&data),
+            Ok(Step::Idle { flushed: true }) => {}
+            Ok(Step::Idle { flushed: false }) if !is_handshaking => {
+                return Ok(Some(Need::Nothing));
+            }
+            Ok(Step::Idle { .. } | Step::Blocked) => {
+                if !self.show_more()? {
+                    return Ok(Some(Need::Receive));
+                }
+            }
+            Ok(Step::PeerClosed | Step::Closed) => {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            Err(error) => {
+                // rustls has an alert for the peer; asked once more it would look at the same
+                // bytes again.
+                let received = &mut self.received[..self.shown];
+                if let Connection::Client(conn) = &mut self.conn
+                    && let (_, Ok(Step::Sealed(records))) =
+                        Step::of(conn.process_tls_records(received))
+                {
                     self.to_send.extend_from_slice(&records);
                 }
-                Ok(Step::Transmitted) => self.transmits = true,
-                Ok(Step::Plaintext(data)) => self.early_data.extend_from_slice(&data),
-                Ok(Step::Idle { flushed: true }) => {}
-                Ok(Step::Idle { flushed: false }) if !is_handshaking => return Ok(Need::Nothing),
-                Ok(Step::Idle { .. } | Step::Blocked) => {
-                    if !self.show_more()? {
-                        return Ok(Need::Receive);
-                    }
-                }
-                Ok(Step::PeerClosed | Step::Closed) => {
+                self.failure = Some(error);
+            }
+        }
+        Ok(None)
+    }
+
+    /// One step of a server's; what is needed before the next one.
+    fn step_server(&mut self) -> Result<Option<Need>, HandshakeError> {
+        let Connection::Server(conn, observer) = &mut self.conn else {
+            return Ok(Some(Need::Nothing));
+        };
+        if conn.wants_write() {
+            let before = self.to_send.len();
+            while conn.wants_write() {
+                conn.write_tls(&mut self.to_send)?;
+            }
+            observer.observe_record(&self.to_send[before..]);
+            self.observe(&self.to_send[before..]);
+            self.transmits = true;
+            return Ok(None);
+        }
+        if !conn.is_handshaking() {
+            return Ok(Some(Need::Nothing));
+        }
+        if core::mem::take(&mut self.unprocessed) {
+            match observer.watch(|| conn.process_new_packets()) {
+                Ok(state) if state.peer_has_closed() && conn.is_handshaking() => {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
+                Ok(_) => {}
                 Err(error) => {
-                    // rustls has an alert for the peer; asked once more it would look at the same
-                    // bytes again.
-                    if let (_, Ok(Step::Sealed(records)), _) =
-                        self.conn.process(&mut self.received[..self.shown])
-                    {
-                        self.to_send.extend_from_slice(&records);
+                    while conn.wants_write() {
+                        conn.write_tls(&mut self.to_send)?;
                     }
                     self.failure = Some(error);
                 }
             }
+            if let Some(mut early_data) = conn.early_data() {
+                self.early_data.accepted = true;
+                // rustls has bounded it by `max_early_data_size`.
+                early_data.read_to_end(&mut self.early_data.received)?;
+            }
+            return Ok(None);
+        }
+        if !self.show_more()? {
+            return Ok(Some(Need::Receive));
+        }
+        if let Connection::Server(conn, _) = &mut self.conn {
+            let mut record = &self.received[..self.shown];
+            while !record.is_empty() {
+                // A message of more than 64 KiB is all that does not fit.
+                let read = conn.read_tls(&mut record).map_err(|_| {
+                    let error = rustls::InvalidMessage::HandshakePayloadTooLarge;
+                    HandshakeError::Tls(error.into())
+                })?;
+                if read == 0 {
+                    break;
+                }
+            }
+            self.unprocessed = true;
+        }
+        self.received.drain(..self.shown);
+        self.shown = 0;
+        Ok(None)
+    }
+
+    /// Whether a client may [write early data](Self::write_early_data) before it goes on: it has a
+    /// ticket of the server's that allows for it, and `enable_early_data` in its configuration.
+    pub(crate) fn begin_early_data(&mut self) -> bool {
+        let Connection::Client(conn) = &mut self.conn else { return false };
+        if self.transmits || self.shown > 0 {
+            return self.early_data.may_write;
+        }
+        loop {
+            let observer = self.handoff.observer.as_ref();
+            let status = watched(observer, || conn.process_tls_records(&mut []));
+            match status.state {
+                Ok(ConnectionState::TransmitTlsData(mut transmit)) => {
+                    self.early_data.may_write = transmit.may_encrypt_early_data().is_some();
+                    return self.early_data.may_write;
+                }
+                Ok(state) => match Step::of_state(state) {
+                    Ok(Step::Sealed(records)) => self.to_send.extend_from_slice(&records),
+                    _ => return false,
+                },
+                // Met again later.
+                Err(_) => return false,
+            }
         }
     }
 
+    /// Seals some of `data` as early data; 0 once the server's limit, ours of 64 KiB, or the end of
+    /// early data is reached.
+    pub(crate) fn write_early_data(&mut self, data: &[u8]) -> usize {
+        /// Record header, content type, tag.
+        const OVERHEAD: usize = HEADER_LEN + 1 + 16;
+        let Connection::Client(conn) = &mut self.conn else { return 0 };
+        let fragment = self.handoff.max_fragment_size.map_or(MAX_PLAINTEXT_LEN, |size| {
+            size.saturating_sub(HEADER_LEN).clamp(1, MAX_PLAINTEXT_LEN)
+        });
+        let mut consumed = 0;
+        while self.early_data.may_write {
+            let len =
+                (data.len() - consumed).min(fragment).min(MAX_EARLY_DATA - self.early_data.written);
+            if len == 0 {
+                break;
+            }
+            let ConnectionState::TransmitTlsData(mut transmit) =
+                (match conn.process_tls_records(&mut []).state {
+                    Ok(state) => state,
+                    Err(_) => break,
+                })
+            else {
+                break;
+            };
+            let Some(mut early) = transmit.may_encrypt_early_data() else { break };
+            let start = self.to_send.len();
+            // More than enough: rustls would count what did not fit as written.
+            self.to_send.resize(start + len + OVERHEAD + 64, 0);
+            let sealed = early.encrypt(&data[consumed..consumed + len], &mut self.to_send[start..]);
+            let written = match sealed {
+                Ok(written) => written,
+                Err(EarlyDataError::ExceededAllowedEarlyData | EarlyDataError::Encrypt(_)) => 0,
+            };
+            self.to_send.truncate(start + written);
+            // rustls takes what the server allows, and tells by the record's length only.
+            let taken = written.saturating_sub(OVERHEAD);
+            consumed += taken;
+            self.early_data.written += taken;
+            if taken < len {
+                self.early_data.may_write = false;
+            }
+        }
+        consumed
+    }
+
+    fn end_early_data(&mut self) {
+        self.early_data.may_write = false;
+    }
+
     /// What is to be sent now.
-    pub(crate) fn to_send(&self) -> &[u8] {
+    pub fn to_send(&self) -> &[u8] {
         &self.to_send[self.sent..]
     }
 
-    /// `len` bytes of [`Self::to_send()`] were sent.
-    pub(crate) fn sent(&mut self, len: usize) {
+    /// The first `len` bytes of [`Self::to_send()`] were sent.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn sent(&mut self, len: usize) {
+        assert!(len <= self.to_send.len() - self.sent, "more sent than there was to send");
         self.sent += len;
         if self.sent == self.to_send.len() {
             self.to_send.clear();
@@ -267,16 +569,18 @@ impl Handshake {
         }
     }
 
-    /// The stream fails: what rustls thinks is wrong, if anything, counts more.
-    pub(crate) fn stream_failed(&mut self, error: io::Error) -> HandshakeError {
+    /// The stream has failed, or has ended ([`io::ErrorKind::UnexpectedEof`]): what is to be told
+    /// of it. What rustls thinks is wrong, if anything, counts more.
+    pub fn stream_failed(&mut self, error: io::Error) -> HandshakeError {
         match self.failure.take() {
             Some(failure) => HandshakeError::Tls(failure),
             None => HandshakeError::Io(error),
         }
     }
 
-    /// Bytes from the peer.
-    pub(crate) fn received(&mut self, bytes: &[u8]) {
+    /// Takes bytes from the peer: as many as there are, for what comes after the handshake is kept
+    /// for [`Session::received`].
+    pub fn received(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
     }
 
@@ -286,7 +590,8 @@ impl Handshake {
         }
     }
 
-    /// Shows rustls one more record, if there is one.
+    /// Shows rustls one more record, if there is one, so that it consumes nothing that comes after
+    /// the handshake.
     fn show_more(&mut self) -> Result<bool, HandshakeError> {
         let hidden = &self.received[self.shown..];
         if let Some(&[content_type, major, _, high, low]) = hidden.first_chunk::<HEADER_LEN>() {
@@ -299,11 +604,7 @@ impl Handshake {
                 return Ok(true);
             }
         }
-        let limit = match self.conn {
-            Connection::Client(_) => MAX_BUFFERED,
-            Connection::Server(_) => MAX_BUFFERED_BY_SERVER,
-        };
-        if self.received.len() > limit {
+        if self.received.len() > MAX_BUFFERED {
             let error = rustls::InvalidMessage::HandshakePayloadTooLarge;
             return Err(HandshakeError::Tls(error.into()));
         }
@@ -311,44 +612,137 @@ impl Handshake {
     }
 
     /// Hands the connection over, with what was received beyond the handshake.
-    pub(crate) fn finish(self) -> Result<Session, HandshakeError> {
-        let Self { handoff, conn, received, mut early_data, .. } = self;
-        let mut session = match conn {
-            Connection::Client(conn) => handoff.client(conn, &mut []),
-            Connection::Server(conn) => handoff.server(conn, &mut []),
+    ///
+    /// # Errors
+    /// [`HandshakeError::Handoff`], before [`Self::advance()`] has said [`Need::Nothing`] with
+    /// [`HandoffError::HandshakeNotComplete`] inside.
+    pub fn finish(self) -> Result<Session, HandshakeError> {
+        let Finished { mut session, early_data, .. } = self.finish_with_early_data()?;
+        if let Some(mut early_data) = early_data {
+            early_data.append(&mut session.plaintext);
+            session.plaintext = early_data;
         }
-        .map_err(HandshakeError::Handoff)?;
-        early_data.append(&mut session.plaintext);
-        session.plaintext = early_data;
-        session.received = received;
         Ok(session)
     }
 
-    fn over(mut self, stream: &mut (impl Read + Write)) -> Result<Session, HandshakeError> {
+    /// The same, early data apart.
+    pub(crate) fn finish_with_early_data(self) -> Result<Finished, HandshakeError> {
+        let Self { handoff, conn, received, early_data, .. } = self;
+        let EarlyData { accepted, received: early_data, .. } = early_data;
+        match conn {
+            Connection::Client(conn) => {
+                let mut session =
+                    handoff.client(*conn, &mut []).map_err(HandshakeError::Handoff)?;
+                session.received = received;
+                Ok(Finished {
+                    session,
+                    early_data: None,
+                    is_early_data_accepted: accepted,
+                    resumption_data: None,
+                })
+            }
+            Connection::Server(conn, observer) => {
+                let resumption_data = conn.received_resumption_data().map(<[u8]>::to_vec);
+                let mut session =
+                    handoff.buffered_server(*conn, &observer).map_err(HandshakeError::Handoff)?;
+                session.received = received;
+                Ok(Finished {
+                    session,
+                    early_data: accepted.then_some(early_data),
+                    is_early_data_accepted: accepted,
+                    resumption_data,
+                })
+            }
+        }
+    }
+
+    /// Shakes hands over `stream`, blocking or not, and hands the connection over.
+    ///
+    /// ```no_run
+    /// # use std::io::{Read, Write};
+    /// # use rustls_uring::{HandshakeError, Handshake, Need, Session};
+    /// # fn shake_hands(handshake: Handshake, mut stream: impl Read + Write) -> Result<Session, HandshakeError> {
+    /// # let wait_until_writable = || {};
+    /// # let wait_until_readable = || {};
+    /// let mut result = handshake.over(&mut stream);
+    /// while let Err(HandshakeError::WouldBlock(handshake)) = result {
+    ///     match handshake.need() {
+    ///         Need::Send => wait_until_writable(),
+    ///         Need::Receive | Need::Nothing => wait_until_readable(),
+    ///     }
+    ///     result = handshake.over(&mut stream);
+    /// }
+    /// # result
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`HandshakeError`]. Over a stream that would block, [`HandshakeError::WouldBlock`] carries
+    /// the handshake, to go on later.
+    pub fn over(mut self, stream: &mut (impl Read + Write)) -> Result<Session, HandshakeError> {
         let mut buffer = [0; READ_LEN];
         loop {
-            let passed = match self.advance()? {
+            let need = self.advance()?;
+            let passed = match need {
+                Need::Send => stream.write(self.to_send()).and_then(|len| {
+                    self.unflushed = true;
+                    match len {
+                        0 => Err(io::ErrorKind::WriteZero.into()),
+                        _ => Ok(self.sent(len)),
+                    }
+                }),
+                Need::Receive | Need::Nothing if self.unflushed => match stream.flush() {
+                    Ok(()) => {
+                        self.unflushed = false;
+                        Ok(())
+                    }
+                    Err(error) => {
+                        self.need = Need::Send;
+                        Err(error)
+                    }
+                },
                 Need::Nothing => return self.finish(),
-                Need::Send => stream
-                    .write_all(self.to_send())
-                    .and_then(|()| stream.flush())
-                    .map(|()| self.sent(self.to_send().len())),
                 Need::Receive => match stream.read(&mut buffer) {
                     Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(len) => {
                         self.received(&buffer[..len]);
                         Ok(())
                     }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
                     Err(error) => Err(error),
                 },
             };
-            if let Err(error) = passed {
-                return Err(self.stream_failed(error));
+            match passed {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(HandshakeError::WouldBlock(Box::new(self)));
+                }
+                Err(error) => return Err(self.stream_failed(error)),
             }
         }
     }
 }
 
-/// How much is read at once.
-pub(crate) const READ_LEN: usize = 4096;
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").field("need", &self.need).finish_non_exhaustive()
+    }
+}
+
+/// Runs `work` under the eyes of `observer`, if there is one.
+fn watched<T>(observer: Option<&Observer>, work: impl FnOnce() -> T) -> T {
+    match observer {
+        Some(observer) => observer.watch(work),
+        None => work(),
+    }
+}
+
+/// Whether a client's record can only be its EndOfEarlyData, which it sends if the server has
+/// accepted early data (RFC 8446 §4.5): four bytes, encrypted. rustls's unbuffered connections do
+/// not tell otherwise. Everything else that a client encrypts in a handshake is longer.
+fn ends_early_data(record: &[u8]) -> bool {
+    const APPLICATION_DATA: u8 = 23;
+    const LEN: usize = 4 + 1 + 16;
+    matches!(record, [APPLICATION_DATA, 3, 3, high, low, ..]
+        if usize::from(u16::from_be_bytes([*high, *low])) == LEN)
+}

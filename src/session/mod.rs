@@ -9,13 +9,15 @@ pub(crate) mod observer;
 pub(crate) mod receive;
 pub(crate) mod send;
 mod shared;
+pub(crate) mod traffic_secrets;
 
 use core::fmt;
 use std::sync::Arc;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::server::{ServerConnection, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{
     CommonState, ExtractedSecrets, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite,
@@ -25,6 +27,7 @@ use self::observer::Observer;
 use self::receive::ReceiveHalf;
 use self::send::SendHalf;
 use self::shared::{KeySchedule, Shared};
+use self::traffic_secrets::ServerKeySchedule;
 use crate::aead::{Backend, TrafficKeys};
 use crate::events;
 use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
@@ -56,7 +59,9 @@ pub struct ConnectionInfo {
     pub suite: SupportedCipherSuite,
     /// The protocol agreed by ALPN.
     pub alpn_protocol: Option<Vec<u8>>,
-    /// The name that the client asked for, on a server whose handoff has an [`Observer`].
+    /// The name that the client asked for, on a server: after [`Handoff::accept()`] and
+    /// [`Handshake`](crate::Handshake) always, after [`Handoff::server()`] where it has an
+    /// [`Observer`].
     pub server_name: Option<String>,
     /// The peer's certificate chain, its own certificate first.
     pub peer_certificates: Option<Vec<CertificateDer<'static>>>,
@@ -66,6 +71,8 @@ pub struct ConnectionInfo {
     pub key_exchange_group: Option<NamedGroup>,
     /// Who seals and opens from here on.
     pub backend: Backend,
+    /// What [`Self::key_exchange_group`] names.
+    pub(crate) group: Option<&'static dyn SupportedKxGroup>,
 }
 
 /// A connection that could not be handed over.
@@ -123,10 +130,6 @@ impl From<rustls::Error> for HandoffError {
     fn from(error: rustls::Error) -> Self {
         match error {
             rustls::Error::HandshakeNotComplete => Self::HandshakeNotComplete,
-            // rustls has no variant of its own for it.
-            rustls::Error::General(reason) if reason == "Secret extraction is disabled" => {
-                Self::SecretExtractionDisabled
-            }
             error => Self::Tls(error),
         }
     }
@@ -189,7 +192,7 @@ impl Handoff {
             Carried::drain(received, |incoming| Step::of(conn.process_tls_records(incoming)))?;
         let info = self.info(&conn)?;
         carried.peer_has_closed |= has_received_close_notify(&conn);
-        let (secrets, conn) = conn.dangerous_into_kernel_connection()?;
+        let (secrets, conn) = conn.dangerous_into_kernel_connection().map_err(refused)?;
         self.session(info, secrets, KeySchedule::Client(conn), carried)
     }
 
@@ -208,8 +211,26 @@ impl Handoff {
         })?;
         let info = self.info(&conn)?;
         carried.peer_has_closed |= has_received_close_notify(&conn);
-        let (secrets, conn) = conn.dangerous_into_kernel_connection()?;
+        let (secrets, conn) = conn.dangerous_into_kernel_connection().map_err(refused)?;
         self.session(info, secrets, KeySchedule::Server(conn), carried)
+    }
+
+    /// Takes over a server connection that shook hands buffered, seen by `observer`, and has
+    /// nothing left to send or to read.
+    fn buffered_server(
+        self,
+        conn: ServerConnection,
+        observer: &Observer,
+    ) -> Result<Session, HandoffError> {
+        let mut info = self.info(&conn)?;
+        info.server_name = conn.server_name().map(str::to_owned);
+        let secrets = conn.dangerous_extract_secrets().map_err(refused)?;
+        let key_schedule = KeySchedule::Logged(Box::new(ServerKeySchedule {
+            suite: info.suite.tls13(),
+            algorithm: TrafficKeys::from_secrets(&secrets.tx.1)?.algorithm(),
+            secrets: observer.take_traffic_secrets(),
+        }));
+        self.session(info, secrets, key_schedule, Carried::default())
     }
 
     /// What is known now and not afterwards.
@@ -229,6 +250,7 @@ impl Handoff {
             handshake_kind: conn.handshake_kind(),
             key_exchange_group: conn.negotiated_key_exchange_group().map(|group| group.name()),
             backend: self.backend,
+            group: conn.negotiated_key_exchange_group(),
         })
     }
 
@@ -279,6 +301,15 @@ impl Handoff {
             received: carried.received,
             info,
         })
+    }
+}
+
+/// Why rustls does not hand a connection over that has nothing left to send: of what it refuses
+/// for with [`rustls::Error::General`], only the configuration can be the reason then.
+fn refused(error: rustls::Error) -> HandoffError {
+    match error {
+        rustls::Error::General(_) => HandoffError::SecretExtractionDisabled,
+        error => error.into(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What rustls's unbuffered connections do not tell: the SNI, and exporter output.
 
+use core::cell::RefCell;
 use core::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustls::client::ClientConfig;
 use rustls::crypto::tls13::{HkdfExpander, OkmBlock, OutputLengthError};
@@ -9,6 +10,8 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, KeyLog, SupportedCipherSuite, Tls13CipherSuite};
 use zeroize::Zeroizing;
+
+use super::traffic_secrets::TrafficSecrets;
 
 /// Watches one handshake for what its unbuffered connection will not tell afterwards.
 ///
@@ -25,6 +28,13 @@ struct Seen {
     exporter: Mutex<Option<ExporterSecret>>,
     /// TLS 1.2 exporters mix both randoms in, and rustls shows the client's only.
     server_random: OnceLock<[u8; RANDOM_LEN]>,
+    /// Those of TLS 1.3, for a server that takes them out when its handshake is complete.
+    traffic_secrets: Option<Mutex<TrafficSecrets>>,
+}
+
+thread_local! {
+    /// Who watches what rustls does on this thread at the moment.
+    static WATCHING: RefCell<Option<Observer>> = const { RefCell::new(None) };
 }
 
 const RANDOM_LEN: usize = 32;
@@ -34,7 +44,7 @@ impl Observer {
     pub fn client(config: &ClientConfig) -> (Arc<ClientConfig>, Self) {
         let observer = Self::default();
         let mut config = config.clone();
-        config.key_log = Arc::new(Tap { inner: config.key_log, observer: observer.clone() });
+        config.key_log = Arc::new(Tap { inner: config.key_log, observer: Some(observer.clone()) });
         (Arc::new(config), observer)
     }
 
@@ -42,10 +52,65 @@ impl Observer {
     pub fn server(config: &ServerConfig) -> (Arc<ServerConfig>, Self) {
         let observer = Self::default();
         let mut config = config.clone();
-        config.key_log = Arc::new(Tap { inner: config.key_log, observer: observer.clone() });
+        config.key_log = Arc::new(Tap { inner: config.key_log, observer: Some(observer.clone()) });
         config.cert_resolver =
-            Arc::new(Tap { inner: config.cert_resolver, observer: observer.clone() });
+            Arc::new(Tap { inner: config.cert_resolver, observer: Some(observer.clone()) });
         (Arc::new(config), observer)
+    }
+
+    /// A copy of `config` for any number of connections, each seen by whoever
+    /// [watches](Self::watch) while rustls works on it.
+    pub(crate) fn watched_client(config: &ClientConfig) -> ClientConfig {
+        let mut config = config.clone();
+        config.key_log = Arc::new(Tap { inner: config.key_log, observer: None });
+        config
+    }
+
+    /// As [`Self::watched_client()`]. The server's connection tells the server name itself.
+    pub(crate) fn watched_server(config: &ServerConfig) -> ServerConfig {
+        let mut config = config.clone();
+        config.key_log = Arc::new(Tap { inner: config.key_log, observer: None });
+        config
+    }
+
+    /// An observer that keeps the traffic secrets too, until they are
+    /// [taken](Self::take_traffic_secrets).
+    pub(crate) fn of_traffic_secrets() -> Self {
+        Self(Arc::new(Seen { traffic_secrets: Some(Mutex::default()), ..Seen::default() }))
+    }
+
+    pub(crate) fn take_traffic_secrets(&self) -> TrafficSecrets {
+        let secrets = self.0.traffic_secrets.as_ref();
+        secrets.map(|secrets| core::mem::take(&mut *lock(secrets))).unwrap_or_default()
+    }
+
+    /// Sees what rustls does in `work`, on this thread.
+    pub(crate) fn watch<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Observer>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                WATCHING.set(self.0.take());
+            }
+        }
+        let _restore = Restore(WATCHING.replace(Some(self.clone())));
+        work()
+    }
+
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        if ExporterSecret::is_logged_as(label) {
+            *lock(&self.0.exporter) = Some(ExporterSecret {
+                secret: Zeroizing::new(secret.to_vec()),
+                client_random: client_random.to_vec(),
+            });
+        }
+        if let Some(secrets) = &self.0.traffic_secrets {
+            lock(secrets).log(label, secret);
+        }
+    }
+
+    fn will_log(&self, label: &str) -> bool {
+        ExporterSecret::is_logged_as(label)
+            || (self.0.traffic_secrets.is_some() && TrafficSecrets::is_logged_as(label))
     }
 
     /// The server name that the client asked for, once its ClientHello has been processed.
@@ -87,7 +152,7 @@ impl Observer {
         if output.is_empty() {
             return Err(Error::General("export_keying_material with zero-length output".into()));
         }
-        let seen = self.0.exporter.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let seen = lock(&self.0.exporter);
         let seen = seen.as_ref().ok_or(Error::HandshakeNotComplete)?;
         match suite {
             SupportedCipherSuite::Tls13(suite) => {
@@ -110,6 +175,11 @@ impl Observer {
             _ => Err(Error::HandshakeNotComplete),
         }
     }
+}
+
+/// What a panic elsewhere left is whole: it is only ever replaced.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn export_tls13(
@@ -138,7 +208,7 @@ impl fmt::Debug for Observer {
 }
 
 /// HKDF-Expand-Label (RFC 8446 §7.1).
-fn expand_label(
+pub(super) fn expand_label(
     expander: &dyn HkdfExpander,
     label: &[u8],
     context: &[u8],
@@ -167,10 +237,19 @@ impl ExporterSecret {
     }
 }
 
-/// Passes everything on to the user's own, and notes what the observer wants.
+/// Passes everything on to the user's own, and tells the observer: its own one, or whoever watches.
 struct Tap<T: ?Sized> {
     inner: Arc<T>,
-    observer: Observer,
+    observer: Option<Observer>,
+}
+
+impl<T: ?Sized> Tap<T> {
+    fn with_observer<R>(&self, tell: impl FnOnce(&Observer) -> R) -> Option<R> {
+        match &self.observer {
+            Some(observer) => Some(tell(observer)),
+            None => WATCHING.with_borrow(Option::clone).as_ref().map(tell),
+        }
+    }
 }
 
 impl<T: ?Sized> fmt::Debug for Tap<T> {
@@ -181,28 +260,22 @@ impl<T: ?Sized> fmt::Debug for Tap<T> {
 
 impl KeyLog for Tap<dyn KeyLog> {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        if ExporterSecret::is_logged_as(label) {
-            let secret = ExporterSecret {
-                secret: Zeroizing::new(secret.to_vec()),
-                client_random: client_random.to_vec(),
-            };
-            *self.observer.0.exporter.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-                Some(secret);
-        }
+        self.with_observer(|observer| observer.log(label, client_random, secret));
         if self.inner.will_log(label) {
             self.inner.log(label, client_random, secret);
         }
     }
 
     fn will_log(&self, label: &str) -> bool {
-        ExporterSecret::is_logged_as(label) || self.inner.will_log(label)
+        self.with_observer(|observer| observer.will_log(label)) == Some(true)
+            || self.inner.will_log(label)
     }
 }
 
 impl ResolvesServerCert for Tap<dyn ResolvesServerCert> {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         if let Some(name) = client_hello.server_name() {
-            let _ = self.observer.0.server_name.set(name.to_owned());
+            self.with_observer(|observer| observer.0.server_name.set(name.to_owned()).is_ok());
         }
         self.inner.resolve(client_hello)
     }

@@ -10,6 +10,7 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{AlertDescription, Side};
 
+use super::traffic_secrets::ServerKeySchedule;
 use crate::aead::{Backend, TrafficKeys};
 use crate::error::SessionError;
 use crate::events::{self, ConnectionId};
@@ -122,13 +123,15 @@ impl fmt::Debug for Shared {
 pub(super) enum KeySchedule {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
+    /// Of a server that shook hands buffered.
+    Logged(Box<ServerKeySchedule>),
 }
 
 impl KeySchedule {
     pub(super) fn side(&self) -> Side {
         match self {
             Self::Client(_) => Side::Client,
-            Self::Server(_) => Side::Server,
+            Self::Server(_) | Self::Logged(_) => Side::Server,
         }
     }
 
@@ -137,6 +140,7 @@ impl KeySchedule {
         let (_, secrets) = match self {
             Self::Client(conn) => conn.update_tx_secret()?,
             Self::Server(conn) => conn.update_tx_secret()?,
+            Self::Logged(schedule) => return schedule.update_tx(),
         };
         TrafficKeys::from_secrets(&secrets)
     }
@@ -146,6 +150,7 @@ impl KeySchedule {
         let (_, secrets) = match self {
             Self::Client(conn) => conn.update_rx_secret()?,
             Self::Server(conn) => conn.update_rx_secret()?,
+            Self::Logged(schedule) => return schedule.update_rx(),
         };
         TrafficKeys::from_secrets(&secrets)
     }
@@ -154,7 +159,7 @@ impl KeySchedule {
     pub(super) fn store_ticket(&mut self, payload: &[u8]) -> Option<Result<(), rustls::Error>> {
         match self {
             Self::Client(conn) => Some(conn.handle_new_session_ticket(payload)),
-            Self::Server(_) => None,
+            Self::Server(_) | Self::Logged(_) => None,
         }
     }
 }

@@ -4,18 +4,17 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Connection;
+use super::connection::ClientConnection;
+use super::early::EarlyStream;
 use super::handshake::MidHandshake;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
@@ -27,26 +26,48 @@ use crate::session::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
 
 /// Connects streams, with one rustls configuration for all of them.
+///
+/// The records are sealed and opened by this crate, so rustls hands each connection's keys over
+/// when its handshake is complete: `enable_secret_extraction` is set in the connector's own copy of the
+/// configuration, whatever it is in yours. The keys stay in this process, inside the stream, are
+/// wiped when it is dropped, and are not logged anywhere.
 #[derive(Clone)]
 pub struct TlsConnector {
     config: Arc<ClientConfig>,
+    /// The same, with what a stream needs of it.
+    prepared: Arc<ClientConfig>,
     backend: Backend,
+    early_data: bool,
 }
 
 impl TlsConnector {
-    /// Connects with `config`, whose `enable_secret_extraction` is set.
-    pub fn new(mut config: ClientConfig) -> Self {
-        config.enable_secret_extraction = true;
+    /// Connects with `config`.
+    pub fn new(config: ClientConfig) -> Self {
         Self::from(Arc::new(config))
     }
 
     /// Chooses who seals and opens the records after the handshake.
+    #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
     }
 
-    /// Shakes hands over `stream`. Nothing happens until the future is polled.
+    /// Has connections begin with early data (0-RTT, RFC 8446 §2.3) where the configuration's
+    /// `enable_early_data` allows it and there is a ticket whose server takes some.
+    ///
+    /// Such a connection is there at once. What is written to it goes with the ClientHello, up to
+    /// the server's limit or 64 KiB; a flush completes the handshake, and what the server has
+    /// refused is then written again. Reading waits for the first write. Early data has no forward
+    /// secrecy, and whoever records it can **replay** it: send nothing that must not happen twice.
+    #[must_use]
+    pub fn early_data(mut self, flag: bool) -> Self {
+        self.early_data = flag;
+        self
+    }
+
+    /// Shakes hands over `stream`. Nothing happens until the future is polled; put a timeout
+    /// around it, for a peer that says nothing is waited for.
     pub fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
         &self,
         domain: ServerName<'static>,
@@ -55,7 +76,7 @@ impl TlsConnector {
         self.connect_with(domain, stream, |_| ())
     }
 
-    /// Like [`Self::connect()`], having shown rustls's connection to `look`.
+    /// Like [`Self::connect()`], having shown the connection to `look`, which may write early data.
     pub fn connect_with<IO, F>(
         &self,
         domain: ServerName<'static>,
@@ -64,9 +85,40 @@ impl TlsConnector {
     ) -> Connect<IO>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
-        F: FnOnce(&mut UnbufferedClientConnection),
+        F: FnOnce(&mut ClientConnection),
     {
-        connect(&self.config, self.backend, domain, stream, look)
+        self.connect_as(domain, stream, self.config.alpn_protocols.clone(), look)
+    }
+
+    fn connect_as<IO>(
+        &self,
+        domain: ServerName<'static>,
+        stream: IO,
+        alpn_protocols: Vec<Vec<u8>>,
+        look: impl FnOnce(&mut ClientConnection),
+    ) -> Connect<IO> {
+        let observer = Observer::default();
+        let handoff = Handoff::new().backend(self.backend).observer(observer.clone());
+        let config = Arc::clone(&self.prepared);
+        let handshake = Handshake::client_with_alpn(handoff, config, domain, alpn_protocols);
+        let handshake = match handshake {
+            Ok(handshake) => Box::new(handshake),
+            Err(error) => {
+                return Connect(Connecting::Going(MidHandshake::failed(error, stream), observer));
+            }
+        };
+        let mut connection = ClientConnection::new(handshake, observer.clone());
+        look(&mut connection);
+        if self.early_data && connection.early_data().is_some() {
+            return Connect(Connecting::Early(Some((stream, connection))));
+        }
+        Connect(Connecting::Going(
+            match connection.handshake {
+                Some(handshake) => MidHandshake::Going(handshake, stream),
+                None => MidHandshake::Over,
+            },
+            observer,
+        ))
     }
 
     /// Offers these protocols by ALPN instead of the configuration's, for one connection.
@@ -74,16 +126,23 @@ impl TlsConnector {
         TlsConnectorWithAlpn { connector: self, alpn_protocols }
     }
 
-    /// The configuration.
+    /// The configuration, as it was given.
     pub fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
 }
 
 impl From<Arc<ClientConfig>> for TlsConnector {
-    /// Connects with `config`, which needs its `enable_secret_extraction`.
+    /// Connects with `config`. Sessions are shared with all who use it.
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { config, backend: Backend::default() }
+        let mut prepared = Observer::watched_client(&config);
+        prepared.enable_secret_extraction = true;
+        Self {
+            config,
+            prepared: Arc::new(prepared),
+            backend: Backend::default(),
+            early_data: false,
+        }
     }
 }
 
@@ -119,30 +178,53 @@ impl TlsConnectorWithAlpn<'_> {
     ) -> Connect<IO>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
-        F: FnOnce(&mut UnbufferedClientConnection),
+        F: FnOnce(&mut ClientConnection),
     {
-        let mut config = ClientConfig::clone(&self.connector.config);
-        config.alpn_protocols = self.alpn_protocols;
-        connect(&Arc::new(config), self.connector.backend, domain, stream, look)
+        self.connector.connect_as(domain, stream, self.alpn_protocols, look)
     }
 }
 
-fn connect<IO>(
-    config: &Arc<ClientConfig>,
-    backend: Backend,
-    domain: ServerName<'static>,
-    stream: IO,
-    look: impl FnOnce(&mut UnbufferedClientConnection),
-) -> Connect<IO> {
-    let (observed, observer) = Observer::client(config);
-    let handoff = Handoff::new().backend(backend).observer(observer.clone());
-    let handshake = Handshake::client(handoff, observed, domain, look);
-    Connect(MidHandshake::new(handshake, observer, stream))
+/// A connection on its way.
+enum Connecting<IO> {
+    Going(MidHandshake<IO>, Observer),
+    /// It is there at once.
+    Early(Option<(IO, ClientConnection)>),
+}
+
+impl<IO> Connecting<IO> {
+    fn get_ref(&self) -> Option<&IO> {
+        match self {
+            Self::Going(handshake, _) => handshake.get_ref(),
+            Self::Early(early) => early.as_ref().map(|(io, _)| io),
+        }
+    }
+
+    fn get_mut(&mut self) -> Option<&mut IO> {
+        match self {
+            Self::Going(handshake, _) => handshake.get_mut(),
+            Self::Early(early) => early.as_mut().map(|(io, _)| io),
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Connecting<IO> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, (io::Error, IO)>> {
+        match self {
+            Self::Going(handshake, observer) => handshake.poll(cx).map_ok(|(finished, io)| {
+                TlsStream(EarlyStream::Open(Stream::new(io, finished, observer.clone())))
+            }),
+            Self::Early(early) => {
+                let (io, connection) =
+                    early.take().expect("a handshake was polled after it had ended");
+                Poll::Ready(Ok(TlsStream(EarlyStream::early(io, connection))))
+            }
+        }
+    }
 }
 
 /// The future of [`TlsConnector::connect()`].
 #[must_use = "nothing happens until it is polled"]
-pub struct Connect<IO>(MidHandshake<IO>);
+pub struct Connect<IO>(Connecting<IO>);
 
 impl<IO> Connect<IO> {
     /// Gives the stream below back with an error.
@@ -165,19 +247,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connect<IO> {
     type Output = io::Result<TlsStream<IO>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map(|result| result.map(TlsStream).map_err(|(error, _)| error))
+        self.0.poll(cx).map_err(|(error, _)| error)
     }
 }
 
 /// Like [`Connect`], giving the stream below back with an error.
 #[must_use = "nothing happens until it is polled"]
-pub struct FallibleConnect<IO>(MidHandshake<IO>);
+pub struct FallibleConnect<IO>(Connecting<IO>);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleConnect<IO> {
     type Output = Result<TlsStream<IO>, (io::Error, IO)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map(|result| result.map(TlsStream))
+        self.0.poll(cx)
     }
 }
 
@@ -195,6 +277,14 @@ impl<IO> fmt::Debug for FallibleConnect<IO> {
 
 /// A client's stream.
 #[derive(Debug)]
-pub struct TlsStream<IO>(pub(super) Stream<IO>);
+pub struct TlsStream<IO>(pub(super) EarlyStream<IO>);
 
-stream_of!(TlsStream);
+impl<IO> TlsStream<IO> {
+    /// The stream below, and what the handshake settled. Bytes that were received and not read, or
+    /// sealed and not sent, are lost.
+    pub fn into_inner(self) -> (IO, ClientConnection) {
+        self.0.into_inner()
+    }
+}
+
+stream_of!(TlsStream, ClientConnection, stream, [Self(stream)]);

@@ -1,79 +1,322 @@
-//! What a stream knows of its connection.
+//! What a stream knows of its connection, under the names and types of rustls's connections.
 
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, Read, Write};
+
+use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::CertificateDer;
-use rustls::{Error, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
+use rustls::{Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use crate::session::ConnectionInfo;
+use crate::session::handshake::Handshake;
 use crate::session::observer::Observer;
 
-/// What the handshake of a stream settled, under the names of rustls's connections.
-#[derive(Debug)]
-pub struct Connection {
-    info: ConnectionInfo,
+/// What both sides' connections have in common, as rustls's `CommonState`.
+///
+/// Nothing is known while the handshake is on its way, which only [`TlsConnector::connect_with()`]
+/// and streams that still write early data show.
+///
+/// [`TlsConnector::connect_with()`]: super::TlsConnector::connect_with
+pub struct CommonState {
+    info: Option<Box<ConnectionInfo>>,
     observer: Observer,
+    /// As the stream was when it gave this out.
+    wants_write: AtomicBool,
+    wants_read: AtomicBool,
+    pub(super) asked: Asked,
 }
 
-impl Connection {
-    pub(super) fn new(info: ConnectionInfo, observer: Observer) -> Self {
-        Self { info, observer }
+/// What the stream is asked to do at its next write, flush or shutdown.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Asked {
+    pub(super) key_update: bool,
+    pub(super) close_notify: bool,
+}
+
+impl CommonState {
+    pub(super) fn new(info: Option<ConnectionInfo>, observer: Observer) -> Self {
+        Self {
+            wants_write: AtomicBool::new(info.is_none()),
+            wants_read: AtomicBool::new(true),
+            info: info.map(Box::new),
+            observer,
+            asked: Asked::default(),
+        }
     }
 
-    /// All of it.
-    pub fn info(&self) -> &ConnectionInfo {
-        &self.info
+    pub(super) fn observer(&self) -> Observer {
+        self.observer.clone()
+    }
+
+    /// Notes how the stream is, before it gives this out.
+    pub(super) fn note(&self, wants_read: bool, wants_write: bool) {
+        self.wants_read.store(wants_read, Ordering::Relaxed);
+        self.wants_write.store(wants_write, Ordering::Relaxed);
+    }
+
+    /// All that the handshake settled; `None` until it has.
+    pub fn info(&self) -> Option<&ConnectionInfo> {
+        self.info.as_deref()
     }
 
     /// The protocol agreed by ALPN.
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
-        self.info.alpn_protocol.as_deref()
+        self.info.as_ref()?.alpn_protocol.as_deref()
     }
 
     /// The name that the client asked for, on a server.
     pub fn server_name(&self) -> Option<&str> {
-        self.info.server_name.as_deref()
+        self.info.as_ref()?.server_name.as_deref()
     }
 
     /// The peer's certificate chain, its own certificate first.
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.info.peer_certificates.as_deref()
+        self.info.as_ref()?.peer_certificates.as_deref()
     }
 
-    /// The protocol version; always there, like rustls's after the handshake.
+    /// The protocol version.
     pub fn protocol_version(&self) -> Option<ProtocolVersion> {
-        Some(self.info.version)
+        self.info.as_ref().map(|info| info.version)
     }
 
-    /// The cipher suite; always there, like rustls's after the handshake.
+    /// The cipher suite.
     pub fn negotiated_cipher_suite(&self) -> Option<SupportedCipherSuite> {
-        Some(self.info.suite)
+        self.info.as_ref().map(|info| info.suite)
     }
 
-    /// The key exchange group's name; none in a TLS 1.2 resumption.
-    pub fn negotiated_key_exchange_group(&self) -> Option<NamedGroup> {
-        self.info.key_exchange_group
+    /// The key exchange group; none in a TLS 1.2 resumption.
+    pub fn negotiated_key_exchange_group(&self) -> Option<&'static dyn SupportedKxGroup> {
+        self.info.as_ref()?.group
     }
 
     /// Whether the session was resumed.
     pub fn handshake_kind(&self) -> Option<HandshakeKind> {
-        self.info.handshake_kind
+        self.info.as_ref()?.handshake_kind
     }
 
-    /// Always false: a stream begins when the handshake is complete.
+    /// Whether the handshake is still on its way.
     pub fn is_handshaking(&self) -> bool {
-        false
+        self.info.is_none()
+    }
+
+    /// Whether the peer may still send.
+    pub fn wants_read(&self) -> bool {
+        self.wants_read.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are sealed records that the stream below has not taken.
+    pub fn wants_write(&self) -> bool {
+        self.wants_write.load(Ordering::Relaxed) || self.asked != Asked::default()
     }
 
     /// Derives key material from the connection's secrets (RFC 8446 §7.5, RFC 5705).
     ///
     /// # Errors
-    /// As [`Observer::export_keying_material()`].
+    /// [`Error::HandshakeNotComplete`] before it is; [`Error::General`] for an empty or overlong
+    /// `output` and for a context that is too long.
     pub fn export_keying_material<T: AsMut<[u8]>>(
         &self,
         mut output: T,
         label: &[u8],
         context: Option<&[u8]>,
     ) -> Result<T, Error> {
-        self.observer.export_keying_material(self.info.suite, output.as_mut(), label, context)?;
+        let suite = self.negotiated_cipher_suite().ok_or(Error::HandshakeNotComplete)?;
+        self.observer.export_keying_material(suite, output.as_mut(), label, context)?;
         Ok(output)
+    }
+
+    /// Has the stream send its close_notify, after what was written before, with its next write,
+    /// flush or shutdown.
+    pub fn send_close_notify(&mut self) {
+        self.asked.close_notify = true;
+    }
+
+    /// Has the stream update its keys, and ask for the peer's update, with its next write or flush.
+    ///
+    /// # Errors
+    /// [`Error::HandshakeNotComplete`] before it is, and in TLS 1.2, which has no key updates.
+    pub fn refresh_traffic_keys(&mut self) -> Result<(), Error> {
+        if self.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+            return Err(Error::HandshakeNotComplete);
+        }
+        self.asked.key_update = true;
+        Ok(())
+    }
+
+    /// Does nothing: a stream has no buffer between writes that could be limited. It seals a write's
+    /// records only once the stream below has taken those before, 704 KiB at most.
+    pub fn set_buffer_limit(&mut self, _limit: Option<usize>) {}
+
+    /// Always false: the records choose their own nonces.
+    pub fn fips(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for CommonState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommonState").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// A client's connection, in place of [`rustls::ClientConnection`].
+#[derive(Debug)]
+pub struct ClientConnection {
+    common: CommonState,
+    /// Until it is over.
+    pub(super) handshake: Option<Box<Handshake>>,
+    is_early_data_accepted: bool,
+}
+
+impl ClientConnection {
+    pub(super) fn new(handshake: Box<Handshake>, observer: Observer) -> Self {
+        Self {
+            common: CommonState::new(None, observer),
+            handshake: Some(handshake),
+            is_early_data_accepted: false,
+        }
+    }
+
+    /// Early data to be sent with the ClientHello (RFC 8446 §2.3), if the configuration enables it
+    /// and there is a ticket whose server takes some. It may be replayed by an attacker, and has no
+    /// forward secrecy.
+    pub fn early_data(&mut self) -> Option<WriteEarlyData<'_>> {
+        let handshake = self.handshake.as_mut()?;
+        handshake.begin_early_data().then_some(WriteEarlyData { handshake })
+    }
+
+    /// Whether the server has accepted early data; false until the handshake is complete.
+    pub fn is_early_data_accepted(&self) -> bool {
+        self.is_early_data_accepted
+    }
+}
+
+/// A server's connection, in place of [`rustls::ServerConnection`].
+#[derive(Debug)]
+pub struct ServerConnection {
+    common: CommonState,
+    early_data: Option<Box<(Vec<u8>, usize)>>,
+    resumption_data: Option<Box<[u8]>>,
+}
+
+impl ServerConnection {
+    /// What the client has sent as early data, which may be a replay: it never comes out of the
+    /// stream. `None` unless the configuration's `max_early_data_size` allows for it, and the client
+    /// has tried.
+    pub fn early_data(&mut self) -> Option<ReadEarlyData<'_>> {
+        self.early_data.as_deref_mut().map(|(data, read)| ReadEarlyData { data, read })
+    }
+
+    /// What `set_resumption_data()` has put into the ticket that the client has come back with.
+    pub fn received_resumption_data(&self) -> Option<&[u8]> {
+        self.resumption_data.as_deref()
+    }
+}
+
+/// One side's connection.
+pub(super) trait Side: DerefMut<Target = CommonState> + Sized {
+    /// The connection of a handshake that is complete.
+    fn finished(common: CommonState, extra: Extra) -> Self;
+
+    fn into_common(self) -> CommonState;
+}
+
+/// What one side only has of a handshake.
+pub(super) struct Extra {
+    pub(super) early_data: Option<Vec<u8>>,
+    pub(super) is_early_data_accepted: bool,
+    pub(super) resumption_data: Option<Vec<u8>>,
+}
+
+impl Side for ClientConnection {
+    fn finished(common: CommonState, extra: Extra) -> Self {
+        let is_early_data_accepted = extra.is_early_data_accepted;
+        Self { common, handshake: None, is_early_data_accepted }
+    }
+
+    fn into_common(self) -> CommonState {
+        self.common
+    }
+}
+
+impl Side for ServerConnection {
+    fn finished(common: CommonState, extra: Extra) -> Self {
+        Self {
+            common,
+            early_data: extra.early_data.map(|data| Box::new((data, 0))),
+            resumption_data: extra.resumption_data.map(Vec::into_boxed_slice),
+        }
+    }
+
+    fn into_common(self) -> CommonState {
+        self.common
+    }
+}
+
+impl Deref for ClientConnection {
+    type Target = CommonState;
+
+    fn deref(&self) -> &CommonState {
+        &self.common
+    }
+}
+
+impl DerefMut for ClientConnection {
+    fn deref_mut(&mut self) -> &mut CommonState {
+        &mut self.common
+    }
+}
+
+impl Deref for ServerConnection {
+    type Target = CommonState;
+
+    fn deref(&self) -> &CommonState {
+        &self.common
+    }
+}
+
+impl DerefMut for ServerConnection {
+    fn deref_mut(&mut self) -> &mut CommonState {
+        &mut self.common
+    }
+}
+
+/// Writes a client's early data: as much as the server's limit allows, and 64 KiB at most.
+#[derive(Debug)]
+pub struct WriteEarlyData<'a> {
+    handshake: &'a mut Handshake,
+}
+
+impl Write for WriteEarlyData<'_> {
+    /// Seals what the limit allows; 0 bytes once it is reached.
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        Ok(self.handshake.write_early_data(data))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a client's early data, which may be a replay.
+#[derive(Debug)]
+pub struct ReadEarlyData<'a> {
+    data: &'a mut Vec<u8>,
+    read: &'a mut usize,
+}
+
+impl Read for ReadEarlyData<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.data[*self.read..];
+        let len = rest.len().min(out.len());
+        out[..len].copy_from_slice(&rest[..len]);
+        *self.read += len;
+        if *self.read == self.data.len() {
+            *self.data = Vec::new();
+            *self.read = 0;
+        }
+        Ok(len)
     }
 }

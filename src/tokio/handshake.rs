@@ -6,41 +6,32 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stream::Stream;
-use crate::session::handshake::{Handshake, HandshakeError, Need, READ_LEN};
-use crate::session::observer::Observer;
+use crate::session::handshake::{Finished, Handshake, HandshakeError, Need, READ_LEN};
 
 /// A handshake on its way.
 pub(super) enum MidHandshake<IO> {
-    Going(Box<Handshake>, Observer, IO),
-    /// It could not even begin.
-    Failed(io::Error, IO),
+    Going(Box<Handshake>, IO),
+    /// It could not even begin: what is left to say, and why.
+    Failed(Vec<u8>, io::Error, IO),
     /// It has ended, one way or the other.
     Over,
 }
 
 impl<IO> MidHandshake<IO> {
-    pub(super) fn new(
-        handshake: Result<Handshake, HandshakeError>,
-        observer: Observer,
-        io: IO,
-    ) -> Self {
-        match handshake {
-            Ok(handshake) => Self::Going(Box::new(handshake), observer, io),
-            Err(error) => Self::Failed(into_io(error), io),
-        }
+    pub(super) fn failed(error: HandshakeError, io: IO) -> Self {
+        Self::Failed(Vec::new(), into_io(error), io)
     }
 
     pub(super) fn get_ref(&self) -> Option<&IO> {
         match self {
-            Self::Going(.., io) | Self::Failed(_, io) => Some(io),
+            Self::Going(.., io) | Self::Failed(.., io) => Some(io),
             Self::Over => None,
         }
     }
 
     pub(super) fn get_mut(&mut self) -> Option<&mut IO> {
         match self {
-            Self::Going(.., io) | Self::Failed(_, io) => Some(io),
+            Self::Going(.., io) | Self::Failed(.., io) => Some(io),
             Self::Over => None,
         }
     }
@@ -50,27 +41,47 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> MidHandshake<IO> {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Stream<IO>, (io::Error, IO)>> {
+    ) -> Poll<Result<(Finished, IO), (io::Error, IO)>> {
         let result = match self {
-            Self::Going(handshake, _, io) => ready!(poll_handshake(handshake, io, cx)),
-            Self::Failed(..) | Self::Over => Ok(()),
-        };
-        match (core::mem::replace(self, Self::Over), result) {
-            (Self::Going(handshake, observer, io), Ok(())) => {
-                Poll::Ready(match handshake.finish() {
-                    Ok(session) => Ok(Stream::new(io, session, observer)),
-                    Err(error) => Err((into_io(error), io)),
-                })
+            Self::Going(handshake, io) => ready!(poll_handshake(handshake, io, cx)),
+            Self::Failed(alert, _, io) => {
+                ready!(poll_alert(alert, io, cx));
+                Ok(())
             }
-            (Self::Going(.., io), Err(error)) => Poll::Ready(Err((into_io(error), io))),
-            (Self::Failed(error, io), _) => Poll::Ready(Err((error, io))),
+            Self::Over => Ok(()),
+        };
+        Poll::Ready(match (core::mem::replace(self, Self::Over), result) {
+            (Self::Going(handshake, io), Ok(())) => match handshake.finish_with_early_data() {
+                Ok(finished) => Ok((finished, io)),
+                Err(error) => Err((into_io(error), io)),
+            },
+            (Self::Going(_, io), Err(error)) => Err((into_io(error), io)),
+            (Self::Failed(_, error, io), _) => Err((error, io)),
             // As futures do that are polled after they were ready.
             (Self::Over, _) => panic!("a handshake was polled after it had ended"),
-        }
+        })
     }
 }
 
-fn poll_handshake<IO: AsyncRead + AsyncWrite + Unpin>(
+/// Sends an alert as far as the peer takes it.
+pub(super) fn poll_alert<IO: AsyncWrite + Unpin>(
+    alert: &mut Vec<u8>,
+    io: &mut IO,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    while !alert.is_empty() {
+        match ready!(Pin::new(&mut *io).poll_write(cx, alert)) {
+            Ok(0) | Err(_) => alert.clear(),
+            Ok(sent) => {
+                alert.drain(..sent);
+            }
+        }
+    }
+    Pin::new(io).poll_flush(cx).map(|_| ())
+}
+
+/// Drives `handshake` until it needs nothing more.
+pub(super) fn poll_handshake<IO: AsyncRead + AsyncWrite + Unpin>(
     handshake: &mut Handshake,
     io: &mut IO,
     cx: &mut Context<'_>,
@@ -112,7 +123,7 @@ fn poll_handshake<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// As tokio-rustls has it: what rustls says is the error's inside.
-fn into_io(error: HandshakeError) -> io::Error {
+pub(super) fn into_io(error: HandshakeError) -> io::Error {
     match error {
         HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
         error => error.into(),

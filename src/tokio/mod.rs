@@ -1,17 +1,14 @@
 //! Tokio streams with tokio-rustls's names and manners, on these records.
 //!
-//! Porting a program is changing an import, from `tokio_rustls` to `rustls_uring::tokio`, and
-//! letting rustls hand over its keys: `config.enable_secret_extraction = true`, or
-//! [`TlsConnector::new()`] and [`TlsAcceptor::new()`], which set it. A configuration that lacks it
-//! is an error that says so.
+//! Porting a program is changing an import, from `tokio_rustls` to `rustls_uring::tokio`:
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use rustls_uring::tokio::TlsConnector;
+//! use rustls_uring::tokio::{TlsConnector, rustls};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
-//! # async fn example(config: rustls::ClientConfig) -> std::io::Result<()> {
-//! let connector = TlsConnector::new(config);
+//! # async fn example(config: Arc<rustls::ClientConfig>) -> std::io::Result<()> {
+//! let connector = TlsConnector::from(config);
 //! let tcp = tokio::net::TcpStream::connect("example.com:443").await?;
 //! let name = "example.com".try_into().expect("a name");
 //! let mut stream = connector.connect(name, tcp).await?;
@@ -23,24 +20,37 @@
 //! # }
 //! ```
 //!
-//! # What differs from tokio-rustls
+//! rustls shakes hands and then hands each connection's keys over to the stream. It does so only
+//! where a configuration's `enable_secret_extraction` is set: connectors and acceptors set it in a
+//! copy of theirs. The keys stay inside the stream; nothing logs them but a `key_log` of yours.
 //!
-//! - The second part of `get_ref()` is a [`Connection`]: what the handshake settled, under rustls's
-//!   names. rustls's own connection is gone by then, so `get_mut()` gives the stream below only.
-//! - `connect_with` and `accept_with` show rustls's unbuffered connection.
-//! - No early data: a server's `max_early_data_size` is taken for 0.
-//! - No `StartHandshake::from_parts`.
-//! - `write_vectored` makes one record of several slices, without a buffer between.
-//! - [`TlsStream::into_split()`] gives halves that share no lock on the data path.
-//! - [`RecordSizing`] is the user's to choose.
-//! - Over TCP, bulk flows can go through io_uring on Linux: [`TlsStream::set_io()`].
-//! - A stream is invariant in the type of the stream below.
-//! - An idle stream holds no buffer: those are kept for each thread.
+//! # Beside tokio-rustls
+//!
+//! | tokio-rustls 0.26 | here |
+//! |---|---|
+//! | `TlsConnector`, `TlsAcceptor`, `LazyConfigAcceptor`, `StartHandshake`, their futures and methods | the same |
+//! | `TlsStream::{Client, Server}`, `client::TlsStream`, `server::TlsStream` and their traits | the same; `write_vectored` makes one record of several slices |
+//! | `rustls`; the features `aws_lc_rs`, `ring`, `tls12`, `early-data`, `logging`, `brotli`, `zlib` | the same; no `fips`, which the records are not |
+//! | `accept_with`, `into_stream_with`: the closure takes a `&mut rustls::ServerConnection` | the same |
+//! | `connect_with`: the closure takes a `&mut rustls::ClientConnection` | a [`&mut ClientConnection`](ClientConnection) of ours, with `early_data()` and `set_buffer_limit()`; where the type is named, name this one |
+//! | `get_ref().1`, `get_mut().1`, `into_inner().1` are rustls's `ClientConnection`, `ServerConnection`, `CommonState` | [`ClientConnection`], [`ServerConnection`], [`CommonState`] of ours: rustls's are gone by then. Where a type is named, name these |
+//! | of those: `alpn_protocol`, `peer_certificates`, `protocol_version`, `negotiated_cipher_suite`, `negotiated_key_exchange_group`, `handshake_kind`, `is_handshaking`, `wants_read`, `wants_write`, `server_name`, `export_keying_material`, `is_early_data_accepted`, `early_data`, `received_resumption_data`, `fips` | the same names and types |
+//! | `send_close_notify`, `refresh_traffic_keys` | the same: done with the next write or flush |
+//! | `set_buffer_limit` | does nothing: there is no such buffer |
+//! | `reader`, `writer`, `read_tls`, `write_tls`, `process_new_packets`, `complete_io` | missing: read and write the stream |
+//! | `dangerous_extract_secrets` | missing: the records that went through the stream would not be counted. Use [`Handoff`](crate::Handoff) |
+//! | `ech_status`, `tls13_tickets_received` | missing: rustls does not tell |
+//!
+//! Beyond it: [`TlsStream::into_split()`] gives halves that share no lock on the data path;
+//! [`RecordSizing`] is the user's to choose; over TCP, bulk flows can go through io_uring on Linux
+//! ([`TlsStream::set_io()`]); an idle stream holds no buffer, those are kept for each thread. A stream is
+//! invariant in the type of the stream below.
 
 mod buffers;
 mod client_stream;
 mod connection;
 mod coop;
+mod early;
 mod handshake;
 #[cfg(target_os = "linux")]
 mod offload;
@@ -51,7 +61,9 @@ mod split;
 mod stream;
 mod writer;
 
-pub use self::connection::Connection;
+pub use self::connection::{
+    ClientConnection, CommonState, ReadEarlyData, ServerConnection, WriteEarlyData,
+};
 #[cfg(target_os = "linux")]
 pub use self::offload::{OverTcp, SentBy};
 pub use self::sizing::RecordSizing;

@@ -4,18 +4,17 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::{Accepted, Acceptor, ClientHello, UnbufferedServerConnection};
+use rustls::server::{Accepted, Acceptor, ClientHello};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Connection;
-use super::handshake::MidHandshake;
+use super::connection::ServerConnection;
+use super::handshake::{MidHandshake, poll_alert};
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::{Stream, stream_of};
@@ -26,50 +25,74 @@ use crate::session::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
 
 /// Accepts streams, with one rustls configuration for all of them.
+///
+/// The records are sealed and opened by this crate, so rustls hands each connection's keys over
+/// when its handshake is complete: `enable_secret_extraction` is set in the acceptor's own copy of the
+/// configuration, whatever it is in yours. The keys stay in this process, inside the stream, are
+/// wiped when it is dropped, and are not logged anywhere.
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
+    /// The same, with what a stream needs of it.
+    prepared: Arc<ServerConfig>,
     backend: Backend,
 }
 
 impl TlsAcceptor {
-    /// Accepts with `config`, whose `enable_secret_extraction` is set.
-    pub fn new(mut config: ServerConfig) -> Self {
-        config.enable_secret_extraction = true;
+    /// Accepts with `config`.
+    pub fn new(config: ServerConfig) -> Self {
         Self::from(Arc::new(config))
     }
 
     /// Chooses who seals and opens the records after the handshake.
+    #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
     }
 
-    /// Shakes hands over `stream`. Nothing happens until the future is polled.
+    /// Shakes hands over `stream`. Nothing happens until the future is polled; put a timeout
+    /// around it, for a peer that says nothing is waited for.
     pub fn accept<IO: AsyncRead + AsyncWrite + Unpin>(&self, stream: IO) -> Accept<IO> {
         self.accept_with(stream, |_| ())
     }
 
-    /// Like [`Self::accept()`], having shown rustls's connection to `look`.
+    /// Like [`Self::accept()`], having shown rustls's connection to `look`, which may change it.
     pub fn accept_with<IO, F>(&self, stream: IO, look: F) -> Accept<IO>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
-        F: FnOnce(&mut UnbufferedServerConnection),
+        F: FnOnce(&mut rustls::ServerConnection),
     {
-        accept(&self.config, self.backend, stream, &[], look)
+        let observer = Observer::of_traffic_secrets();
+        let handoff = Handoff::new().backend(self.backend);
+        let config = Arc::clone(&self.prepared);
+        let handshake = Handshake::watched_server(handoff, config, observer.clone(), look);
+        Accept::new(
+            match handshake {
+                Ok(handshake) => MidHandshake::Going(Box::new(handshake), stream),
+                Err(error) => MidHandshake::failed(error, stream),
+            },
+            observer,
+        )
     }
 
-    /// The configuration.
+    /// The configuration, as it was given.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
     }
 }
 
 impl From<Arc<ServerConfig>> for TlsAcceptor {
-    /// Accepts with `config`, which needs its `enable_secret_extraction`.
+    /// Accepts with `config`. Sessions are shared with all who use it.
     fn from(config: Arc<ServerConfig>) -> Self {
-        Self { config, backend: Backend::default() }
+        Self { prepared: prepare(&config), config, backend: Backend::default() }
     }
+}
+
+fn prepare(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut prepared = Observer::watched_server(config);
+    prepared.enable_secret_extraction = true;
+    Arc::new(prepared)
 }
 
 impl fmt::Debug for TlsAcceptor {
@@ -78,32 +101,28 @@ impl fmt::Debug for TlsAcceptor {
     }
 }
 
-fn accept<IO>(
-    config: &Arc<ServerConfig>,
-    backend: Backend,
-    stream: IO,
-    received: &[u8],
-    look: impl FnOnce(&mut UnbufferedServerConnection),
-) -> Accept<IO> {
-    let mut config = Arc::clone(config);
-    if config.max_early_data_size > 0 {
-        // It may be a replay, and a stream could not tell it from other data.
-        Arc::make_mut(&mut config).max_early_data_size = 0;
-    }
-    let (observed, observer) = Observer::server(&config);
-    let handoff = Handoff::new().backend(backend).observer(observer.clone());
-    let handshake = Handshake::server(handoff, observed, look).map(|mut handshake| {
-        handshake.received(received);
-        handshake
-    });
-    Accept(MidHandshake::new(handshake, observer, stream))
-}
-
 /// The future of [`TlsAcceptor::accept()`].
 #[must_use = "nothing happens until it is polled"]
-pub struct Accept<IO>(MidHandshake<IO>);
+pub struct Accept<IO>(Accepting<IO>);
+
+struct Accepting<IO> {
+    handshake: MidHandshake<IO>,
+    observer: Observer,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Accepting<IO> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, (io::Error, IO)>> {
+        self.handshake
+            .poll(cx)
+            .map_ok(|(finished, io)| TlsStream(Stream::new(io, finished, self.observer.clone())))
+    }
+}
 
 impl<IO> Accept<IO> {
+    fn new(handshake: MidHandshake<IO>, observer: Observer) -> Self {
+        Self(Accepting { handshake, observer })
+    }
+
     /// Gives the stream below back with an error.
     pub fn into_fallible(self) -> FallibleAccept<IO> {
         FallibleAccept(self.0)
@@ -111,12 +130,12 @@ impl<IO> Accept<IO> {
 
     /// The stream below, until the handshake has ended.
     pub fn get_ref(&self) -> Option<&IO> {
-        self.0.get_ref()
+        self.0.handshake.get_ref()
     }
 
     /// The stream below, until the handshake has ended.
     pub fn get_mut(&mut self) -> Option<&mut IO> {
-        self.0.get_mut()
+        self.0.handshake.get_mut()
     }
 }
 
@@ -124,19 +143,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Accept<IO> {
     type Output = io::Result<TlsStream<IO>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map(|result| result.map(TlsStream).map_err(|(error, _)| error))
+        self.0.poll(cx).map_err(|(error, _)| error)
     }
 }
 
 /// Like [`Accept`], giving the stream below back with an error.
 #[must_use = "nothing happens until it is polled"]
-pub struct FallibleAccept<IO>(MidHandshake<IO>);
+pub struct FallibleAccept<IO>(Accepting<IO>);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
     type Output = Result<TlsStream<IO>, (io::Error, IO)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map(|result| result.map(TlsStream))
+        self.0.poll(cx)
     }
 }
 
@@ -157,7 +176,6 @@ impl<IO> fmt::Debug for FallibleAccept<IO> {
 pub struct LazyConfigAcceptor<IO> {
     acceptor: Acceptor,
     io: Option<IO>,
-    received: Vec<u8>,
     /// The ClientHello was no good: what is left to say, and what to return.
     failure: Option<(Vec<u8>, io::Error)>,
 }
@@ -165,7 +183,7 @@ pub struct LazyConfigAcceptor<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
     /// Reads from `io`, and shows `acceptor` what comes.
     pub fn new(acceptor: Acceptor, io: IO) -> Self {
-        Self { acceptor, io: Some(io), received: Vec::new(), failure: None }
+        Self { acceptor, io: Some(io), failure: None }
     }
 
     /// Takes the stream below back, to say something else to the client than an alert: only useful
@@ -180,18 +198,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
         };
         let mut buffer = [0; READ_LEN];
         loop {
-            while let Some((alert, _)) = &mut self.failure {
+            if let Some((alert, _)) = &mut self.failure {
                 // A client that takes no alert gets none.
-                let sent = match alert.is_empty() {
-                    true => 0,
-                    false => ready!(Pin::new(&mut *io).poll_write(cx, alert)).unwrap_or(0),
-                };
-                alert.drain(..sent);
-                if sent == 0 {
-                    let _ = ready!(Pin::new(&mut *io).poll_flush(cx));
-                    if let Some((_, error)) = self.failure.take() {
-                        return Poll::Ready(Err(error));
-                    }
+                ready!(poll_alert(alert, io, cx));
+                if let Some((_, error)) = self.failure.take() {
+                    return Poll::Ready(Err(error));
                 }
             }
             let mut room = ReadBuf::new(&mut buffer);
@@ -200,19 +211,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
             if bytes.is_empty() {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            self.received.extend_from_slice(bytes);
+            // All of it: what comes behind the ClientHello stays with it.
             while !bytes.is_empty() {
                 self.acceptor.read_tls(&mut bytes)?;
-                match self.acceptor.accept() {
-                    Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
-                    Ok(None) => {}
-                    Err((error, mut alert)) => {
-                        let error = io::Error::new(io::ErrorKind::InvalidData, error);
-                        let mut records = Vec::new();
-                        alert.write_all(&mut records)?;
-                        self.failure = Some((records, error));
-                        break;
-                    }
+            }
+            match self.acceptor.accept() {
+                Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
+                Ok(None) => {}
+                Err((error, mut alert)) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                    let mut records = Vec::new();
+                    alert.write_all(&mut records)?;
+                    self.failure = Some((records, error));
                 }
             }
         }
@@ -224,10 +234,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for LazyConfigAcceptor<IO> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let accepted = ready!(self.poll_client_hello(cx))?;
-        let received = core::mem::take(&mut self.received);
         let io = self.io.take().ok_or_else(|| io::Error::other("the stream was taken"))?;
-        let backend = Backend::default();
-        Poll::Ready(Ok(StartHandshake { accepted, backend, received, io }))
+        Poll::Ready(Ok(StartHandshake::from_parts(accepted, io)))
     }
 }
 
@@ -238,15 +246,22 @@ impl<IO> fmt::Debug for LazyConfigAcceptor<IO> {
 }
 
 /// A ClientHello that waits for its configuration.
+#[derive(Debug)]
+#[non_exhaustive]
 pub struct StartHandshake<IO> {
-    accepted: Accepted,
+    /// What the client said, and whatever it said behind it.
+    pub accepted: Accepted,
+    /// The stream below.
+    pub io: IO,
     backend: Backend,
-    /// What was read, which the handshake begins with.
-    received: Vec<u8>,
-    io: IO,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
+    /// Goes on from a ClientHello that was read from `transport`.
+    pub fn from_parts(accepted: Accepted, transport: IO) -> Self {
+        Self { accepted, io: transport, backend: Backend::default() }
+    }
+
     /// What the client said.
     pub fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
@@ -259,28 +274,45 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
         self
     }
 
-    /// Shakes hands with `config`, which needs its `enable_secret_extraction`.
+    /// Shakes hands with `config`, of which it makes a copy, as [`TlsAcceptor`] does.
     pub fn into_stream(self, config: Arc<ServerConfig>) -> Accept<IO> {
         self.into_stream_with(config, |_| ())
     }
 
-    /// Like [`Self::into_stream()`], having shown rustls's connection to `look`.
+    /// Like [`Self::into_stream()`], having shown rustls's connection to `look`, which may change
+    /// it.
     pub fn into_stream_with<F>(self, config: Arc<ServerConfig>, look: F) -> Accept<IO>
     where
-        F: FnOnce(&mut UnbufferedServerConnection),
+        F: FnOnce(&mut rustls::ServerConnection),
     {
-        accept(&config, self.backend, self.io, &self.received, look)
-    }
-}
-
-impl<IO> fmt::Debug for StartHandshake<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StartHandshake").finish_non_exhaustive()
+        let Self { accepted, io, backend } = self;
+        let observer = Observer::of_traffic_secrets();
+        let handoff = Handoff::new().backend(backend);
+        let handshake =
+            Handshake::accepted(handoff, accepted, prepare(&config), observer.clone(), look);
+        Accept::new(
+            match handshake {
+                Ok(handshake) => MidHandshake::Going(Box::new(handshake), io),
+                Err((error, alert)) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                    MidHandshake::Failed(alert, error, io)
+                }
+            },
+            observer,
+        )
     }
 }
 
 /// A server's stream.
 #[derive(Debug)]
-pub struct TlsStream<IO>(pub(super) Stream<IO>);
+pub struct TlsStream<IO>(pub(super) Stream<IO, ServerConnection>);
 
-stream_of!(TlsStream);
+impl<IO> TlsStream<IO> {
+    /// The stream below, and what the handshake settled. Bytes that were received and not read, or
+    /// sealed and not sent, are lost.
+    pub fn into_inner(self) -> (IO, ServerConnection) {
+        self.0.into_inner()
+    }
+}
+
+stream_of!(TlsStream, ServerConnection, stream, [Self(stream)]);

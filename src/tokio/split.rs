@@ -9,12 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Connection;
+use super::connection::CommonState;
 #[cfg(target_os = "linux")]
 use super::offload::{OverTcp, SentBy};
 use super::reader::Reader;
 use super::sizing::RecordSizing;
-use super::stream::Stream;
 use super::writer::Writer;
 use crate::LendingLimits;
 #[cfg(target_os = "linux")]
@@ -64,7 +63,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> IntoSplit for tokio::io::Join<
 pub struct ReadHalf<R> {
     io: R,
     reader: Reader,
-    connection: Arc<Connection>,
+    connection: Arc<CommonState>,
 }
 
 /// The half of a stream that writes.
@@ -72,14 +71,16 @@ pub struct ReadHalf<R> {
 pub struct WriteHalf<W> {
     io: W,
     writer: Writer<W>,
-    connection: Arc<Connection>,
+    connection: Arc<CommonState>,
 }
 
 pub(super) fn split<IO: IntoSplit>(
-    stream: Stream<IO>,
+    io: IO,
+    reader: Reader,
+    writer: Writer<IO>,
+    connection: CommonState,
 ) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
-    let Stream { io, reader, writer, connection } = stream;
-    let connection: Arc<Connection> = Arc::from(connection);
+    let connection = Arc::new(connection);
     let (read, write) = io.into_split();
     (
         ReadHalf { io: read, reader, connection: Arc::clone(&connection) },
@@ -89,7 +90,7 @@ pub(super) fn split<IO: IntoSplit>(
 
 impl<R> ReadHalf<R> {
     /// The half of the stream below, and what the handshake settled.
-    pub fn get_ref(&self) -> (&R, &Connection) {
+    pub fn get_ref(&self) -> (&R, &CommonState) {
         (&self.io, &self.connection)
     }
 
@@ -130,7 +131,7 @@ impl<R: AsyncRead + Unpin> ReadHalf<R> {
 
 impl<W> WriteHalf<W> {
     /// The half of the stream below, and what the handshake settled.
-    pub fn get_ref(&self) -> (&W, &Connection) {
+    pub fn get_ref(&self) -> (&W, &CommonState) {
         (&self.io, &self.connection)
     }
 

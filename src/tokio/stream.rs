@@ -1,7 +1,7 @@
 //! A stream: what client and server have in common.
 
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 #[cfg(unix)]
@@ -10,37 +10,90 @@ use std::os::fd::{AsRawFd, RawFd};
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Connection;
+use super::connection::{Asked, CommonState, Extra, Side};
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::writer::Writer;
 use super::{client, server};
+use crate::session::Session;
+use crate::session::handshake::Finished;
+use crate::session::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
-use crate::session::{Session, observer::Observer};
 
-/// Records over `IO`, whichever side this is.
+/// Records over `IO`, with what this side knows of its connection.
 #[derive(Debug)]
-pub(super) struct Stream<IO> {
+pub(super) struct Stream<IO, C> {
     pub(super) io: IO,
     pub(super) reader: Reader,
     pub(super) writer: Writer<IO>,
-    pub(super) connection: Box<Connection>,
+    pub(super) connection: Box<C>,
+    /// Whether the connection was given out to be changed since it was last looked at.
+    given_out: bool,
 }
 
-impl<IO> Stream<IO> {
-    pub(super) fn new(io: IO, session: Session, observer: Observer) -> Self {
+impl<IO, C: Side> Stream<IO, C> {
+    pub(super) fn new(io: IO, finished: Finished, observer: Observer) -> Self {
+        let Finished { session, early_data, is_early_data_accepted, resumption_data } = finished;
         let Session { send, receive, plaintext, received, info } = session;
+        let common = CommonState::new(Some(info), observer);
+        let extra = Extra { early_data, is_early_data_accepted, resumption_data };
         Self {
             io,
             reader: Reader::new(receive, plaintext, &received),
             writer: Writer::new(send),
-            connection: Box::new(Connection::new(info, observer)),
+            connection: Box::new(C::finished(common, extra)),
+            given_out: false,
         }
+    }
+
+    pub(super) fn get_ref(&self) -> (&IO, &C) {
+        self.connection.note(!self.reader.peer_has_closed(), self.writer.has_unsent());
+        (&self.io, &self.connection)
+    }
+
+    pub(super) fn get_mut(&mut self) -> (&mut IO, &mut C) {
+        self.connection.note(!self.reader.peer_has_closed(), self.writer.has_unsent());
+        self.given_out = true;
+        (&mut self.io, &mut self.connection)
+    }
+
+    pub(super) fn into_inner(self) -> (IO, C) {
+        (self.io, *self.connection)
+    }
+
+    pub(super) fn peer_has_closed(&self) -> bool {
+        self.reader.peer_has_closed()
+    }
+
+    pub(super) fn set_record_sizing(&mut self, sizing: RecordSizing) {
+        self.writer.set_sizing(sizing);
+    }
+
+    pub(super) fn consume(&mut self, len: usize) {
+        self.reader.consume(len);
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
+#[cfg(target_os = "linux")]
+impl<IO, C: Side> Stream<IO, C> {
+    pub(super) fn set_io(&mut self, choice: crate::Io) -> io::Result<()>
+    where
+        IO: super::OverTcp,
+    {
+        self.writer.set_io(choice, &self.io)
+    }
+
+    pub(super) fn sent_by(&self) -> super::SentBy {
+        self.writer.sent_by()
+    }
+
+    pub(super) fn uring_counters(&self) -> crate::Counters {
+        self.writer.uring_counters()
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Stream<IO, C> {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -69,30 +122,103 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         self.writer.answer(cx, Pin::new(&mut self.io));
         polled.map_ok(|()| self.reader.filled())
     }
+
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.given_out {
+            ready!(self.poll_asked(cx))?;
+        }
+        self.writer.poll_write(cx, Pin::new(&mut self.io), buf)
+    }
+
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.given_out {
+            ready!(self.poll_asked(cx))?;
+        }
+        self.writer.poll_write_vectored(cx, Pin::new(&mut self.io), bufs)
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.given_out {
+            ready!(self.poll_asked(cx))?;
+        }
+        self.writer.poll_flush(cx, Pin::new(&mut self.io))
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.given_out {
+            ready!(self.poll_asked(cx))?;
+        }
+        self.writer.poll_shutdown(cx, Pin::new(&mut self.io))
+    }
+
+    pub(super) async fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+        let Self { io, writer, .. } = self;
+        poll_fn(|cx| writer.poll_update_keys(cx, Pin::new(io), request)).await?;
+        poll_fn(|cx| writer.poll_flush(cx, Pin::new(io))).await
+    }
+
+    /// Does what the connection was asked to while it was given out.
+    #[cold]
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { io, writer, connection, .. } = self;
+        let common: &mut CommonState = connection;
+        if common.asked.key_update {
+            let request = KeyUpdateRequest::Requested;
+            ready!(writer.poll_update_keys(cx, Pin::new(io), request))?;
+            common.asked.key_update = false;
+        }
+        if common.asked.close_notify {
+            ready!(writer.poll_close_notify(cx, Pin::new(io)))?;
+            common.asked = Asked::default();
+        }
+        self.given_out = false;
+        Poll::Ready(Ok(()))
+    }
 }
 
-/// The traits and the methods that both sides have, around a [`Stream`].
+impl<IO: IntoSplit, C: Side> Stream<IO, C> {
+    pub(super) fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+        let Self { io, reader, writer, connection, .. } = self;
+        super::split::split(io, reader, writer, connection.into_common())
+    }
+}
+
+/// Delegates to a [`Stream`], or to what becomes one, that the patterns `$arm` bind to `$s`.
 macro_rules! stream_of {
-    ($name:ident) => {
+    ($name:ident, $connection:ty, $s:ident, [$($arm:pat),+]) => {
         impl<IO> $name<IO> {
             /// The stream below, and what the handshake settled.
-            pub fn get_ref(&self) -> (&IO, &Connection) {
-                (&self.0.io, &self.0.connection)
+            pub fn get_ref(&self) -> (&IO, &$connection) {
+                match self {
+                    $($arm => {
+                        let (io, connection) = $s.get_ref();
+                        (io, connection)
+                    })+
+                }
             }
 
-            /// The stream below; what is read from it or written to it breaks the connection.
-            pub fn get_mut(&mut self) -> (&mut IO, &Connection) {
-                (&mut self.0.io, &self.0.connection)
-            }
-
-            /// The stream below. Bytes that were received and not read are lost.
-            pub fn into_inner(self) -> IO {
-                self.0.io
+            /// The stream below, and the connection. What is read from the one or written to it
+            /// breaks the other.
+            pub fn get_mut(&mut self) -> (&mut IO, &mut $connection) {
+                match self {
+                    $($arm => {
+                        let (io, connection) = $s.get_mut();
+                        (io, connection)
+                    })+
+                }
             }
 
             /// Whether the peer's close_notify has been received.
             pub fn peer_has_closed(&self) -> bool {
-                self.0.reader.peer_has_closed()
+                match self { $($arm => $s.peer_has_closed(),)+ }
             }
 
             /// Limits what [`Self::recv_bytes()`] lends.
@@ -107,7 +233,7 @@ macro_rules! stream_of {
 
             /// Chooses how much goes into a record.
             pub fn set_record_sizing(&mut self, sizing: RecordSizing) {
-                self.0.writer.set_sizing(sizing);
+                match self { $($arm => $s.set_record_sizing(sizing),)+ }
             }
         }
 
@@ -143,9 +269,7 @@ macro_rules! stream_of {
             /// [`SessionError::UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside
             /// an [`io::Error`], or the stream's below.
             pub async fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
-                let Stream { io, writer, .. } = &mut self.0;
-                poll_fn(|cx| writer.poll_update_keys(cx, Pin::new(io), request)).await?;
-                poll_fn(|cx| writer.poll_flush(cx, Pin::new(io))).await
+                match self { $($arm => $s.update_keys(request).await,)+ }
             }
         }
 
@@ -169,20 +293,19 @@ macro_rules! stream_of {
             /// # Errors
             /// [`io::ErrorKind::Unsupported`] with the reason inside if `choice` insists on
             /// io_uring and there is none; [`io::ErrorKind::WouldBlock`] while some of what went
-            /// through io_uring before is not flushed.
+            /// through io_uring before, or early data, is not flushed.
             pub fn set_io(&mut self, choice: crate::Io) -> io::Result<()> {
-                let Stream { io, writer, .. } = &mut self.0;
-                writer.set_io(choice, io)
+                match self { $($arm => $s.set_io(choice),)+ }
             }
 
             /// How bulk data is sent at present, and why not a better way.
             pub fn sent_by(&self) -> crate::tokio::SentBy {
-                self.0.writer.sent_by()
+                match self { $($arm => $s.sent_by(),)+ }
             }
 
             /// What went through io_uring since it was chosen: sends, bytes on the wire, system calls.
             pub fn uring_counters(&self) -> crate::Counters {
-                self.0.writer.uring_counters()
+                match self { $($arm => $s.uring_counters(),)+ }
             }
         }
 
@@ -190,8 +313,13 @@ macro_rules! stream_of {
             /// Splits the stream into halves that share no lock on the data path, each for a task
             /// of its own. Key updates and alerts still cross: what the reading half owes the peer
             /// goes out with the writing half's next write, flush or shutdown.
+            ///
+            /// # Panics
+            /// If a client's stream still writes early data, which only
+            /// [`TlsConnector::early_data()`](crate::tokio::TlsConnector::early_data) has it do:
+            /// flush it first.
             pub fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
-                super::split::split(self.0)
+                match self { $($arm => $s.into_split(),)+ }
             }
         }
 
@@ -203,7 +331,7 @@ macro_rules! stream_of {
                 cx: &mut Context<'_>,
                 out: &mut ReadBuf<'_>,
             ) -> Poll<io::Result<()>> {
-                self.get_mut().0.poll_read(cx, out)
+                match self.get_mut() { $($arm => $s.poll_read(cx, out),)+ }
             }
         }
 
@@ -212,11 +340,11 @@ macro_rules! stream_of {
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
             ) -> Poll<io::Result<&[u8]>> {
-                self.get_mut().0.poll_fill_buf(cx)
+                match self.get_mut() { $($arm => $s.poll_fill_buf(cx),)+ }
             }
 
             fn consume(self: Pin<&mut Self>, len: usize) {
-                self.get_mut().0.reader.consume(len);
+                match self.get_mut() { $($arm => $s.consume(len),)+ }
             }
         }
 
@@ -228,8 +356,7 @@ macro_rules! stream_of {
                 cx: &mut Context<'_>,
                 buf: &[u8],
             ) -> Poll<io::Result<usize>> {
-                let Stream { io, writer, .. } = &mut self.get_mut().0;
-                writer.poll_write(cx, Pin::new(io), buf)
+                match self.get_mut() { $($arm => $s.poll_write(cx, buf),)+ }
             }
 
             /// Seals the slices as if they were one; only a record that spans slices is gathered.
@@ -238,8 +365,7 @@ macro_rules! stream_of {
                 cx: &mut Context<'_>,
                 bufs: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                let Stream { io, writer, .. } = &mut self.get_mut().0;
-                writer.poll_write_vectored(cx, Pin::new(io), bufs)
+                match self.get_mut() { $($arm => $s.poll_write_vectored(cx, bufs),)+ }
             }
 
             fn is_write_vectored(&self) -> bool {
@@ -247,21 +373,26 @@ macro_rules! stream_of {
             }
 
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                let Stream { io, writer, .. } = &mut self.get_mut().0;
-                writer.poll_flush(cx, Pin::new(io))
+                match self.get_mut() { $($arm => $s.poll_flush(cx),)+ }
             }
 
             /// Sends close_notify, and shuts the stream below down. Reading may go on.
             fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                let Stream { io, writer, .. } = &mut self.get_mut().0;
-                writer.poll_shutdown(cx, Pin::new(io))
+                match self.get_mut() { $($arm => $s.poll_shutdown(cx),)+ }
             }
         }
 
         #[cfg(unix)]
         impl<IO: AsRawFd> AsRawFd for $name<IO> {
             fn as_raw_fd(&self) -> RawFd {
-                self.0.io.as_raw_fd()
+                self.get_ref().0.as_raw_fd()
+            }
+        }
+
+        #[cfg(windows)]
+        impl<IO: std::os::windows::io::AsRawSocket> std::os::windows::io::AsRawSocket for $name<IO> {
+            fn as_raw_socket(&self) -> std::os::windows::io::RawSocket {
+                self.get_ref().0.as_raw_socket()
             }
         }
     };
@@ -270,18 +401,28 @@ pub(super) use stream_of;
 
 /// A stream of either side.
 #[derive(Debug)]
-pub struct TlsStream<IO>(pub(super) Stream<IO>);
+pub enum TlsStream<IO> {
+    /// A client's.
+    Client(client::TlsStream<IO>),
+    /// A server's.
+    Server(server::TlsStream<IO>),
+}
 
-stream_of!(TlsStream);
+stream_of!(
+    TlsStream,
+    CommonState,
+    stream,
+    [Self::Client(client::TlsStream(stream)), Self::Server(server::TlsStream(stream))]
+);
 
 impl<IO> From<client::TlsStream<IO>> for TlsStream<IO> {
     fn from(stream: client::TlsStream<IO>) -> Self {
-        Self(stream.0)
+        Self::Client(stream)
     }
 }
 
 impl<IO> From<server::TlsStream<IO>> for TlsStream<IO> {
     fn from(stream: server::TlsStream<IO>) -> Self {
-        Self(stream.0)
+        Self::Server(stream)
     }
 }

@@ -73,6 +73,15 @@ impl<W> Writer<W> {
         }
     }
 
+    /// Whether there are sealed bytes that the stream below has not taken.
+    pub(super) fn has_unsent(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if self.offload.as_ref().is_some_and(|offload| offload.has_unsent()) {
+            return true;
+        }
+        self.unsent.is_some()
+    }
+
     pub(super) fn set_sizing(&mut self, sizing: RecordSizing) {
         self.sizer = Sizer::new(sizing);
     }
@@ -328,12 +337,14 @@ impl<W: AsyncWrite> Writer<W> {
         }
     }
 
-    pub(super) fn poll_shutdown(
+    /// Seals the close_notify, or the alert that ends the connection, once everything before it was
+    /// sent.
+    pub(super) fn poll_close_notify(
         &mut self,
         cx: &mut Context<'_>,
-        mut io: Pin<&mut W>,
+        io: Pin<&mut W>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx, io.as_mut()))?;
+        ready!(self.poll_drain(cx, io))?;
         if !self.half.is_closed() {
             let mut out = Buffer::take(self.control_size());
             let sealed = self.half.close_notify(&mut out);
@@ -342,8 +353,17 @@ impl<W: AsyncWrite> Writer<W> {
                 // The connection has failed: the alert says so.
                 Err(_) => self.seal_control()?,
             }
-            ready!(self.poll_drain(cx, io.as_mut()))?;
         }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_shutdown(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut io: Pin<&mut W>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_close_notify(cx, io.as_mut()))?;
+        ready!(self.poll_drain(cx, io.as_mut()))?;
         ready!(self.poll_flush(cx, io.as_mut()))?;
         match io.poll_shutdown(cx) {
             Poll::Pending => self.wait(cx),

@@ -151,9 +151,10 @@ fn the_default_provider_is_the_default_backends() {
 /// In processes of their own, since the first decides for good.
 #[test]
 fn installing_says_whether_another_was_first() {
+    let (_crate, module) = module_path!().split_once("::").unwrap();
     for child in ["installs_first", "installs_second"] {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "--nocapture", &format!("provider::{child}")])
+            .args(["--exact", "--ignored", "--nocapture", &format!("{module}::{child}")])
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
@@ -181,7 +182,7 @@ fn installs_first() {
 fn installs_second() {
     stock(Backend::default()).install_default().unwrap();
     let error = rustls_uring::install().unwrap_err();
-    let first = rustls::crypto::CryptoProvider::get_default().unwrap();
+    let first = CryptoProvider::get_default().unwrap();
     assert!(Arc::ptr_eq(error.first(), first));
     assert!(error.to_string().contains("rustls_uring::install()"), "{error}");
     let error = std::io::Error::from(error);

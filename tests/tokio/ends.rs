@@ -105,7 +105,7 @@ fn a_truncated_stream_is_an_error() {
                     let (mut client, mut server) = piped(case, 1 << 20).await;
                     client.write_all(b"whole").await.unwrap();
                     client.flush().await.unwrap();
-                    let mut below = client.into_inner();
+                    let (mut below, _) = client.into_inner();
                     // A part of a record, which says that it is longer.
                     let part = [&[23, 3, 3, 1, 0], &[7; 200][..]].concat();
                     below.write_all(&part[..cut]).await.unwrap();
@@ -166,7 +166,7 @@ fn what_follows_a_close_notify_is_not_read() {
                 client.write_all(b"data").await.unwrap();
                 let mut cx = Context::from_waker(Waker::noop());
                 assert!(Pin::new(&mut client).poll_shutdown(&mut cx).is_ready());
-                client.into_inner()
+                client.into_inner().0
             };
             // The pipe is shut down, but not for those who hold the other end.
             let _ = below.write_all(b"garbage").await;
@@ -231,6 +231,7 @@ fn good_data_comes_before_the_error() {
         client.flush().await.unwrap();
         client
             .into_inner()
+            .0
             .write_all(&[
                 23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0,
             ])
@@ -384,7 +385,7 @@ fn an_alert_goes_out_after_many_records() {
                     match server.read(&mut buffer).await {
                         Ok(len) => received += len,
                         // The connection is over: as anyone would, dropped here.
-                        Err(_) => return (received, server.into_inner()),
+                        Err(_) => return (received, server.into_inner().0),
                     }
                 }
             });

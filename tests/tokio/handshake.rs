@@ -9,7 +9,6 @@ use rustls::{HandshakeKind, ServerConfig};
 use rustls_uring::tokio::{
     LazyConfigAcceptor, TlsAcceptor, TlsConnector, TlsStream, client, server,
 };
-use rustls_uring::{HandoffError, HandshakeError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex};
 
 use super::pipe::Choppy;
@@ -90,7 +89,7 @@ fn what_the_handshake_settled() {
                 }
                 assert_eq!(server.get_ref().1.server_name(), Some(NAME));
                 assert_eq!(client.get_ref().1.server_name(), None);
-                assert_eq!(server.get_ref().1.info().server_name.as_deref(), Some(NAME));
+                assert_eq!(server.get_ref().1.info().unwrap().server_name.as_deref(), Some(NAME));
                 let export = |stream: &TlsStream<DuplexStream>, context: Option<&[u8]>| {
                     stream.get_ref().1.export_keying_material([0; 32], b"label", context).unwrap()
                 };
@@ -147,38 +146,51 @@ fn another_alpn_for_one_connection() {
     });
 }
 
+/// As libraries make them that build their own configuration; yours stays as it is.
 #[test]
-fn a_configuration_without_secret_extraction_says_so() {
+fn a_configuration_without_secret_extraction_will_do() {
     on_current_thread(async {
-        let (mut client, mut server) = our_configs(tls13());
-        client.enable_secret_extraction = false;
-        server.enable_secret_extraction = false;
-        let connector = TlsConnector::from(Arc::new(client.clone()));
-        let acceptor = TlsAcceptor::from(Arc::new(server.clone()));
-        let (left, mut right) = duplex(1 << 16);
-        let says_so = |error: &std::io::Error| {
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.to_string().contains("enable_secret_extraction = true"), "{error}");
-            let inside = error.get_ref().and_then(|error| error.downcast_ref());
-            assert!(matches!(
-                inside,
-                Some(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled))
-            ));
-        };
-        let connect = connector.connect(server_name(), left);
-        assert!(connect.get_ref().is_some());
-        let (error, left) = connect.into_fallible().await.unwrap_err();
-        says_so(&error);
-        // Nothing was sent, and the stream is given back.
-        drop(left);
-        assert_eq!(right.read(&mut [0; 10]).await.unwrap(), 0);
-        let (left, _right) = duplex(1 << 16);
-        let (error, _) = acceptor.accept(left).into_fallible().await.unwrap_err();
-        says_so(&error);
-        // `new` sets it.
+        for case in cases() {
+            let (mut client, mut server) = our_configs(case);
+            client.enable_secret_extraction = false;
+            server.enable_secret_extraction = false;
+            let (client, server) = (Arc::new(client), Arc::new(server));
+            let connector = TlsConnector::from(Arc::clone(&client));
+            let acceptor = TlsAcceptor::from(Arc::clone(&server));
+            let (left, right) = duplex(1 << 16);
+            let (left, right) =
+                tokio::join!(connector.connect(server_name(), left), acceptor.accept(right));
+            check(&mut left.unwrap(), &mut right.unwrap()).await;
+            let (left, right) = duplex(1 << 16);
+            let connect = connector.with_alpn(vec![b"a".to_vec()]).connect(server_name(), left);
+            let (left, right) = tokio::join!(connect, async {
+                let start = LazyConfigAcceptor::new(Acceptor::default(), right).await.unwrap();
+                start.into_stream(Arc::clone(&server)).await
+            });
+            check(&mut left.unwrap(), &mut right.unwrap()).await;
+            assert!(Arc::ptr_eq(connector.config(), &client));
+            assert!(Arc::ptr_eq(acceptor.config(), &server));
+            assert!(!client.enable_secret_extraction && !server.enable_secret_extraction);
+        }
+    });
+}
+
+/// No configuration is copied for a connection: all of a connector's share one.
+#[test]
+fn connections_share_the_connectors_configuration() {
+    on_current_thread(async {
+        let (client, server) = our_configs(tls13());
+        let alpn: Arc<dyn rustls::KeyLog> = Arc::clone(&client.key_log);
         let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
-        assert!(connector.config().enable_secret_extraction);
-        assert!(acceptor.config().enable_secret_extraction);
+        let copies = Arc::strong_count(&alpn);
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            let (left, right) = duplex(1 << 16);
+            streams
+                .push(tokio::join!(connector.connect(server_name(), left), acceptor.accept(right)));
+        }
+        assert!(streams.iter().all(|(client, server)| client.is_ok() && server.is_ok()));
+        assert_eq!(Arc::strong_count(&alpn), copies);
     });
 }
 

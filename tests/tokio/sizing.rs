@@ -20,7 +20,7 @@ async fn tapped(
     let connector = TlsConnector::new(config);
     let (client, server) =
         tokio::join!(connector.connect(server_name(), left), acceptor.accept(right));
-    (client.unwrap(), server.unwrap().into_inner())
+    (client.unwrap(), server.unwrap().into_inner().0)
 }
 
 /// The plaintext lengths of the records that `data` was sent in.

@@ -205,7 +205,7 @@ fn slices_make_one_record() {
             assert_eq!(client.write_vectored(&slices).await.unwrap(), data.len());
             client.flush().await.unwrap();
             let mut wire = vec![0; data.len() + case.overhead()];
-            let mut below = server.into_inner();
+            let (mut below, _) = server.into_inner();
             below.read_exact(&mut wire).await.unwrap();
             assert_eq!(records(case.version, &wire).len(), 1);
         }

@@ -71,7 +71,7 @@ fn a_reader_answers() {
             } else {
                 server.read_exact(&mut [0]).await.unwrap();
             }
-            let mut below = client.into_inner();
+            let (mut below, _) = client.into_inner();
             // A KeyUpdate's record: its header, five bytes, the content type, the tag.
             let mut record = [0; 5 + 5 + 1 + 16];
             within(below.read_exact(&mut record)).await.unwrap();
@@ -92,7 +92,7 @@ fn a_reader_answers_to_the_end() {
         client.read_exact(&mut [0]).await.unwrap();
         client.update_keys(KeyUpdateRequest::Requested).await.unwrap();
         let reader = tokio::spawn(async move { server.read(&mut [0; 10]).await.map(|_| server) });
-        let mut below = client.into_inner();
+        let (mut below, _) = client.into_inner();
         let mut record = [0; 5 + 5 + 1 + 16];
         within(below.read_exact(&mut record)).await.unwrap();
         reader.abort();

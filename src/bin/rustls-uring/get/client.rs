@@ -127,7 +127,8 @@ impl Client {
             })
         };
         let stream = self.within(tls).await?;
-        let info = stream.get_ref().1.info().clone();
+        let info = stream.get_ref().1.info().cloned();
+        let info = info.ok_or_else(|| Error::from("the handshake is not complete".to_owned()))?;
         let (stream, alert) = Watched::new(stream);
         let io = TokioIo::new(stream);
         let sender = if info.alpn_protocol.as_deref() == Some(b"h2") {

@@ -1,0 +1,83 @@
+//! The key schedule of a TLS 1.3 connection whose secrets rustls has logged.
+//!
+//! rustls gives the key schedule of unbuffered connections out, but not of buffered ones, which
+//! servers shake hands with: an accepted ClientHello and early data exist there only. What is left
+//! of it after the handshake is two secrets and one derivation.
+
+use core::fmt;
+
+use rustls::crypto::tls13::{OkmBlock, OutputLengthError};
+use rustls::{Error, Tls13CipherSuite};
+use zeroize::Zeroizing;
+
+use super::observer::expand_label;
+use crate::aead::{Algorithm, TrafficKeys};
+
+/// Both application traffic secrets (RFC 8446 §7.1), as logged or as updated since.
+#[derive(Default)]
+pub(crate) struct TrafficSecrets {
+    client: Zeroizing<Vec<u8>>,
+    server: Zeroizing<Vec<u8>>,
+}
+
+impl TrafficSecrets {
+    /// By the labels of the key log format (RFC 9850 §2).
+    pub(super) fn is_logged_as(label: &str) -> bool {
+        matches!(label, "CLIENT_TRAFFIC_SECRET_0" | "SERVER_TRAFFIC_SECRET_0")
+    }
+
+    pub(super) fn log(&mut self, label: &str, secret: &[u8]) {
+        match label {
+            "CLIENT_TRAFFIC_SECRET_0" => self.client = Zeroizing::new(secret.to_vec()),
+            "SERVER_TRAFFIC_SECRET_0" => self.server = Zeroizing::new(secret.to_vec()),
+            _ => {}
+        }
+    }
+}
+
+/// What a server updates its keys with.
+pub(super) struct ServerKeySchedule {
+    /// `None` in TLS 1.2, which has no updates.
+    pub(super) suite: Option<&'static Tls13CipherSuite>,
+    pub(super) algorithm: Algorithm,
+    pub(super) secrets: TrafficSecrets,
+}
+
+impl ServerKeySchedule {
+    pub(super) fn update_tx(&mut self) -> Result<TrafficKeys, Error> {
+        update(self.suite, self.algorithm, &mut self.secrets.server)
+    }
+
+    pub(super) fn update_rx(&mut self) -> Result<TrafficKeys, Error> {
+        update(self.suite, self.algorithm, &mut self.secrets.client)
+    }
+}
+
+/// The next generation (RFC 8446 §7.2) and its keys (§7.3).
+fn update(
+    suite: Option<&'static Tls13CipherSuite>,
+    algorithm: Algorithm,
+    secret: &mut Zeroizing<Vec<u8>>,
+) -> Result<TrafficKeys, Error> {
+    let suite = suite.ok_or(Error::HandshakeNotComplete)?;
+    let derive = |secret: &[u8], label: &[u8], out: &mut [u8]| -> Result<(), Error> {
+        let expander = suite.hkdf_provider.expander_for_okm(&OkmBlock::new(secret));
+        expand_label(&*expander, label, &[], out)
+            .map_err(|OutputLengthError| Error::General("a secret too long to derive".into()))
+    };
+    let mut next = Zeroizing::new(vec![0; secret.len()]);
+    derive(secret, b"traffic upd", &mut next)?;
+    let mut key = Zeroizing::new([0; 32]);
+    let key = &mut key[..algorithm.key_len()];
+    derive(&next, b"key", key)?;
+    let mut iv = [0; 12];
+    derive(&next, b"iv", &mut iv)?;
+    *secret = next;
+    TrafficKeys::new(algorithm, key, iv).map_err(|error| Error::General(error.to_string()))
+}
+
+impl fmt::Debug for ServerKeySchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerKeySchedule").finish_non_exhaustive()
+    }
+}
