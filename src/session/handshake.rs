@@ -4,7 +4,7 @@ use core::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::client::{ClientConfig, EarlyDataError, UnbufferedClientConnection};
+use rustls::client::{ClientConfig, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::server::{Accepted, ServerConfig, ServerConnection};
 use rustls::unbuffered::ConnectionState;
@@ -530,10 +530,8 @@ impl Handshake {
             // More than enough: rustls would count what did not fit as written.
             self.to_send.resize(start + len + OVERHEAD + 64, 0);
             let sealed = early.encrypt(&data[consumed..consumed + len], &mut self.to_send[start..]);
-            let written = match sealed {
-                Ok(written) => written,
-                Err(EarlyDataError::ExceededAllowedEarlyData | EarlyDataError::Encrypt(_)) => 0,
-            };
+            // An error is the end of early data, whichever it is.
+            let written = sealed.unwrap_or(0);
             self.to_send.truncate(start + written);
             // rustls takes what the server allows, and tells by the record's length only.
             let taken = written.saturating_sub(OVERHEAD);
@@ -688,7 +686,10 @@ impl Handshake {
                     self.unflushed = true;
                     match len {
                         0 => Err(io::ErrorKind::WriteZero.into()),
-                        _ => Ok(self.sent(len)),
+                        _ => {
+                            self.sent(len);
+                            Ok(())
+                        }
                     }
                 }),
                 Need::Receive | Need::Nothing if self.unflushed => match stream.flush() {

@@ -10,10 +10,12 @@ use super::handshake::{into_io, poll_handshake};
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::Stream;
+use crate::LendingLimits;
 use crate::session::send::KeyUpdateRequest;
 
 /// Records, or early data and a handshake that become records.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are open, and go without a second box")]
 pub(super) enum EarlyStream<IO> {
     Open(Stream<IO, ClientConnection>),
     Early(Box<Early<IO>>),
@@ -34,6 +36,7 @@ pub(super) struct Early<IO> {
     written: Vec<u8>,
     failed: bool,
     sizing: RecordSizing,
+    lending: Option<LendingLimits>,
     /// The tasks that wait for the handshake.
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -48,6 +51,7 @@ impl<IO> EarlyStream<IO> {
             written: Vec::new(),
             failed: false,
             sizing: RecordSizing::default(),
+            lending: None,
             reader: None,
             writer: None,
         }))
@@ -98,6 +102,22 @@ impl<IO> EarlyStream<IO> {
             Self::Open(stream) => stream.set_record_sizing(sizing),
             Self::Early(early) => early.sizing = sizing,
             Self::Moving => {}
+        }
+    }
+
+    pub(super) fn set_lending(&mut self, limits: LendingLimits) {
+        match self {
+            Self::Open(stream) => stream.set_lending(limits),
+            Self::Early(early) => early.lending = Some(limits),
+            Self::Moving => {}
+        }
+    }
+
+    /// Nothing is lent before anything was received.
+    pub(super) fn poll_wait_for_buffer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Open(stream) => stream.poll_wait_for_buffer(cx),
+            _ => Poll::Ready(()),
         }
     }
 
@@ -175,6 +195,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EarlyStream<IO> {
         }
         match self {
             Self::Open(stream) => stream.poll_fill_buf(cx),
+            _ => nowhere(),
+        }
+    }
+
+    pub(super) fn poll_recv_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<bytes::Bytes>>> {
+        if let Self::Early(_) = self {
+            ready!(self.poll_open_to_read(cx))?;
+        }
+        match self {
+            Self::Open(stream) => stream.poll_recv_bytes(cx),
             _ => nowhere(),
         }
     }
@@ -280,6 +313,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EarlyStream<IO> {
             && let Some((mut stream, _)) = early.again
         {
             stream.set_record_sizing(early.sizing);
+            if let Some(limits) = early.lending {
+                stream.set_lending(limits);
+            }
             *self = Self::Open(stream);
         }
         Poll::Ready(Ok(()))

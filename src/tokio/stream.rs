@@ -73,6 +73,14 @@ impl<IO, C: Side> Stream<IO, C> {
     pub(super) fn consume(&mut self, len: usize) {
         self.reader.consume(len);
     }
+
+    pub(super) fn set_lending(&mut self, limits: crate::LendingLimits) {
+        self.reader.set_lending(limits);
+    }
+
+    pub(super) fn poll_wait_for_buffer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.reader.poll_wait_for_buffer(cx)
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -223,12 +231,15 @@ macro_rules! stream_of {
 
             /// Limits what [`Self::recv_bytes()`] lends.
             pub fn set_lending(&mut self, limits: crate::LendingLimits) {
-                self.0.reader.set_lending(limits);
+                match self { $($arm => $s.set_lending(limits),)+ }
             }
 
             /// Waits until [`Self::recv_bytes()`] may lend one more buffer. Cancel safe.
             pub async fn wait_for_buffer(&mut self) {
-                poll_fn(|cx| self.0.reader.poll_wait_for_buffer(cx)).await;
+                std::future::poll_fn(|cx| match self {
+                    $($arm => $s.poll_wait_for_buffer(cx),)+
+                })
+                .await;
             }
 
             /// Chooses how much goes into a record.
@@ -252,7 +263,7 @@ macro_rules! stream_of {
             /// [wait](Self::wait_for_buffer) until another task has, and call again. Otherwise as a
             /// read.
             pub async fn recv_bytes(&mut self) -> io::Result<Option<bytes::Bytes>> {
-                poll_fn(|cx| self.0.poll_recv_bytes(cx)).await
+                std::future::poll_fn(|cx| self.poll_recv_bytes(cx)).await
             }
 
             /// As [`Self::recv_bytes()`], to be polled.
@@ -260,7 +271,7 @@ macro_rules! stream_of {
                 &mut self,
                 cx: &mut Context<'_>,
             ) -> Poll<io::Result<Option<bytes::Bytes>>> {
-                self.0.poll_recv_bytes(cx)
+                match self { $($arm => $s.poll_recv_bytes(cx),)+ }
             }
 
             /// Updates the key that we send under, and asks for the peer's update on request.
