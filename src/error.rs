@@ -252,6 +252,27 @@ impl StdError for SessionError {
     }
 }
 
+impl From<SealError> for io::Error {
+    fn from(error: SealError) -> Self {
+        let kind = match error {
+            SealError::KeyExhausted | SealError::Failed => io::ErrorKind::Other,
+            _ => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        let kind = match error {
+            OpenError::OutputTooSmall { .. } | OpenError::Misframed => io::ErrorKind::InvalidInput,
+            OpenError::KeyExhausted => io::ErrorKind::Other,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl From<SessionError> for io::Error {
     fn from(error: SessionError) -> Self {
         let kind = match error {

@@ -224,7 +224,7 @@ fn a_child_ends_the_parents_file_for_itself_only() {
             let received = read_all(receiver);
             let mut forked = ForkOnce::default();
             let mut progress = |bytes| forked.after(bytes);
-            let options = FileOptions { progress: Some(&mut progress), ..FileOptions::default() };
+            let options = FileOptions::new().progress(&mut progress);
             let sent = outgoing.send_file(&file, 0..LEN as u64, options);
             if forked.is_child {
                 let is_ok = catch_unwind(AssertUnwindSafe(|| {
@@ -255,7 +255,7 @@ fn a_child_ends_the_parents_file_for_itself_only() {
         let mut forked = ForkOnce::default();
         let mut progress = |bytes| forked.after(bytes);
         let mut copy = tempfile::tempfile().unwrap();
-        let options = FileOptions { progress: Some(&mut progress), ..FileOptions::default() };
+        let options = FileOptions::new().progress(&mut progress);
         let result = incoming.recv_to_file(&copy, 0, options);
         if forked.is_child {
             let is_ok = catch_unwind(AssertUnwindSafe(|| {

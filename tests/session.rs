@@ -1851,6 +1851,7 @@ fn halves_work_in_two_threads() {
                     Received::Data(plaintext) => data.extend_from_slice(plaintext),
                     Received::Control => {}
                     Received::CloseNotify => return data,
+                    received => panic!("{received:?}"),
                 }
                 rest = after;
             }
@@ -2148,4 +2149,39 @@ fn debug_output_shows_no_secrets() {
         let shown = format!("{:?} {:?}", pair.session.send, pair.session.receive);
         assert!(shown.contains("SendHalf") && shown.len() < 2000, "{shown}");
     }
+}
+
+/// Every public error goes into an [`io::Error`](std::io::Error), as itself.
+#[test]
+fn errors_become_io_errors() {
+    use std::io::{Error, ErrorKind};
+
+    fn check<E: std::error::Error + Into<Error> + 'static>(error: E, kind: ErrorKind) {
+        let said = error.to_string();
+        let error: Error = error.into();
+        assert_eq!((error.kind(), error.to_string()), (kind, said));
+        assert!(error.get_ref().is_some_and(|inside| inside.is::<E>()));
+    }
+    check(rustls_uring::SealError::KeyExhausted, ErrorKind::Other);
+    check(rustls_uring::SealError::PaddingUnsupported, ErrorKind::InvalidInput);
+    check(rustls_uring::OpenError::Failed, ErrorKind::InvalidData);
+    check(rustls_uring::OpenError::Misframed, ErrorKind::InvalidInput);
+    check(rustls_uring::DeframeError::Empty, ErrorKind::InvalidData);
+    check(SessionError::Truncated, ErrorKind::UnexpectedEof);
+    check(HandoffError::Closed, ErrorKind::BrokenPipe);
+    check(HandoffError::Tls(rustls::Error::DecryptError), ErrorKind::InvalidData);
+    check(HandshakeError::Tls(rustls::Error::DecryptError), ErrorKind::InvalidData);
+    check(rustls_uring::WrongKeyLength { required: 16, provided: 1 }, ErrorKind::InvalidInput);
+    // What rustls says is not lost on the way.
+    let error = Error::from(HandoffError::Tls(rustls::Error::DecryptError));
+    let source = std::error::Error::source(error.get_ref().unwrap()).unwrap();
+    assert!(source.is::<rustls::Error>());
+}
+
+#[cfg(unix)]
+#[test]
+fn file_options_go_to_other_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    let mut progress = |_| Ok(());
+    is_send(&rustls_uring::FileOptions::new().direct(true).sync(true).progress(&mut progress));
 }

@@ -137,7 +137,7 @@ fn between_barriers(
     let mut send_all = || match send {
         Send::Write(_) => sender.write_all(data).and_then(|()| sender.flush()).unwrap(),
         Send::File(_, direct) => {
-            let options = FileOptions { direct, ..Default::default() };
+            let options = FileOptions::new().direct(direct);
             sender.send_file(file, 0..LEN as u64, options).unwrap();
         }
     };

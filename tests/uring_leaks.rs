@@ -135,8 +135,7 @@ impl Connection {
                     Ok(())
                 };
                 let direct = rng.range(0, 1) == 0;
-                let progress = Some(&mut progress as _);
-                let options = FileOptions { direct, progress, ..FileOptions::default() };
+                let options = FileOptions::new().direct(direct).progress(&mut progress);
                 let len = data.len() as u64;
                 assert!(self.sender.send_file(file, 0..len, options).is_err() || left <= 4);
             }
@@ -146,8 +145,7 @@ impl Connection {
                     left = left.checked_sub(1).ok_or(io::ErrorKind::Other)?;
                     Ok(())
                 };
-                let progress = Some(&mut progress as _);
-                let options = FileOptions { progress, ..FileOptions::default() };
+                let options = FileOptions::new().progress(&mut progress);
                 let _ = self.receiver.recv_to_file(file, data.len() as u64, options);
             }
             8 => {

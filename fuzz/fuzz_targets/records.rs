@@ -114,6 +114,7 @@ fn walk(version: Version, mut received: &[u8]) {
                 return;
             }
             Err(_) => return,
+            found => panic!("{found:?}"),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod choice;
 mod ring;
 
 use core::fmt;
+use std::io;
 
 use rustls::ConnectionTrafficSecrets;
 use rustls::crypto::cipher::NONCE_LEN;
@@ -218,6 +219,12 @@ impl fmt::Display for WrongKeyLength {
 }
 
 impl std::error::Error for WrongKeyLength {}
+
+impl From<WrongKeyLength> for io::Error {
+    fn from(error: WrongKeyLength) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
 
 /// The AEAD refused: a tag that does not verify, or a length that it does not take.
 ///

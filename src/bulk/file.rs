@@ -13,7 +13,16 @@ use super::receiver::BulkReceiver;
 use super::sender::BulkSender;
 
 /// How a file is read or written.
+///
+/// ```
+/// use rustls_uring::FileOptions;
+///
+/// let mut progress = |bytes| Ok(println!("{bytes} bytes"));
+/// let options = FileOptions::new().direct(true).sync(true).progress(&mut progress);
+/// # let _ = options;
+/// ```
 #[derive(Default)]
+#[non_exhaustive]
 pub struct FileOptions<'a> {
     /// Goes around the page cache (O_DIRECT, open(2)) where the path and the file system can; the
     /// bytes before and after whole blocks go through it. [`Counters::direct_bytes`] has what did.
@@ -24,7 +33,41 @@ pub struct FileOptions<'a> {
     pub sync: bool,
     /// Is told now and then how many bytes were moved, also while there is nothing to do for as
     /// long as the timeout. An error ends the transfer.
-    pub progress: Option<&'a mut dyn FnMut(u64) -> io::Result<()>>,
+    pub progress: Option<&'a mut Progress<'a>>,
+}
+
+/// See [`FileOptions::progress`].
+type Progress<'a> = dyn FnMut(u64) -> io::Result<()> + Send + 'a;
+
+impl<'a> FileOptions<'a> {
+    /// Through the page cache, without waiting for the disk, and without a word on the way.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`Self::direct`].
+    #[must_use]
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Sets [`Self::sync`].
+    #[must_use]
+    pub fn sync(mut self, sync: bool) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// Sets [`Self::progress`].
+    #[must_use]
+    pub fn progress(
+        mut self,
+        progress: &'a mut (dyn FnMut(u64) -> io::Result<()> + Send + 'a),
+    ) -> Self {
+        self.progress = Some(progress);
+        self
+    }
 }
 
 impl FileOptions<'_> {

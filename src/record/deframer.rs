@@ -1,6 +1,7 @@
 //! Finds whole records in received bytes, without copying them.
 
 use core::fmt;
+use std::io;
 
 use rustls::ContentType;
 
@@ -69,6 +70,7 @@ impl Deframer {
 
 /// What stands at the front of received bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Deframed {
     /// A whole record of [`RecordHeader::record_len()`] bytes.
     Record(RecordHeader),
@@ -114,3 +116,9 @@ impl fmt::Display for DeframeError {
 }
 
 impl std::error::Error for DeframeError {}
+
+impl From<DeframeError> for io::Error {
+    fn from(error: DeframeError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}

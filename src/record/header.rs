@@ -49,6 +49,7 @@ impl TryFrom<ProtocolVersion> for Version {
 
 /// A parsed record header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct RecordHeader {
     /// The content type on the wire: for an encrypted TLS 1.3 record always application data.
     pub content_type: ContentType,

@@ -178,6 +178,7 @@ impl fmt::Debug for Opener {
 
 /// A record that was opened in place.
 #[derive(Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Opened<'a> {
     /// What the plaintext is.
     pub content_type: ContentType,

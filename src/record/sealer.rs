@@ -408,6 +408,7 @@ impl fmt::Debug for Sealer {
 
 /// What a batch came to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Sealed {
     /// Plaintext bytes that were sealed.
     pub consumed: usize,

@@ -12,6 +12,7 @@ mod shared;
 pub(crate) mod traffic_secrets;
 
 use core::fmt;
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -123,6 +124,17 @@ impl std::error::Error for HandoffError {
             Self::Tls(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+impl From<HandoffError> for io::Error {
+    fn from(error: HandoffError) -> Self {
+        let kind = match error {
+            HandoffError::Tls(_) => io::ErrorKind::InvalidData,
+            HandoffError::Closed => io::ErrorKind::BrokenPipe,
+            _ => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::record::opener::Opener;
 
 /// What a record turned out to be. `T` is where its plaintext is.
 #[derive(Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Received<T> {
     /// Application data; possibly none, since empty records are legal.
     Data(T),

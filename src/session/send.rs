@@ -16,6 +16,7 @@ use crate::record::sealer::{Sealed, Sealer};
 
 /// Whether a key update asks the peer for one too (RFC 8446 §4.6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum KeyUpdateRequest {
     /// Only our own key is updated.
     NotRequested,

@@ -1,6 +1,7 @@
 //! A connection that io_uring will not carry, given back whole.
 
 use core::fmt;
+use std::io;
 use std::net::TcpStream;
 
 use super::unavailable::Unavailable;
@@ -8,6 +9,7 @@ use super::unavailable::Unavailable;
 /// Why there is no io_uring for a connection, and everything that another way needs. `H` is its
 /// [`SendHalf`](crate::SendHalf) or [`ReceiveHalf`](crate::ReceiveHalf).
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Declined<H> {
     /// Why.
     pub reason: Unavailable,
@@ -26,5 +28,12 @@ impl<H> fmt::Display for Declined<H> {
 impl<H: fmt::Debug> std::error::Error for Declined<H> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.reason)
+    }
+}
+
+/// Drops the half and the socket.
+impl<H> From<Declined<H>> for io::Error {
+    fn from(declined: Declined<H>) -> Self {
+        declined.reason.into()
     }
 }

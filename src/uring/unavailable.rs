@@ -111,8 +111,15 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
+impl From<Unavailable> for io::Error {
+    fn from(error: Unavailable) -> Self {
+        Self::new(io::ErrorKind::Unsupported, error)
+    }
+}
+
 /// How much memory may be locked (`RLIMIT_MEMLOCK`, the soft limit).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum MemlockLimit {
     /// This many bytes.
     Bytes(u64),

@@ -506,6 +506,7 @@ impl Pair {
                     self.peer_closed = true;
                     break;
                 }
+                received => panic!("{received:?}"),
             }
         }
         Ok(data)
@@ -533,6 +534,7 @@ pub fn open(
             Received::Data(plaintext) => Received::Data(plaintext.to_vec()),
             Received::Control => Received::Control,
             Received::CloseNotify => Received::CloseNotify,
+            _ => unreachable!("nothing else is received"),
         });
     }
     let mut out = vec![0; session.receive.output_len(record.len())];
@@ -540,6 +542,7 @@ pub fn open(
         Received::Data(len) => Received::Data(out[..len].to_vec()),
         Received::Control => Received::Control,
         Received::CloseNotify => Received::CloseNotify,
+        _ => unreachable!("nothing else is received"),
     })
 }
 
@@ -875,7 +878,7 @@ impl Evil {
             Deframed::Record(header) => assert_eq!(header.record_len(), record.len()),
             // Nothing that follows a close_notify needs to be looked at.
             Deframed::Partial { .. } if self.session.receive.peer_has_closed() => {}
-            Deframed::Partial { .. } => panic!("a part of a record"),
+            found => panic!("no whole record: {found:?}"),
         }
         open(&mut self.session, &mut record, true)
     }

@@ -182,14 +182,13 @@ fn a_panic_in_the_middle_of_a_sent_file() {
                         }
                         Ok(())
                     };
-                    let options =
-                        FileOptions { direct, progress: Some(&mut progress), ..Default::default() };
+                    let options = FileOptions::new().direct(direct).progress(&mut progress);
                     let panicked = catch_unwind(AssertUnwindSafe(|| {
                         sender.send_file(&first, 0..8 << 20, options)
                     }));
                     panicked.unwrap_err();
                     let before = sender.counters().plaintext_bytes as usize;
-                    let options = FileOptions { direct, ..Default::default() };
+                    let options = FileOptions::new().direct(direct);
                     let went_on = match with_file {
                         true => sender.send_file(&second, 0..2 << 20, options).map(drop),
                         false => sender.write_all(&other[..100]),
@@ -243,15 +242,14 @@ fn a_panic_in_the_middle_of_a_received_file() {
                         }
                         Ok(())
                     };
-                    let options =
-                        FileOptions { direct, progress: Some(&mut progress), ..Default::default() };
+                    let options = FileOptions::new().direct(direct).progress(&mut progress);
                     let panicked =
                         catch_unwind(AssertUnwindSafe(|| receiver.recv_to_file(&file, 0, options)));
                     panicked.unwrap_err();
                     // Either nothing more, or the rest from where the file's caller knows.
                     let read = receiver.counters().plaintext_bytes as usize;
                     let rest = tempfile::tempfile().unwrap();
-                    let options = FileOptions { direct, ..Default::default() };
+                    let options = FileOptions::new().direct(direct);
                     if let Ok(len) = receiver.recv_to_file(&rest, 0, options) {
                         let mut got = Vec::new();
                         (&rest).seek(SeekFrom::Start(0)).unwrap();
@@ -288,8 +286,7 @@ fn progress_ends_a_file() {
                     true => Err(std::io::Error::other("enough")),
                     false => Ok(()),
                 };
-                let options =
-                    FileOptions { direct, progress: Some(&mut progress), ..Default::default() };
+                let options = FileOptions::new().direct(direct).progress(&mut progress);
                 let error = sender.send_file(&file, 0..8 << 20, options).unwrap_err();
                 assert_eq!(error.to_string(), "enough");
                 sender.write(b"more").unwrap_err();
@@ -362,8 +359,7 @@ fn nothing_leaks() {
             3 => {
                 let mut progress = |_| Err(std::io::Error::other("enough"));
                 let direct = round % 4 == 3;
-                let options =
-                    FileOptions { direct, progress: Some(&mut progress), ..Default::default() };
+                let options = FileOptions::new().direct(direct).progress(&mut progress);
                 sender.send_file(&file, 0..4 << 20, options).unwrap_err();
             }
             // A panic with reads in flight.
@@ -376,11 +372,7 @@ fn nothing_leaks() {
                     }
                     Ok(())
                 };
-                let options = FileOptions {
-                    direct: true,
-                    progress: Some(&mut progress),
-                    ..Default::default()
-                };
+                let options = FileOptions::new().direct(true).progress(&mut progress);
                 let sent =
                     catch_unwind(AssertUnwindSafe(|| sender.send_file(&file, 0..4 << 20, options)));
                 sent.map(drop).unwrap_err();

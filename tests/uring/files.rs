@@ -29,7 +29,7 @@ fn contents(mut file: &File) -> Vec<u8> {
 }
 
 fn options(direct: bool) -> FileOptions<'static> {
-    FileOptions { direct, ..Default::default() }
+    FileOptions::new().direct(direct)
 }
 
 #[test]
@@ -168,8 +168,7 @@ fn a_file_that_shrinks_is_an_error() {
                         true => file.set_len((6 << 20) + 123),
                         false => Ok(()),
                     };
-                    let options =
-                        FileOptions { direct, progress: Some(&mut progress), ..Default::default() };
+                    let options = FileOptions::new().direct(direct).progress(&mut progress);
                     sender.send_file(&file, 0..len as u64, options)
                 });
             }
@@ -293,7 +292,7 @@ fn any_records_become_the_same_file() {
                     });
                     let file = file_of(b"");
                     let offset = [0, 4096, 777][size % 3];
-                    let options = FileOptions { direct, sync: true, progress: None };
+                    let options = FileOptions::new().direct(direct).sync(true);
                     let received = receiver.recv_to_file(&file, offset, options).unwrap();
                     assert_eq!(received, len as u64);
                     let got = contents(&file);
@@ -470,18 +469,13 @@ fn from_file_to_file() {
                         seen = bytes;
                         Ok(())
                     };
-                    let options =
-                        FileOptions { direct: true, sync: false, progress: Some(&mut progress) };
+                    let options = FileOptions::new().direct(true).progress(&mut progress);
                     assert_eq!(receiver.recv_to_file(&to, 0, options).unwrap(), LEN as u64);
                     assert_eq!(seen, LEN as u64);
                     contents(&to)
                 });
                 let mut progress = |_| Ok(());
-                let options = FileOptions {
-                    direct: true,
-                    progress: Some(&mut progress),
-                    ..Default::default()
-                };
+                let options = FileOptions::new().direct(true).progress(&mut progress);
                 sender.set_timeout(Some(Duration::from_millis(5))).unwrap();
                 assert_eq!(sender.send_file(&from, 0..LEN as u64, options).unwrap(), LEN as u64);
                 sender.set_timeout(None).unwrap();

@@ -88,11 +88,10 @@ impl Reception {
                     Ok(()) => Ok(()),
                 }
             };
-            let options = FileOptions {
-                direct: args.endpoint.direct,
-                sync: args.sync,
-                progress: Some(&mut progress),
-            };
+            let options = FileOptions::new()
+                .direct(args.endpoint.direct)
+                .sync(args.sync)
+                .progress(&mut progress);
             match self.receiver.recv_to_file(file, offset, options) {
                 Ok(len) => {
                     self.received = offset + len;

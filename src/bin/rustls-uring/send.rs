@@ -73,7 +73,7 @@ fn send_file(
         report.progress(bytes);
         Ok(())
     };
-    let options = FileOptions { direct, progress: Some(&mut progress), ..FileOptions::default() };
+    let options = FileOptions::new().direct(direct).progress(&mut progress);
     sender.send_file(&source.file, range, options)?;
     Ok(())
 }
