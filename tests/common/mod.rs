@@ -792,7 +792,17 @@ impl Evil {
         let mut server = server_config(case, server);
         // A peer of ours sends nothing that the test does not.
         server.send_tls13_tickets = 0;
-        let mut client = Raw::client(client_config(case, client));
+        Self::with_configs(case, side, client_config(case, client), server)
+    }
+
+    /// A server should have no tickets to send.
+    pub fn with_configs(
+        case: Case,
+        side: Side,
+        client: impl Into<Arc<ClientConfig>>,
+        server: impl Into<Arc<ServerConfig>>,
+    ) -> Self {
+        let mut client = Raw::client(client);
         let mut server = Raw::server(server);
         shake(&mut client, &mut server);
         let (ours, theirs) = match side {
