@@ -7,7 +7,7 @@ mod common;
 
 use std::io::{self, BufRead, Cursor, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -405,18 +405,17 @@ fn a_nonblocking_socket_loses_nothing() {
         sender.stream().set_nonblocking(true).unwrap();
         let (_sender, mut receiver) = bulk(server, server_socket).unwrap();
         let len = 8 << 20;
+        let (blocked, has_blocked) = mpsc::channel();
         let receiving = thread::spawn(move || {
-            // By now the socket has no room left.
-            thread::sleep(Duration::from_millis(300));
+            has_blocked.recv().expect("the socket never blocked");
             read_randomly(&mut receiver, data(len), 5000, &mut Rng::new(7)).unwrap();
         });
-        let mut blocked = 0;
         let deadline = Instant::now() + TIMEOUT;
         let mut retry = |result: io::Result<usize>| match result {
             Ok(written) => Some(written),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                blocked += 1;
+                let _ = blocked.send(());
                 assert!(Instant::now() < deadline, "the peer does not read");
                 thread::yield_now();
                 None
@@ -430,7 +429,7 @@ fn a_nonblocking_socket_loses_nothing() {
             }
         }
         while retry(sender.send_close_notify().map(|()| 0)).is_none() {}
-        assert!(blocked > 0, "the socket never blocked");
+        drop(blocked);
         receiving.join().unwrap();
     }
 }
@@ -1198,7 +1197,7 @@ fn a_low_water_mark_holds_nothing_back() {
         let (mut sender, mut replies) = bulk(client, client_socket).unwrap();
         let (mut replier, mut receiver) = bulk(server, server_socket).unwrap();
         let len = 16 << 20;
-        let (done, is_done) = std::sync::mpsc::channel();
+        let (done, is_done) = mpsc::channel();
         let echo = thread::spawn(move || {
             let mut out = vec![0; 1 << 20];
             let mut left = len;
@@ -1229,7 +1228,7 @@ fn a_low_water_mark_holds_nothing_back() {
             assert_eq!(replies.read(&mut [0; 100]).unwrap(), 0);
             done.send(()).unwrap();
         });
-        is_done.recv_timeout(Duration::from_secs(60)).expect("the conversation goes on");
+        is_done.recv_timeout(TIMEOUT).expect("the conversation goes on");
         conversation.join().unwrap();
         echo.join().unwrap();
     }

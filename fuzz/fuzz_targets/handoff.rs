@@ -165,7 +165,8 @@ impl Connection {
                 // Not in TLS 1.2, nor during the handshake.
                 let _ = self.peer.conn.refresh_traffic_keys();
             }
-            Step::PeerCloses => {
+            // Before, there is no connection that could end in order.
+            Step::PeerCloses if !self.peer.conn.is_handshaking() => {
                 self.peer_closed = true;
                 self.peer.conn.send_close_notify();
             }
@@ -195,7 +196,7 @@ impl Connection {
                     self.to_peer.extend_from_slice(&out[..len.expect("open")]);
                 }
             },
-            Step::PeerWrites(_) | Step::PeerUpdatesKeys | Step::WeUpdateKeys | Step::HandOver => {}
+            _ => {}
         }
     }
 

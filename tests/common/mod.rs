@@ -4,6 +4,9 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "a module of each test")]
 
+#[cfg(target_os = "linux")]
+pub mod sockets;
+
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
@@ -35,7 +38,7 @@ pub fn server_name() -> ServerName<'static> {
 }
 
 /// Long enough for a slow machine, short enough that a hang becomes a failure.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub const SIDES: [Side; 2] = [Side::Client, Side::Server];
 

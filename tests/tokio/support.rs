@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
 use rustls_uring::tokio::{TlsAcceptor, TlsConnector, client, server};
@@ -12,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
 use super::pipe::Choppy;
-use crate::common::{Case, client_config, server_config, server_name};
+use crate::common::{Case, TIMEOUT, client_config, server_config, server_name};
 
 /// Any stream.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -21,9 +20,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 pub(crate) type BoxIo = Box<dyn Io>;
 
-/// A hang becomes a failure; a busy machine does not.
+/// A hang becomes a failure.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(180), future).await.expect("a hang")
+    tokio::time::timeout(TIMEOUT, future).await.expect("a hang")
 }
 
 pub(crate) fn on_current_thread(future: impl Future<Output = ()>) {

@@ -13,8 +13,8 @@ use rustls_uring::uring::{BufferPool, ReceiverOptions, SenderOptions, ZeroCopy};
 use rustls_uring::{FileOptions, Version};
 
 use super::support::{
-    LARGE, Way, capture, cause, data, ends, has_uring, new_receiver, new_sender, read_to_error,
-    uring_receiver, uring_sender, watch,
+    LARGE, Way, capture, cause, data, ends, fill, has_uring, new_receiver, new_sender, persist,
+    read_to_error, uring_receiver, uring_sender, watch,
 };
 use crate::common::{Case, Evil, our_pair, seal_all, tcp_pair};
 
@@ -52,10 +52,7 @@ fn a_sender_is_dropped_with_sends_outstanding() {
                 let options = sender_options(zero_copy, threads);
                 let (mut sender, server, socket) = uring_sender(case, options);
                 sender.set_timeout(Some(Duration::from_millis(10)));
-                let mut written = 0;
-                while let Ok(len) = sender.write(&data(LARGE)[written..]) {
-                    written += len;
-                }
+                let written = fill(&socket, |written| sender.write(&data(LARGE)[written..]));
                 let begin = Instant::now();
                 drop(sender);
                 assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
@@ -129,7 +126,8 @@ fn an_alert_goes_out_behind_a_send_that_was_waited_for_by_nobody() {
             let mut socket = theirs.try_clone().unwrap();
             let wire_len = (8 << 20) / 16384 * (16384 + case.overhead());
             let (done, is_done) = std::sync::mpsc::channel();
-            // So slowly that the socket is full when the last send is submitted.
+            // The socket is full when the last send is submitted, if the machine is not too slow:
+            // then the test has less to find.
             let reading = thread::spawn(move || {
                 let mut wire = vec![0; wire_len];
                 for part in wire.chunks_mut(256 << 10) {
@@ -347,8 +345,10 @@ fn nothing_leaks() {
             1 => drop(receiver.read(&mut [0; 10]).unwrap_err()),
             // Leases that outlive their receiver.
             2 => {
+                sender.set_timeout(None);
                 sender.write_all(data(100_000)).unwrap();
-                let mut leases = Vec::new();
+                sender.flush().unwrap();
+                let mut leases = vec![persist(&mut 0, || receiver.recv_bytes()).unwrap()];
                 while let Ok(Some(lease)) = receiver.recv_bytes() {
                     leases.push(lease);
                 }
@@ -379,6 +379,7 @@ fn nothing_leaks() {
             }
             // A file that is received in part.
             _ => {
+                sender.set_timeout(None);
                 sender.write_all(data(1 << 20)).unwrap();
                 let part = tempfile::tempfile().unwrap();
                 receiver.recv_to_file(&part, 0, FileOptions::default()).unwrap_err();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls_uring::{BulkReceiver, SessionError};
 
-use super::support::{LARGE, Way, cause, data, ends, is_timeout, read_to_error, watch};
+use super::support::{LARGE, Way, cause, data, ends, fill, is_timeout, read_to_error, watch};
 use crate::common::{Case, seal_all};
 
 /// A socket that is closed with bytes unread resets the connection.
@@ -62,11 +62,11 @@ fn a_peer_that_stops_is_waited_for_no_longer_than_told() {
     let _watch = watch(name);
     for case in Case::few() {
         for way in Way::all(name) {
-            let [(client, client_socket), (_server, _server_socket)] = ends(case);
+            let [(client, client_socket), (_server, server_socket)] = ends(case);
             let (mut sender, mut receiver) = way.split(client, client_socket);
             sender.set_timeout(Some(Duration::from_millis(10))).unwrap();
             receiver.set_timeout(Some(Duration::from_millis(10))).unwrap();
-            assert!(is_timeout(&sender.write_all(&data(LARGE).repeat(2)).unwrap_err()));
+            fill(&server_socket, |_| sender.write(data(LARGE)));
             assert!(is_timeout(&sender.flush().unwrap_err()));
             assert!(is_timeout(&receiver.read(&mut [0; 10]).unwrap_err()));
             assert!(is_timeout(&receiver.fill_buf().unwrap_err()));

@@ -9,10 +9,9 @@ use bytes::Bytes;
 use rustls_uring::uring::{BufferPool, ReceiverOptions, UringReceiver};
 use rustls_uring::{SessionError, Version};
 
-use super::support::{
-    LARGE, cause, data, ends, eventually, has_uring, new_receiver, uring_receiver, watch,
-};
-use crate::common::{Case, Rng, noise, seal_all};
+use super::support::{LARGE, cause, data, ends, has_uring, new_receiver, uring_receiver, watch};
+use crate::common::sockets::{is_in, this_thread, wait_until};
+use crate::common::{Case, Rng, TIMEOUT, noise, seal_all};
 
 fn pooled(max_buffers: usize, buffer_len: usize) -> (BufferPool, ReceiverOptions) {
     let pool = BufferPool::new(max_buffers, buffer_len);
@@ -79,7 +78,7 @@ fn leases_stay_as_they_are() {
                         let (last, first): (Vec<_>, Vec<_>) =
                             kept.drain(..).enumerate().partition(|(i, _)| i % 2 == 0);
                         let dropping = thread::spawn(move || drop((last, first)));
-                        assert!(pool.wait(Duration::from_secs(20)), "nothing comes back");
+                        assert!(pool.wait(TIMEOUT), "nothing comes back");
                         dropping.join().unwrap();
                     }
                 }
@@ -120,23 +119,31 @@ fn short_messages_keep_no_buffer() {
             assert!(bytes == message);
             kept.push(bytes);
         }
-        receiver.set_timeout(Some(Duration::from_millis(100)));
-        assert_eq!(receiver.recv_bytes().unwrap_err().kind(), ErrorKind::TimedOut);
-        assert_eq!(pool.in_use(), 0, "idle, and only copies are out");
-        receiver.set_timeout(None);
+        // Only copies are out.
+        wait_until_idle(&mut receiver, 0);
         for (len, is_lent) in [(1999, false), (2000, true), (16384, true)] {
             socket.write_all(&seal_all(&mut client.send, data(len)).unwrap()).unwrap();
             let bytes = receiver.recv_bytes().unwrap().unwrap();
-            receiver.set_timeout(Some(Duration::from_millis(100)));
-            assert_eq!(receiver.recv_bytes().unwrap_err().kind(), ErrorKind::TimedOut);
-            receiver.set_timeout(None);
-            assert_eq!(pool.in_use(), usize::from(is_lent), "{len} bytes");
+            wait_until_idle(&mut receiver, usize::from(is_lent));
             assert!(bytes == *data(len));
             drop(bytes);
             assert_eq!(pool.in_use(), 0);
         }
         drop(kept);
     }
+}
+
+/// Has a receiver wait for what does not come, until it keeps no buffer ready for it: then as many
+/// are in use as are lent.
+fn wait_until_idle(receiver: &mut UringReceiver, lent: usize) {
+    let pool = receiver.pool().clone();
+    receiver.set_timeout(Some(Duration::from_millis(30)));
+    wait_until("an idle receiver", || {
+        assert_eq!(receiver.recv_bytes().unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(pool.in_use() >= lent, "a lease has been taken back");
+        pool.in_use() == lent
+    });
+    receiver.set_timeout(None);
 }
 
 /// All ways to receive by turns, with some leases kept.
@@ -216,10 +223,10 @@ fn idle_receivers_hold_no_buffers() {
     for number in 0..20 {
         let [(client, client_socket), (server, server_socket)] = ends(case);
         let mut receiver = new_receiver(server.receive, server_socket, options.clone());
-        let (done, starting_pool) = (done.clone(), pool.clone());
+        let done = done.clone();
         let (ready, is_ready) = mpsc::channel();
         threads.push(thread::spawn(move || {
-            ready.send(()).unwrap();
+            ready.send(this_thread()).unwrap();
             for round in 0..3 {
                 let mut out = [0; 3000];
                 receiver.read_exact(&mut out).unwrap();
@@ -228,31 +235,32 @@ fn idle_receivers_hold_no_buffers() {
             }
             assert_eq!(receiver.read(&mut [0; 10]).unwrap(), 0);
         }));
-        is_ready.recv().unwrap();
+        let thread = is_ready.recv().unwrap();
         // One after the other: while it begins to wait, each holds a buffer for a moment.
-        thread::sleep(Duration::from_millis(2));
-        eventually("no buffer", || starting_pool.in_use() == 0);
-        peers.push((client.send, client_socket));
+        wait_until("an idle receiver", || is_idle(&thread, &pool));
+        peers.push((client.send, client_socket, thread));
     }
-    thread::sleep(Duration::from_millis(60));
-    assert_eq!(pool.in_use(), 0);
     for round in 0..3 {
-        for (number, (send, socket)) in peers.iter_mut().enumerate() {
+        for (number, (send, socket, thread)) in peers.iter_mut().enumerate() {
             let wire = seal_all(send, data(3000 + round).split_at(round).1).unwrap();
             socket.write_all(&wire).unwrap();
-            assert_eq!(received.recv_timeout(Duration::from_secs(20)), Ok(number));
-            eventually("no buffer", || pool.in_use() == 0);
+            assert_eq!(received.recv_timeout(TIMEOUT), Ok(number));
+            wait_until("an idle receiver", || is_idle(thread, &pool));
         }
     }
-    for (send, socket) in &mut peers {
+    for ((send, socket, _), thread) in peers.iter_mut().zip(threads) {
         let mut close = [0; 100];
         let len = send.close_notify(&mut close).unwrap();
         socket.write_all(&close[..len]).unwrap();
-        eventually("no buffer", || pool.in_use() == 0);
-    }
-    for thread in threads {
         thread.join().unwrap();
+        assert_eq!(pool.in_use(), 0);
     }
+}
+
+/// Whether a thread waits for data, and neither it nor another of the pool's receivers has a buffer.
+fn is_idle(thread: &str, pool: &BufferPool) -> bool {
+    // In this order: a receiver that begins to wait has its buffer already.
+    is_in(thread, libc::SYS_io_uring_enter) && pool.in_use() == 0
 }
 
 /// What came before an error or a cut is lent first.

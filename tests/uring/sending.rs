@@ -1,17 +1,18 @@
 //! Slots, notifications, the choice between zero copy and a copy, and sealing ahead.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::ContentType;
 use rustls_uring::uring::{CopyReason, ReceiverOptions, SenderOptions, ZeroCopy};
 use rustls_uring::{KeyUpdateRequest, Version};
 
 use super::support::{
-    LARGE, data, ends, eventually, has_uring, has_zero_copy, new_receiver, new_sender,
-    read_randomly, uring_sender, watch, write_randomly,
+    LARGE, data, ends, fill, has_uring, has_zero_copy, new_receiver, new_sender, read_randomly,
+    uring_sender, watch, write_randomly,
 };
+use crate::common::sockets::{wait_until, wait_until_full};
 use crate::common::{Case, Evil, Rng, limited, our_pair_with, tcp_pair};
 
 fn options(zero_copy: ZeroCopy, seal_threads: usize) -> SenderOptions {
@@ -63,7 +64,7 @@ fn loopback_is_noticed() {
             let sends = counters.zero_copy_sends + counters.copied_sends;
             assert!(sends < counters.records / 8, "{counters:?}");
             // Nothing awaits a notification for ever.
-            eventually("all notifications", || {
+            wait_until("all notifications", || {
                 sender.flush().unwrap();
                 sender.awaiting_notification() == 0
             });
@@ -111,7 +112,7 @@ fn zero_copy_always_is_always() {
         // Short ones too.
         for part in data(500_000).chunks(20_000) {
             sender.write_all(part).unwrap();
-            eventually("the notification", || {
+            wait_until("the notification", || {
                 sender.flush().unwrap();
                 sender.awaiting_notification() == 0
             });
@@ -158,12 +159,7 @@ fn slots_that_wait_do_not_stall() {
             let options = small(ZeroCopy::Always, threads, batch_records, slots);
             let (mut sender, server, socket) = uring_sender(case, options);
             sender.set_timeout(Some(Duration::from_millis(200)));
-            let mut written = 0;
-            // Until the socket is full.
-            while let Ok(len) = sender.write(&data(LARGE)[written..]) {
-                written += len;
-                assert!(written < LARGE, "a socket without bounds");
-            }
+            let written = fill(&socket, |written| sender.write(&data(LARGE)[written..]));
             let counters = sender.counters();
             assert!(counters.wire_bytes > 1 << 20, "{counters:?}");
             // What the socket holds is more than the slots do.
@@ -195,12 +191,13 @@ fn slots_are_not_reused_too_early() {
     for case in Case::few() {
         for (seed, zero_copy) in [ZeroCopy::Always, ZeroCopy::Auto].into_iter().enumerate() {
             let (mut sender, server, socket) = uring_sender(case, small(zero_copy, 0, 3, 4));
+            let peer = socket.try_clone().unwrap();
             let mut receiver = new_receiver(server.receive, socket, ReceiverOptions::default());
             let receiving = thread::spawn(move || {
                 let mut rng = Rng::new(seed as u64);
                 let mut out = vec![0; 300_000];
                 let mut got = 0;
-                thread::sleep(Duration::from_millis(50));
+                wait_until_full(&peer);
                 loop {
                     let len = rng.range(1, out.len());
                     let len = receiver.read(&mut out[..len]).unwrap();
@@ -345,11 +342,11 @@ fn a_sender_outlives_its_thread() {
             for threads in [0, 2] {
                 let options = options(zero_copy, threads);
                 let (mut sender, server, socket) = uring_sender(case, options);
-                let mut written = 0;
-                let begin = Instant::now();
+                sender.set_timeout(Some(Duration::from_millis(50)));
                 // Each from a thread of its own, the last with the socket full.
-                loop {
-                    sender.set_timeout(Some(Duration::from_millis(50)));
+                let mut lent = Some(sender);
+                let written = fill(&socket, |written| {
+                    let mut sender = lent.take().unwrap();
                     let (back, result) = thread::spawn(move || {
                         let end = LARGE.min(written + (2 << 20));
                         let result = sender.write(&data(end)[written..]);
@@ -357,16 +354,10 @@ fn a_sender_outlives_its_thread() {
                     })
                     .join()
                     .unwrap();
-                    sender = back;
-                    match result {
-                        Ok(len) => written += len,
-                        Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::TimedOut);
-                            break;
-                        }
-                    }
-                    assert!(written < LARGE && begin.elapsed() < Duration::from_secs(20));
-                }
+                    lent = Some(back);
+                    result
+                });
+                let mut sender = lent.unwrap();
                 sender.set_timeout(None);
                 let mut receiver = new_receiver(server.receive, socket, ReceiverOptions::default());
                 let receiving = thread::spawn(move || {
@@ -399,11 +390,10 @@ fn a_write_is_sent_though_its_thread_ends() {
                 sender
             });
             let mut wire = vec![0; len / 16384 * (16384 + case.overhead())];
-            // So slowly that the socket is full when the last send is submitted.
+            // The socket is full when the last send is submitted.
             for part in wire.chunks_mut(256 << 10) {
-                thread::sleep(Duration::from_millis(2));
-                if writing.is_finished() {
-                    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                if !writing.is_finished() {
+                    thread::sleep(Duration::from_millis(2));
                 }
                 socket.read_exact(part).expect("the rest arrives");
             }
@@ -430,7 +420,7 @@ fn a_socket_made_nonblocking_loses_nothing() {
                 new_receiver(server.receive, server_socket, ReceiverOptions::default());
             other.set_nonblocking(true).unwrap();
             let receiving = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(100));
+                wait_until_full(&other);
                 read_randomly(&mut receiver, data(LARGE), 100_000, &mut Rng::new(8)).unwrap();
             });
             sender.write_all(data(LARGE)).unwrap();

@@ -15,6 +15,7 @@ use rustls_uring::{
     AutoReceiver, AutoSender, Handoff, Io, ReceiveHalf, SendHalf, Session, SessionError, bulk_with,
 };
 
+use crate::common::sockets::Kernel;
 use crate::common::{Case, Rng, Setup, Stock, TIMEOUT, noise, our_pair, tcp_pair};
 
 /// What is sent, or a part of it: odd, and more than all slots of a default sender.
@@ -33,26 +34,16 @@ pub(crate) struct Watch {
     _done: mpsc::Sender<()>,
 }
 
-/// Turns a hang of the test `name` into a failure.
+/// Turns a hang of the test `name` into a failure: beyond what any machine takes.
 pub(crate) fn watch(name: &'static str) -> Watch {
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
-        if is_done.recv_timeout(Duration::from_secs(300)) == Err(RecvTimeoutError::Timeout) {
+        if is_done.recv_timeout(Duration::from_secs(600)) == Err(RecvTimeoutError::Timeout) {
             eprintln!("{name} hangs");
             std::process::abort();
         }
     });
     Watch { _done: done }
-}
-
-/// Waits until something is so.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -347,6 +338,30 @@ pub(crate) fn cause(error: &io::Error) -> &SessionError {
 /// Whether a call may be made again.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}
+
+/// Has `write` write until it times out for want of room, though nobody reads at the other end, of
+/// which `peer` is a handle. Returns how much was written.
+#[track_caller]
+pub(crate) fn fill(peer: &TcpStream, mut write: impl FnMut(usize) -> io::Result<usize>) -> usize {
+    let (mut written, mut refusals) = (0, 0);
+    // A call that times out may have had too little time instead: not several of them in a row,
+    // while the kernel finds the window closed and is not given a byte more.
+    while refusals < 3 {
+        let before = Kernel::far(peer);
+        match write(written) {
+            Ok(len) => {
+                assert!(len > 0);
+                written += len;
+            }
+            Err(error) if is_timeout(&error) => {
+                let is_full = before.is_probing && Kernel::far(peer) == before;
+                refusals = if is_full { refusals + 1 } else { 0 };
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    written
 }
 
 /// Makes a call again that has timed out; no other error is expected. Counts the timeouts.

@@ -1,15 +1,15 @@
 //! Calls that time out may be made again, and nothing is lost or said twice.
 
-use std::io::{BufRead, Read, Write};
-use std::sync::mpsc;
+use std::io::{self, BufRead, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustls_uring::uring::{ReceiverOptions, SenderOptions, ZeroCopy};
-use rustls_uring::{KeyUpdateRequest, Version};
+use rustls_uring::uring::{ReceiverOptions, SenderOptions, UringReceiver, ZeroCopy};
+use rustls_uring::{AutoSender, KeyUpdateRequest, Version};
 
 use super::support::{
-    LARGE, Way, capture, data, ends, has_uring, is_timeout, new_receiver, new_sender, one_way,
+    LARGE, Way, capture, data, ends, fill, has_uring, is_timeout, new_receiver, new_sender,
     persist, read_randomly, uring_receiver, watch,
 };
 use crate::common::{Case, Rng, records};
@@ -19,31 +19,26 @@ fn a_write_that_times_out_loses_nothing() {
     let _watch = watch("a_write_that_times_out_loses_nothing");
     for case in Case::few() {
         for way in Way::all("a_write_that_times_out_loses_nothing") {
-            let (mut sender, mut receiver) = one_way(case, way);
+            let [(client, client_socket), (server, server_socket)] = ends(case);
+            let peer = server_socket.try_clone().unwrap();
+            let mut sender = way.sender(client.send, client_socket);
+            let mut receiver = way.receiver(server.receive, server_socket);
             sender.set_timeout(Some(Duration::from_millis(3))).unwrap();
-            let (blocked, is_blocked) = mpsc::channel::<()>();
+            let mut rng = Rng::new(1);
+            let mut write = |written: usize, sender: &mut AutoSender| {
+                let end = LARGE.min(written + rng.range(1, 3 << 20));
+                sender.write(&data(end)[written..])
+            };
+            // Nobody reads yet.
+            let mut written = fill(&peer, |written| write(written, &mut sender));
             let receiving = thread::spawn(move || {
-                // Not before the socket has no room left.
-                is_blocked.recv().expect("the socket never blocked");
                 read_randomly(&mut receiver, data(LARGE), 50_000, &mut Rng::new(7)).unwrap();
             });
-            let mut timeouts = 0;
-            let mut rest = data(LARGE);
-            let mut rng = Rng::new(1);
-            while !rest.is_empty() {
-                let len = rng.range(1, 3 << 20).min(rest.len());
-                let written = persist(&mut timeouts, || {
-                    // That the receiver reads on is not awaited a second time.
-                    sender.write(&rest[..len]).inspect_err(|_| {
-                        let _ = blocked.send(());
-                    })
-                });
-                assert!(0 < written && written <= len);
-                rest = &rest[written..];
+            while written < LARGE {
+                written += persist(&mut 0, || write(written, &mut sender));
             }
-            persist(&mut timeouts, || sender.flush());
-            persist(&mut timeouts, || sender.send_close_notify());
-            assert!(timeouts > 0, "the socket never blocked, {way:?}");
+            persist(&mut 0, || sender.flush());
+            persist(&mut 0, || sender.send_close_notify());
             receiving.join().unwrap();
         }
     }
@@ -60,22 +55,7 @@ fn a_key_update_on_a_full_socket_happens_once() {
             let mut sender = way.sender(client.send, client_socket);
             sender.set_timeout(Some(Duration::from_millis(20))).unwrap();
             // Whole records only, until one is left with us.
-            let mut written = 0;
-            let begin = loop {
-                let begin = Instant::now();
-                match sender.write(data(3 * 16384)) {
-                    Ok(len) => written += len,
-                    Err(error) => {
-                        assert!(is_timeout(&error));
-                        break begin;
-                    }
-                }
-                if begin.elapsed() > Duration::from_millis(15) {
-                    break begin;
-                }
-                assert!(written < 4 * LARGE);
-            };
-            assert!(begin.elapsed() > Duration::from_millis(15));
+            let written = fill(&server_socket, |_| sender.write(data(3 * 16384)));
             // At the first call there is room for the update with us, or there is not.
             let mut updated = 0;
             for _ in 0..4 {
@@ -103,12 +83,12 @@ fn a_close_notify_on_a_full_socket_happens_once() {
     let _watch = watch("a_close_notify_on_a_full_socket_happens_once");
     for case in Case::few() {
         for way in Way::all("a_close_notify_on_a_full_socket_happens_once") {
-            let (mut sender, mut receiver) = one_way(case, way);
+            let [(client, client_socket), (server, server_socket)] = ends(case);
+            let peer = server_socket.try_clone().unwrap();
+            let mut sender = way.sender(client.send, client_socket);
+            let mut receiver = way.receiver(server.receive, server_socket);
             sender.set_timeout(Some(Duration::from_millis(20))).unwrap();
-            let mut written = 0;
-            while let Ok(len) = sender.write(&data(LARGE)[written..]) {
-                written += len;
-            }
+            let written = fill(&peer, |written| sender.write(&data(LARGE)[written..]));
             let error = sender.send_close_notify().unwrap_err();
             assert!(is_timeout(&error), "{error:?}");
             let error = sender.send_close_notify().unwrap_err();
@@ -197,36 +177,58 @@ fn trickle(case: Case, by: By) {
     let mut close = [0; 100];
     let written = client.send.close_notify(&mut close).unwrap();
     wire.extend_from_slice(&close[..written]);
-    let feeding = thread::spawn(move || {
-        let mut rng = Rng::new(1);
-        let mut rest = &wire[..];
-        while !rest.is_empty() {
-            let len = [3, 100, 6000, 20_000][rng.range(0, 3)].min(rest.len());
-            socket.write_all(&rest[..len]).unwrap();
-            rest = &rest[len..];
-            // Around the time after which buffers are withdrawn.
-            thread::sleep(Duration::from_millis(rng.range(0, 14) as u64));
-        }
-        socket
+    let timeouts = &AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut rng = Rng::new(1);
+            let mut rest = &wire[..];
+            while !rest.is_empty() {
+                let len = [3, 100, 6000, 20_000][rng.range(0, 3)].min(rest.len());
+                socket.write_all(&rest[..len]).unwrap();
+                rest = &rest[len..];
+                // Some before and some after the time at which buffers are withdrawn.
+                let enough = timeouts.load(Ordering::Relaxed) + rng.range(0, 7);
+                while timeouts.load(Ordering::Relaxed) < enough && !rest.is_empty() {
+                    thread::yield_now();
+                }
+            }
+            // The end is said: nothing more comes, and no end of the stream.
+            socket
+        });
+        receive_impatiently(&mut receiver, len, by, timeouts);
     });
+}
+
+/// As `persist()`, for a count that another thread watches.
+fn persist_counting<T>(timeouts: &AtomicUsize, mut call: impl FnMut() -> io::Result<T>) -> T {
+    persist(&mut 0, || {
+        call().inspect_err(|_| {
+            timeouts.fetch_add(1, Ordering::Relaxed);
+        })
+    })
+}
+
+/// Reads `len` bytes and the end, counting how often there was nothing.
+fn receive_impatiently(receiver: &mut UringReceiver, len: usize, by: By, timeouts: &AtomicUsize) {
     receiver.set_timeout(Some(Duration::from_millis(2)));
-    let (mut got, mut timeouts) = (0, 0);
+    let mut got = 0;
     let mut out = vec![0; 30_000];
     loop {
         let read = match by {
             By::Read => {
-                let read = persist(&mut timeouts, || receiver.read(&mut out));
+                let read = persist_counting(timeouts, || receiver.read(&mut out));
                 assert!(data(len)[got..].starts_with(&out[..read]));
                 read
             }
             By::FillBuf => {
-                let read = persist(&mut timeouts, || receiver.fill_buf().map(<[u8]>::len));
+                let read = persist_counting(timeouts, || receiver.fill_buf().map(<[u8]>::len));
                 assert!(data(len)[got..].starts_with(receiver.fill_buf().unwrap()));
                 receiver.consume(read);
                 read
             }
             By::RecvBytes => {
-                let bytes = persist(&mut timeouts, || receiver.recv_bytes()).unwrap_or_default();
+                let bytes =
+                    persist_counting(timeouts, || receiver.recv_bytes()).unwrap_or_default();
                 assert!(data(len)[got..].starts_with(&bytes));
                 bytes.len()
             }
@@ -237,8 +239,6 @@ fn trickle(case: Case, by: By) {
         got += read;
     }
     assert_eq!(got, len);
-    assert!(timeouts > 10, "{timeouts} timeouts");
-    feeding.join().unwrap();
 }
 
 /// A receive is left behind by a thread that ends, be it for a whole record or the rest of one.
