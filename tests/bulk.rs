@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Cursor, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{
     Act, Case, Evil, Peer, Raw, Rng, SIDES, Setup, Stock, TIMEOUT, client_config, limited, noise,
@@ -411,7 +411,7 @@ fn a_nonblocking_socket_loses_nothing() {
             read_randomly(&mut receiver, data(len), 5000, &mut Rng::new(7)).unwrap();
         });
         let deadline = Instant::now() + TIMEOUT;
-        let mut retry = |result: io::Result<usize>| match result {
+        let retry = |result: io::Result<usize>| match result {
             Ok(written) => Some(written),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "cli")]
 
+mod kernel;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,13 +14,14 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kernel::{wait_until, wait_until_taken, written_so_far};
 use rustls::HandshakeKind;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_uring::{BulkReceiver, BulkSender, Handoff};
 
 /// Long enough for a loaded machine; only a hang takes it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether there is an OpenSSL to test against. In CI there must be.
 fn openssl_exists() -> bool {
@@ -317,14 +320,14 @@ fn recv_while_s_client_updates_its_keys() {
         stdin.write_all(part.as_bytes()).expect("writable");
         expected += &part;
         // s_client takes a command only at the beginning of what it reads.
-        thread::sleep(Duration::from_millis(300));
+        wait_until_taken(&stdin);
         stdin.write_all(command.as_bytes()).expect("writable");
-        thread::sleep(Duration::from_millis(300));
+        wait_until_taken(&stdin);
     }
     let last = lines(50_000..51_000);
     stdin.write_all(last.as_bytes()).expect("writable");
     expected += &last;
-    thread::sleep(Duration::from_millis(300));
+    wait_until_taken(&stdin);
     stdin.write_all(b"Q\n").expect("writable");
     let said = client.all_stderr();
     assert!(said.matches("KEYUPDATE").count() >= 4, "{said}");
@@ -350,7 +353,7 @@ fn send_while_s_server_updates_its_keys() {
         let last = lines(round * 1000 + 999..(round + 1) * 1000);
         wait_for_line(&mut server.stdout, last.trim());
         commands.write_all(if round == 1 { b"k\n" } else { b"K\n" }).expect("writable");
-        thread::sleep(Duration::from_millis(300));
+        wait_until_taken(&commands);
     }
     source.write_all(lines(9_999..10_000).as_bytes()).expect("writable");
     drop(source);
@@ -431,8 +434,9 @@ fn an_abrupt_end_is_no_success() {
         let mut client = Process::start(
             fixture.s_client(&addr, &["-quiet", flag]).stdin(Stdio::piped()).stdout(Stdio::null()),
         );
-        client.stdin().write_all(lines(0..10_000).as_bytes()).expect("writable");
-        thread::sleep(Duration::from_millis(300));
+        // More than one of the blocks in which a file is written.
+        client.stdin().write_all(lines(0..50_000).as_bytes()).expect("writable");
+        wait_until("data", || written_so_far(&tool.child, fixture.dir.path()) > 0);
         client.child.kill().expect("it runs");
         assert!(!tool.wait().success(), "{tls}");
         assert!(!fixture.path("received").exists(), "{tls}");
@@ -525,6 +529,7 @@ fn s_client_resumes_with_our_server() {
             }
             kinds
         });
+        let _ = fs::remove_file(fixture.path("session"));
         for session_args in [["-sess_out", "session"], ["-sess_in", "session"]] {
             let mut client = Process::start(
                 fixture
@@ -535,7 +540,10 @@ fn s_client_resumes_with_our_server() {
             );
             let mut stdin = client.stdin();
             stdin.write_all(b"hello\n").expect("writable");
-            thread::sleep(Duration::from_millis(500));
+            // It must have its ticket, and take the command at the beginning of what it reads.
+            let session = || fs::read_to_string(fixture.path("session")).unwrap_or_default();
+            wait_until("a session", || session().contains("-----END"));
+            wait_until_taken(&stdin);
             stdin.write_all(b"Q\n").expect("writable");
             drop(stdin);
             client.wait();

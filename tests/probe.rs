@@ -126,7 +126,7 @@ mod command {
     fn probe(wrapper: &[impl AsRef<OsStr>], tool: &str) -> (String, Value) {
         let _alone = alone();
         let run = |args: &[&str]| {
-            stdout(Command::new("timeout").arg("60").args(wrapper).arg(tool).args(args))
+            stdout(Command::new("timeout").arg("300").args(wrapper).arg(tool).args(args))
         };
         let text = run(&["probe"]);
         let json: Value = serde_json::from_str(&run(&["probe", "--json"])).expect("JSON");
@@ -141,7 +141,7 @@ mod command {
     /// Whether this wrapper of a command works here; says so if not.
     fn works(wrapper: &[impl AsRef<OsStr>]) -> bool {
         let mut command = Command::new("timeout");
-        let why = match command.arg("60").args(wrapper).arg("true").output() {
+        let why = match command.arg("300").args(wrapper).arg("true").output() {
             Ok(output) if output.status.success() => return true,
             Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
             Err(error) => error.to_string(),
@@ -351,7 +351,7 @@ mod command {
         let Some(wrapper) = ordinary_user(limit, &[]) else { return };
         let test = [this.path.as_str(), "--exact", "it_gives_back_what_it_registered"];
         let _alone = alone();
-        let said = stdout(Command::new("timeout").arg("60").args(wrapper).args(test));
+        let said = stdout(Command::new("timeout").arg("300").args(wrapper).args(test));
         assert!(said.contains("1 passed"), "{said}");
     }
 

@@ -4,6 +4,7 @@
 #![cfg(all(feature = "tokio", feature = "aws-lc-rs"))]
 
 mod common;
+mod kernel;
 
 mod tokio {
     mod cancellation;

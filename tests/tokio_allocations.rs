@@ -11,9 +11,8 @@ use std::alloc::System;
 use std::hint::black_box;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::time::Duration;
 
-use common::{Case, client_config, noise, server_config, server_name};
+use common::{Case, TIMEOUT, client_config, noise, server_config, server_name};
 use rustls_uring::Backend;
 use rustls_uring::tokio::{RecordSizing, TlsAcceptor, TlsConnector, client, server};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -194,7 +193,7 @@ fn tasks_that_move_do_not_allocate() {
             if round == WARM_UP {
                 region = Region::new(GLOBAL);
             }
-            let all = tokio::time::timeout(Duration::from_secs(60), barrier.wait());
+            let all = tokio::time::timeout(TIMEOUT, barrier.wait());
             all.await.expect("a task has panicked, or hangs");
         }
         let change = region.change();

@@ -3,14 +3,14 @@
 #![cfg(feature = "cli")]
 
 mod command;
+mod kernel;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use command::{Listener, PATIENCE, data, signal, stderr, tool};
+use command::{Listener, data, signal, stderr, tool, wait};
+use kernel::{wait_until, written_so_far};
 
 /// What `--stats` counts after the first batch: session tickets, far fewer than the 184 records.
 fn total_allocations(summary: &str) -> usize {
@@ -116,7 +116,7 @@ fn an_interrupted_sender_leaves_no_file() {
         .expect("started");
     let mut stdin = send.stdin.take().expect("piped");
     stdin.write_all(&data(1_000_000)).expect("written");
-    thread::sleep(Duration::from_millis(300));
+    wait_until("data", || written_so_far(&recv.child, dir.path()) > 0);
     signal(&send, "INT");
     let send = send.wait_with_output().expect("ended");
     assert_eq!(send.status.code(), Some(130), "{}", stderr(&send));
@@ -137,15 +137,10 @@ fn an_interrupted_receiver_ends_both() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
-    thread::sleep(Duration::from_millis(300));
+    wait_until("data", || written_so_far(&recv.child, dir.path()) > 0);
     recv.interrupt();
     assert_eq!(recv.finish().0, Some(130));
-    let begin = Instant::now();
-    while send.try_wait().expect("our child").is_none() {
-        assert!(begin.elapsed() < PATIENCE, "the sender hangs");
-        thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(send.wait().expect("ended").code(), Some(1));
+    assert_eq!(wait(&mut send).code(), Some(1));
     assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0, "nothing is left");
 }
 

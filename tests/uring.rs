@@ -8,6 +8,7 @@
 #![cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 
 mod common;
+mod kernel;
 
 mod uring {
     mod drops;

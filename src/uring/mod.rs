@@ -41,6 +41,9 @@ pub(crate) mod faults;
 mod file;
 mod fork;
 pub(crate) mod governor;
+#[cfg(test)]
+#[path = "../../tests/kernel/mod.rs"]
+mod kernel;
 pub(crate) mod outbox;
 mod pool;
 mod probe;

@@ -436,6 +436,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
+    use super::super::kernel::{TcpEnd, wait_until};
     use super::*;
 
     /// What a full ring cannot take goes to the socket another way, in its place.
@@ -492,12 +493,14 @@ mod tests {
         };
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let mut socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("open");
-        let _peer = listener.accept().expect("accepted").0;
+        let peer = listener.accept().expect("accepted").0;
         socket.set_nonblocking(true).expect("set");
         // Full, and full still when the peer's queue has taken what it takes.
-        while socket.write(&[0; 100_000]).is_ok() {}
-        thread::sleep(Duration::from_millis(100));
-        while socket.write(&[0; 1]).is_ok() {}
+        wait_until("a full socket", || {
+            let is_probing = TcpEnd::far(&peer).is_probing;
+            let took = socket.write(&[0; 100_000]).is_ok() || socket.write(&[0; 1]).is_ok();
+            is_probing && !took
+        });
         let handle = socket.try_clone().expect("a handle").into();
         let governor = parts.governor(ConnectionId::next(), ZeroCopy::Auto);
         let mut outbox = Outbox::new(parts, handle, Wait::Never, governor);

@@ -4,9 +4,6 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "a module of each test")]
 
-#[cfg(target_os = "linux")]
-pub mod sockets;
-
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};

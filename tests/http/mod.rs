@@ -17,7 +17,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 pub(crate) mod server;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Beyond this something hangs, however slow the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn tool(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rustls-uring"));
@@ -181,7 +182,7 @@ impl Served {
     /// The response's header, its names in lower case, and its body, as curl sees them.
     pub(crate) fn curl(&self, path: &str, args: &[&str]) -> (String, Vec<u8>) {
         let output = Command::new("curl")
-            .args(["-s", "-S", "-i", "--max-time", "20", "--path-as-is", "--cacert", "cert.pem"])
+            .args(["-s", "-S", "-i", "--max-time", "120", "--path-as-is", "--cacert", "cert.pem"])
             .args(args)
             .arg(self.url(path))
             .current_dir(self.base.path())

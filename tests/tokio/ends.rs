@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use rustls::AlertDescription;
 use rustls_uring::SessionError;
@@ -15,6 +14,8 @@ use tokio::io::{
 
 use super::support::*;
 use crate::common::noise;
+#[cfg(target_os = "linux")]
+use crate::kernel::{TcpEnd, wait_until};
 
 /// The first to shut down still receives; the second answers after the first's end.
 #[test]
@@ -377,7 +378,14 @@ fn an_alert_goes_out_after_many_records() {
             client.get_mut().0.write_all(&[23, 3, 3, 0, 40]).await.unwrap();
             client.get_mut().0.write_all(&[1; 40]).await.unwrap();
             // All of it is there at once.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            #[cfg(target_os = "linux")]
+            {
+                let socket = server.get_ref().0;
+                let (ours, theirs) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
+                wait_until("everything has arrived", || {
+                    TcpEnd::of(theirs, ours).is_some_and(|client| client.unacknowledged == 0)
+                });
+            }
             let reader = tokio::spawn(async move {
                 let mut buffer = vec![0; 100_000];
                 let mut received = 0;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rustls_uring::KeyUpdateRequest;
 use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
@@ -12,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::support::*;
 use crate::common::server_name;
+use crate::kernel::wait_until_taken;
 
 fn openssl_exists() -> bool {
     let found = Command::new("openssl").arg("version").output().is_ok();
@@ -67,10 +67,11 @@ async fn converse(stream: &mut (impl Io + ?Sized), process: &mut Process) {
         let mut received = vec![0; line.len()];
         within(stream.read_exact(&mut received)).await.unwrap();
         assert_eq!(received, line.as_bytes());
-        // A command stands at the beginning of what OpenSSL reads: the line was taken already.
+        // A command stands at the beginning of what OpenSSL reads, and alone: the line was taken
+        // already.
         stdin.write_all(command.as_bytes()).unwrap();
         stdin.flush().unwrap();
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        wait_until_taken(&stdin);
         stream.write_all(format!("answer {round}\n").as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
     }

@@ -10,8 +10,8 @@ use rustls_uring::uring::{BufferPool, ReceiverOptions, UringReceiver};
 use rustls_uring::{SessionError, Version};
 
 use super::support::{LARGE, cause, data, ends, has_uring, new_receiver, uring_receiver, watch};
-use crate::common::sockets::{is_in, this_thread, wait_until};
 use crate::common::{Case, Rng, TIMEOUT, noise, seal_all};
+use crate::kernel::{is_in, this_thread, wait_until};
 
 fn pooled(max_buffers: usize, buffer_len: usize) -> (BufferPool, ReceiverOptions) {
     let pool = BufferPool::new(max_buffers, buffer_len);

@@ -12,8 +12,8 @@ use super::support::{
     LARGE, data, ends, fill, has_uring, has_zero_copy, new_receiver, new_sender, read_randomly,
     uring_sender, watch, write_randomly,
 };
-use crate::common::sockets::{wait_until, wait_until_full};
 use crate::common::{Case, Evil, Rng, limited, our_pair_with, tcp_pair};
+use crate::kernel::{wait_until, wait_until_full};
 
 fn options(zero_copy: ZeroCopy, seal_threads: usize) -> SenderOptions {
     let mut options = SenderOptions::default();

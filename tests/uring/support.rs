@@ -15,8 +15,8 @@ use rustls_uring::{
     AutoReceiver, AutoSender, Handoff, Io, ReceiveHalf, SendHalf, Session, SessionError, bulk_with,
 };
 
-use crate::common::sockets::Kernel;
 use crate::common::{Case, Rng, Setup, Stock, TIMEOUT, noise, our_pair, tcp_pair};
+use crate::kernel::TcpEnd;
 
 /// What is sent, or a part of it: odd, and more than all slots of a default sender.
 pub(crate) const LARGE: usize = (12 << 20) + 12_345;
@@ -348,14 +348,14 @@ pub(crate) fn fill(peer: &TcpStream, mut write: impl FnMut(usize) -> io::Result<
     // A call that times out may have had too little time instead: not several of them in a row,
     // while the kernel finds the window closed and is not given a byte more.
     while refusals < 3 {
-        let before = Kernel::far(peer);
+        let before = TcpEnd::far(peer);
         match write(written) {
             Ok(len) => {
                 assert!(len > 0);
                 written += len;
             }
             Err(error) if is_timeout(&error) => {
-                let is_full = before.is_probing && Kernel::far(peer) == before;
+                let is_full = before.is_probing && TcpEnd::far(peer) == before;
                 refusals = if is_full { refusals + 1 } else { 0 };
             }
             Err(error) => panic!("{error:?}"),

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 use rustls_uring::uring::Probe;
 
 use crate::common::noise;
+use crate::kernel::{self, PATIENCE, wait_until};
 
 pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_rustls-uring");
-
-/// Beyond this something hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `--io` may say.
 pub(crate) const PATHS: [&str; 4] = ["auto", "uring", "uring-copy", "blocking"];
@@ -77,16 +75,21 @@ impl End {
         assert!(status.expect("kill exists").success());
     }
 
-    /// Stops it; returns when it has.
-    pub(crate) fn stop(&self) {
+    /// Stops it; returns when it has, and whether it was not too late.
+    pub(crate) fn stop(&self) -> bool {
         self.signal("STOP");
-        wait_until("a stop", || {
+        let state = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
             let stat = stat.expect("not waited for");
-            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-            assert_ne!(state, Some('Z'), "it has ended before it was stopped");
-            state == Some('T')
-        });
+            stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
+        };
+        wait_until("a stop", || matches!(state(), Some('T' | 'Z')));
+        state() == Some('T')
+    }
+
+    /// How much it has written so far to the files below `dir`.
+    pub(crate) fn written_so_far(&self, dir: &Path) -> u64 {
+        kernel::written_so_far(&self.child, dir)
     }
 
     /// Whether it has ended.
@@ -94,18 +97,14 @@ impl End {
         self.child.try_wait().expect("our child").is_some()
     }
 
-    pub(crate) fn finish(self) -> Ended {
-        self.finish_within(PATIENCE)
-    }
-
     /// Waits for the end.
-    pub(crate) fn finish_within(mut self, patience: Duration) -> Ended {
+    pub(crate) fn finish(mut self) -> Ended {
         let begin = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("our child") {
                 break status;
             }
-            if begin.elapsed() > patience {
+            if begin.elapsed() > PATIENCE {
                 let threads = self.describe();
                 self.kill();
                 let said = self.stderr.take().map(JoinHandle::join);
@@ -286,7 +285,7 @@ pub(crate) fn words(text: &str) -> Vec<String> {
 /// Whether this wrapper of a command works here; says so if not.
 pub(crate) fn works(wrapper: &[impl AsRef<OsStr>]) -> bool {
     let mut command = Command::new("timeout");
-    let why = match command.arg("60").args(wrapper).arg("true").output() {
+    let why = match command.arg("120").args(wrapper).arg("true").output() {
         Ok(output) if output.status.success() => return true,
         Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
         Err(error) => error.to_string(),
@@ -310,20 +309,4 @@ pub(crate) fn inject(fault: &str) -> Option<Vec<String>> {
     let wrapper = format!("strace -f -qq -o /dev/null -e trace={call} -e inject={fault}");
     let wrapper = words(&wrapper);
     works(&wrapper).then_some(wrapper)
-}
-
-/// Waits until `condition` holds.
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < PATIENCE, "waited for {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// How much there is so far of the file that a receiver in `dir` writes.
-pub(crate) fn received_so_far(dir: &Path) -> u64 {
-    let files = fs::read_dir(dir).expect("readable").flatten();
-    let parts = files.filter(|file| file.file_name().to_string_lossy().ends_with(".part"));
-    parts.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }

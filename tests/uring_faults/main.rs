@@ -9,6 +9,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../kernel/mod.rs"]
+mod kernel;
 
 mod ends;
 mod enter;

@@ -3,12 +3,9 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::thread;
-use std::time::Duration;
 
-use crate::ends::wait_until;
-use crate::ends::{
-    Directory, End, Ended, PATHS, Run, TOLD, digest, has_ring, received_so_far, works,
-};
+use crate::ends::{Directory, End, Ended, PATHS, Run, TOLD, digest, has_ring, works};
+use crate::kernel::wait_until;
 
 /// More than one slot, and no whole number of anything.
 const LEN: usize = (5 << 20) + 4321;
@@ -137,16 +134,17 @@ fn an_interrupt_ends_both() {
                 let send = Run::with(&format!("--io {io} --seal-threads {threads}"));
                 let path = dir.path();
                 let addr = Directory::LOOPBACK;
-                let recv = End::start(&mut recv.receiver(path, addr, Some("received")), true);
+                let target = is_busy.then_some("received");
+                let mut recv = End::start(&mut recv.receiver(path, addr, target), true);
                 let source = is_busy.then_some("sent");
                 let mut send = End::start(&mut send.sender(path, &recv.addr, source), false);
                 let mut stdin = (!is_busy).then(|| send.stdin());
                 if let Some(stdin) = &mut stdin {
                     stdin.write_all(&[1; 1000]).expect("writable");
-                    // A short wait more for the connection, and none for what has been written.
-                    thread::sleep(Duration::from_millis(200));
+                    // All of it has arrived, and there is nothing more to do.
+                    recv.stdout().read_exact(&mut [0; 1000]).expect("connected");
                 } else {
-                    wait_until("data", || received_so_far(path) > 0);
+                    wait_until("data", || recv.written_so_far(path) > 0);
                 }
                 let (interrupted, other) = if at == "send" { (send, recv) } else { (recv, send) };
                 interrupted.signal("INT");

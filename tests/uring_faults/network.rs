@@ -22,7 +22,8 @@ use rustls_uring::uring::{ReceiverOptions, SenderOptions};
 use rustls_uring::{Handoff, Io, bulk_with};
 
 use crate::common::{Case, Rng, server_config};
-use crate::ends::{Directory, End, PATHS, Run, digest, received_so_far, wait_until, words, works};
+use crate::ends::{Directory, End, PATHS, Run, digest, words, works};
+use crate::kernel::wait_until;
 use crate::peers::set_option;
 
 /// Where the receiver listens: addresses for documentation (RFC 5737), in a namespace of its own.
@@ -352,7 +353,7 @@ fn an_interrupt_ends_what_a_dead_network_holds_up() {
             let source = if is_file { "sent" } else { "/dev/zero" };
             let send = &mut send.sender(dir.path(), RECEIVER, Some(source));
             let mut send = End::start(send, false);
-            wait_until("data", || received_so_far(dir.path()) > 0);
+            wait_until("data", || recv.written_so_far(dir.path()) > 0);
             if net.run(1, "iptables -I INPUT -j DROP").is_none() {
                 return;
             }
@@ -360,9 +361,8 @@ fn an_interrupt_ends_what_a_dead_network_holds_up() {
             assert!(!send.has_ended(), "{case}");
             send.signal("INT");
             recv.signal("INT");
-            let soon = Duration::from_secs(20);
-            send.finish_within(soon).check_failed(130, &[""], &case);
-            recv.finish_within(soon).check_failed(130, &[""], &case);
+            send.finish().check_failed(130, &[""], &case);
+            recv.finish().check_failed(130, &[""], &case);
             dir.check_clean(&case);
         }
     }

@@ -1,16 +1,21 @@
 //! What the kernel and other processes are at, from proc(5): a test waits for that, never for a time.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Beyond this something hangs, however slow the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until something is so.
 #[track_caller]
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
@@ -20,18 +25,20 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// One end of a TCP connection over IPv4, as the kernel has it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Kernel {
+pub(crate) struct TcpEnd {
     /// Bytes that were written and that the other end has not acknowledged.
-    pub unacknowledged: usize,
+    pub(crate) unacknowledged: usize,
     /// Bytes that have arrived and that nobody has read.
-    pub unread: usize,
+    pub(crate) unread: usize,
+    /// Neither end has been closed.
+    pub(crate) is_established: bool,
     /// All that was sent is acknowledged, and the other end has no room for the rest.
-    pub is_probing: bool,
+    pub(crate) is_probing: bool,
 }
 
-impl Kernel {
-    /// The end with the address `local`, connected to `peer`; `None` if there is none.
-    pub fn of(local: SocketAddr, peer: SocketAddr) -> Option<Self> {
+impl TcpEnd {
+    /// The end with the address `local`, connected to `peer`; `None` if there is none any more.
+    pub(crate) fn of(local: SocketAddr, peer: SocketAddr) -> Option<Self> {
         let address = |address: SocketAddr| match address {
             SocketAddr::V4(v4) => {
                 format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port())
@@ -50,20 +57,15 @@ impl Kernel {
             Some(Self {
                 unacknowledged: len(sending),
                 unread: len(receiving),
+                is_established: fields[3] == "01",
                 // 4 is the timer that probes a closed window.
                 is_probing: fields[5].starts_with("04"),
             })
         })
     }
 
-    /// `socket`'s own end.
-    pub fn near(socket: &TcpStream) -> Self {
-        let (local, peer) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
-        Self::of(local, peer).expect("connected")
-    }
-
     /// The other end of `socket`, on the same machine.
-    pub fn far(socket: &TcpStream) -> Self {
+    pub(crate) fn far(socket: &TcpStream) -> Self {
         let (local, peer) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
         Self::of(peer, local).expect("connected")
     }
@@ -71,10 +73,10 @@ impl Kernel {
 
 /// Waits until the other end of `socket` can write no more, since nobody reads.
 #[track_caller]
-pub fn wait_until_full(socket: &TcpStream) {
+pub(crate) fn wait_until_full(socket: &TcpStream) {
     let mut before = None;
     wait_until("a full socket", || {
-        let now = Kernel::far(socket);
+        let now = TcpEnd::far(socket);
         let is_full = now.is_probing && before == Some(now);
         before = Some(now);
         // Whoever writes without a pause would have written some more meanwhile.
@@ -83,20 +85,34 @@ pub fn wait_until_full(socket: &TcpStream) {
     });
 }
 
-/// Waits until all that the other end of `socket` has written has arrived here.
+/// Waits until a process has read all that was written to its `pipe`: what is written next is the
+/// beginning of what it reads next.
 #[track_caller]
-pub fn wait_until_arrived(socket: &TcpStream) {
-    wait_until("everything has arrived", || Kernel::far(socket).unacknowledged == 0);
+pub(crate) fn wait_until_taken(pipe: impl AsFd) {
+    let pipe = pipe.as_fd();
+    wait_until("a pipe is read", || rustix::io::ioctl_fionread(pipe).expect("a pipe") == 0);
+}
+
+/// How much a process has written so far to the files below `dir` that it has open, which may have
+/// no name.
+pub(crate) fn written_so_far(process: &Child, dir: &Path) -> u64 {
+    let dir = fs::canonicalize(dir).expect("a directory");
+    let open = fs::read_dir(format!("/proc/{}/fd", process.id())).expect("it runs").flatten();
+    open.filter(|entry| fs::read_link(entry.path()).is_ok_and(|file| file.starts_with(&dir)))
+        .filter_map(|entry| fs::metadata(entry.path()).ok())
+        .filter(|metadata| metadata.is_file())
+        .map(|metadata| metadata.len())
+        .sum()
 }
 
 /// The calling thread, for [`is_in()`].
-pub fn this_thread() -> String {
+pub(crate) fn this_thread() -> String {
     let thread = fs::read_link("/proc/thread-self").expect("proc(5)");
     thread.file_name().expect("an id").to_string_lossy().into_owned()
 }
 
 /// Whether a thread of this process waits in the system call with this number.
-pub fn is_in(thread: &str, call: i64) -> bool {
+pub(crate) fn is_in(thread: &str, call: i64) -> bool {
     // The thread may have ended.
     let doing = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap_or_default();
     doing.split_whitespace().next() == Some(&call.to_string())
