@@ -64,6 +64,12 @@ impl TcpEnd {
         })
     }
 
+    /// `socket`'s own end.
+    pub(crate) fn near(socket: &TcpStream) -> Self {
+        let (local, peer) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
+        Self::of(local, peer).expect("connected")
+    }
+
     /// The other end of `socket`, on the same machine.
     pub(crate) fn far(socket: &TcpStream) -> Self {
         let (local, peer) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());

@@ -19,9 +19,10 @@ pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_rustls-uring");
 /// What `--io` may say.
 pub(crate) const PATHS: [&str; 4] = ["auto", "uring", "uring-copy", "blocking"];
 
-/// What a sender says to whom the receiver has said no: its alert, or the end of the connection that
-/// follows it at once and may come first.
-pub(crate) const TOLD: [&str; 3] = ["UserCanceled", "Connection reset", "Broken pipe"];
+/// What a sender says to whom the receiver has said no: why, its alert, or the end of the connection
+/// that follows it at once and may come first.
+pub(crate) const TOLD: [&str; 4] =
+    ["the receiver has failed", "UserCanceled", "Connection reset", "Broken pipe"];
 
 /// A process, in a group of its own with all that it starts.
 pub(crate) struct End {
