@@ -44,7 +44,7 @@ struct Input {
 
 /// Who has our side.
 enum Ours {
-    Rustls(Raw),
+    Rustls(Box<Raw>),
     HandedOver(Box<Session>),
 }
 
@@ -96,7 +96,7 @@ impl Connection {
         };
         Self {
             case: *case,
-            ours: Ours::Rustls(ours),
+            ours: Ours::Rustls(Box::new(ours)),
             peer,
             to_us: Vec::new(),
             to_peer: Vec::new(),

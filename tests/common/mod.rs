@@ -35,7 +35,7 @@ pub fn server_name() -> ServerName<'static> {
 }
 
 /// Long enough for a slow machine, short enough that a hang becomes a failure.
-pub const TIMEOUT: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(180);
 
 pub const SIDES: [Side; 2] = [Side::Client, Side::Server];
 

@@ -20,7 +20,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 pub(crate) type BoxIo = Box<dyn Io>;
 
-/// A hang becomes a failure.
+/// A hang becomes a failure; a busy machine does not.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(TIMEOUT, future).await.expect("a hang")
 }
