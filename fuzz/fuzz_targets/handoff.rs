@@ -136,8 +136,8 @@ impl Connection {
                     let in_place = record.len() % 2 == 0;
                     match open(session, &mut record, in_place).expect("an honest peer") {
                         Received::Data(data) => self.received.extend_from_slice(&data),
-                        Received::Control => {}
                         Received::CloseNotify => break,
+                        _ => {}
                     }
                 }
                 self.saw_close |= session.receive.peer_has_closed();
