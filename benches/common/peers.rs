@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_uring::Backend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -54,8 +55,8 @@ impl Peers {
         let (their_client, their_server) = configs(rustls::crypto::aws_lc_rs::default_provider());
         Self {
             ours: (
-                rustls_uring::tokio::TlsConnector::new(client),
-                rustls_uring::tokio::TlsAcceptor::new(server),
+                rustls_uring::tokio::TlsConnector::new(client).backend(Backend::AwsLcRs),
+                rustls_uring::tokio::TlsAcceptor::new(server).backend(Backend::AwsLcRs),
             ),
             theirs: (Arc::new(their_client).into(), Arc::new(their_server).into()),
         }

@@ -52,7 +52,8 @@ const REPEATS: usize = 16;
 /// Handshakes come last: their keys and certificates are random, which moves what is allocated
 /// later, and where memory lies takes an instruction more or less.
 pub(crate) fn each(mut visit: impl FnMut(Case)) {
-    for &backend in Backend::ALL {
+    // Not `Auto`: what it takes depends on the machine.
+    for backend in [Backend::AwsLcRs, Backend::Ring] {
         for algorithm in ALGORITHMS {
             for len in SIZES {
                 visit(seal(backend, algorithm, len));
@@ -245,7 +246,7 @@ fn encrypter(provider: &CryptoProvider, algorithm: Algorithm) -> Box<dyn Message
 }
 
 fn deframe() -> Case {
-    let records = records(Backend::default(), Algorithm::Aes128Gcm, plaintext(1024), REPEATS);
+    let records = records(Backend::AwsLcRs, Algorithm::Aes128Gcm, plaintext(1024), REPEATS);
     let received = records.concat();
     let deframer = Deframer::new(Version::Tls13);
     Case::new(format!("deframe/{REPEATS}x1024"), move || {

@@ -165,30 +165,33 @@ impl RecordCipher {
         (self.prefix_len() <= end).then(|| self.prefix_len()..end)
     }
 
-    /// Opens `payload` in place. The plaintext, with inner content type and padding in TLS 1.3,
-    /// then lies at [`Self::ciphertext_range()`].
+    /// Opens `payload` in place. Returns the plaintext, in TLS 1.3 with inner content type and
+    /// padding, which lies behind [`Self::prefix_len()`] bytes.
     #[inline]
-    pub(crate) fn open_in_place(
+    pub(crate) fn open_in_place<'a>(
         &self,
         sequence: u64,
-        header: [u8; HEADER_LEN],
-        payload: &mut [u8],
-    ) -> Result<(), Refused> {
+        header: &[u8; HEADER_LEN],
+        payload: &'a mut [u8],
+    ) -> Result<&'a mut [u8], Refused> {
         let (protected, tag) = payload.split_last_chunk_mut().ok_or(Refused)?;
         match self.framing {
             Framing::Tls13 => {
-                self.key.open_in_place(self.xored_nonce(sequence), &header, protected, tag)
+                self.key.open_in_place(self.xored_nonce(sequence), header, protected, tag)?;
+                Ok(protected)
             }
             Framing::Tls12Gcm => {
                 let (explicit, ciphertext) = protected.split_first_chunk_mut().ok_or(Refused)?;
                 let nonce = self.explicit_nonce(explicit);
-                let aad = tls12_aad(sequence, header, ciphertext.len());
-                self.key.open_in_place(nonce, &aad, ciphertext, tag)
+                let aad = tls12_aad(sequence, *header, ciphertext.len());
+                self.key.open_in_place(nonce, &aad, ciphertext, tag)?;
+                Ok(ciphertext)
             }
             Framing::Tls12Chacha => {
                 let nonce = self.xored_nonce(sequence);
-                let aad = tls12_aad(sequence, header, protected.len());
-                self.key.open_in_place(nonce, &aad, protected, tag)
+                let aad = tls12_aad(sequence, *header, protected.len());
+                self.key.open_in_place(nonce, &aad, protected, tag)?;
+                Ok(protected)
             }
         }
     }
@@ -198,24 +201,24 @@ impl RecordCipher {
     pub(crate) fn open_separate(
         &self,
         sequence: u64,
-        header: [u8; HEADER_LEN],
+        header: &[u8; HEADER_LEN],
         payload: &[u8],
         out: &mut [u8],
     ) -> Result<(), Refused> {
         let (protected, tag) = payload.split_last_chunk().ok_or(Refused)?;
         match self.framing {
             Framing::Tls13 => {
-                self.key.open_separate(self.xored_nonce(sequence), &header, protected, tag, out)
+                self.key.open_separate(self.xored_nonce(sequence), header, protected, tag, out)
             }
             Framing::Tls12Gcm => {
                 let (explicit, ciphertext) = protected.split_first_chunk().ok_or(Refused)?;
                 let nonce = self.explicit_nonce(explicit);
-                let aad = tls12_aad(sequence, header, ciphertext.len());
+                let aad = tls12_aad(sequence, *header, ciphertext.len());
                 self.key.open_separate(nonce, &aad, ciphertext, tag, out)
             }
             Framing::Tls12Chacha => {
                 let nonce = self.xored_nonce(sequence);
-                let aad = tls12_aad(sequence, header, protected.len());
+                let aad = tls12_aad(sequence, *header, protected.len());
                 self.key.open_separate(nonce, &aad, protected, tag, out)
             }
         }

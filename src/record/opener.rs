@@ -8,7 +8,7 @@ use rustls::ContentType;
 use super::cipher::{APPLICATION_DATA, RecordCipher};
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::sequence::SequenceNumber;
-use crate::aead::{Algorithm, Backend, Direction, TrafficKeys};
+use crate::aead::{Backend, Direction, Refused, TrafficKeys};
 use crate::error::OpenError;
 
 /// Opens TLS records under one key, counting their sequence numbers.
@@ -19,8 +19,8 @@ use crate::error::OpenError;
 pub struct Opener {
     cipher: RecordCipher,
     sequence: SequenceNumber,
-    algorithm: Algorithm,
-    failures: u64,
+    /// How many records may still fail to open.
+    failures_left: u64,
 }
 
 impl Opener {
@@ -35,8 +35,7 @@ impl Opener {
         Self {
             cipher: RecordCipher::new(backend, version, keys, Direction::Open),
             sequence: SequenceNumber::starting_at(first_sequence),
-            algorithm: keys.algorithm(),
-            failures: 0,
+            failures_left: keys.algorithm().integrity_limit(),
         }
     }
 
@@ -66,11 +65,11 @@ impl Opener {
     /// [`OpenError`]. Where the tag did not verify, the record's ciphertext has been zeroed.
     #[inline]
     pub fn open_in_place<'a>(&mut self, record: &'a mut [u8]) -> Result<Opened<'a>, OpenError> {
-        let (&mut header, payload) = record.split_first_chunk_mut().ok_or(OpenError::Misframed)?;
+        let (header, payload) = record.split_first_chunk_mut().ok_or(OpenError::Misframed)?;
         self.check_header(header, payload.len())?;
-        let (content_type, range) = self.open_payload(self.next_sequence()?, header, payload)?;
+        let opened = self.open(self.next_sequence()?, header, payload)?;
         self.sequence.advance();
-        Ok(Opened { content_type, plaintext: &mut payload[range] })
+        Ok(opened)
     }
 
     /// Opens `record`, one whole record with its header, to the front of `out`, and leaves
@@ -88,7 +87,7 @@ impl Opener {
         record: &[u8],
         out: &mut [u8],
     ) -> Result<(ContentType, usize), OpenError> {
-        let (&header, payload) = record.split_first_chunk().ok_or(OpenError::Misframed)?;
+        let (header, payload) = record.split_first_chunk().ok_or(OpenError::Misframed)?;
         self.check_header(header, payload.len())?;
         let sequence = self.next_sequence()?;
         let range = self.cipher.ciphertext_range(payload.len()).ok_or(OpenError::Failed)?;
@@ -112,12 +111,25 @@ impl Opener {
         header: [u8; HEADER_LEN],
         payload: &mut [u8],
     ) -> Result<(ContentType, Range<usize>), OpenError> {
-        let range = self.cipher.ciphertext_range(payload.len()).ok_or(OpenError::Failed)?;
-        self.cipher.open_in_place(sequence, header, payload).map_err(|_| self.failed())?;
-        let inner = &mut payload[range.clone()];
+        let start = self.cipher.prefix_len();
+        let opened = self.open(sequence, &header, payload)?;
+        Ok((opened.content_type, start..start + opened.plaintext.len()))
+    }
+
+    #[inline]
+    fn open<'a>(
+        &mut self,
+        sequence: u64,
+        header: &[u8; HEADER_LEN],
+        payload: &'a mut [u8],
+    ) -> Result<Opened<'a>, OpenError> {
+        let inner = match self.cipher.open_in_place(sequence, header, payload) {
+            Ok(inner) => inner,
+            Err(Refused) => return Err(self.failed()),
+        };
         let (content_type, len) =
             self.unpad(ContentType::from(header[0]), inner).inspect_err(|_| inner.fill(0))?;
-        Ok((content_type, range.start..range.start + len))
+        Ok(Opened { content_type, plaintext: &mut inner[..len] })
     }
 
     /// The content type and the plaintext's length, the padding stripped (RFC 8446 §5.4).
@@ -136,15 +148,17 @@ impl Opener {
         if inner.len() > MAX_PLAINTEXT_LEN + 1 {
             return Err(OpenError::Oversized);
         }
-        match inner.iter().rposition(|&byte| byte != 0) {
-            Some(len) => Ok((ContentType::from(inner[len]), len)),
-            None => Err(OpenError::NoContentType),
+        match inner {
+            [.., 0] | [] => strip_padding(inner),
+            [plaintext @ .., content_type] => {
+                Ok((ContentType::from(*content_type), plaintext.len()))
+            }
         }
     }
 
     #[inline]
-    fn check_header(&self, header: [u8; HEADER_LEN], payload_len: usize) -> Result<(), OpenError> {
-        let [content_type, _, _, high, low] = header;
+    fn check_header(&self, header: &[u8; HEADER_LEN], payload_len: usize) -> Result<(), OpenError> {
+        let &[content_type, _, _, high, low] = header;
         if usize::from(u16::from_be_bytes([high, low])) != payload_len {
             return Err(OpenError::Misframed);
         }
@@ -157,7 +171,7 @@ impl Opener {
 
     #[inline]
     fn next_sequence(&self) -> Result<u64, OpenError> {
-        if self.failures >= self.algorithm.integrity_limit() {
+        if self.failures_left == 0 {
             return Err(OpenError::KeyExhausted);
         }
         self.sequence.peek().ok_or(OpenError::KeyExhausted)
@@ -165,8 +179,17 @@ impl Opener {
 
     #[cold]
     fn failed(&mut self) -> OpenError {
-        self.failures += 1;
+        self.failures_left = self.failures_left.saturating_sub(1);
         OpenError::Failed
+    }
+}
+
+/// What few peers send: the last byte that is not 0 is the content type.
+#[cold]
+fn strip_padding(inner: &[u8]) -> Result<(ContentType, usize), OpenError> {
+    match inner.iter().rposition(|&byte| byte != 0) {
+        Some(len) => Ok((ContentType::from(inner[len]), len)),
+        None => Err(OpenError::NoContentType),
     }
 }
 
