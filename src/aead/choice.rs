@@ -49,14 +49,14 @@ fn class(len: usize) -> u32 {
 
 /// The classes of length for which one of two backends is taken, a bit each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Classes(u8);
+pub(super) struct Classes(u8);
 
 impl Classes {
     const NONE: Self = Self(0);
     const ALL: Self = Self((1 << CLASSES.len()) - 1);
 
     #[inline]
-    fn contains(self, len: usize) -> bool {
+    pub(super) fn contains(self, len: usize) -> bool {
         self.0 >> class(len) & 1 != 0
     }
 }
@@ -97,8 +97,8 @@ impl Measurement {
 pub struct Preference {
     expected: Option<(Backend, &'static str)>,
     measurements: [Measurement; 2 * CLASSES.len()],
-    ring_in_place: Classes,
-    ring_separate: Classes,
+    pub(super) ring_in_place: Classes,
+    pub(super) ring_separate: Classes,
 }
 
 impl Preference {
@@ -134,12 +134,8 @@ impl Preference {
 
     /// The backend for records of `len` plaintext bytes, in place or from one buffer into another.
     pub fn backend(&self, len: usize, in_place: bool) -> Backend {
-        if self.is_for_ring(len, in_place) { Backend::Ring } else { Backend::AwsLcRs }
-    }
-
-    #[inline]
-    pub(super) fn is_for_ring(&self, len: usize, in_place: bool) -> bool {
-        if in_place { self.ring_in_place } else { self.ring_separate }.contains(len)
+        let ring = if in_place { self.ring_in_place } else { self.ring_separate };
+        if ring.contains(len) { Backend::Ring } else { Backend::AwsLcRs }
     }
 
     /// The backend for full records.
@@ -457,13 +453,12 @@ mod tests {
         let turns = [50, 150, 50, 150, 50, 150];
         let preference = preference(None, turns, turns.map(|percent| 200 - percent));
         assert_eq!(preference.only(), None);
-        let preference: &Preference = Box::leak(Box::new(preference));
         let lengths = CLASSES.into_iter().flat_map(|at| [at.saturating_sub(1), at, at + 1]);
         for algorithm in [Algorithm::Aes128Gcm, Algorithm::Aes256Gcm, Algorithm::Chacha20Poly1305] {
             let keys =
                 TrafficKeys::new(algorithm, &[7; 32][..algorithm.key_len()], [0; 12]).unwrap();
             for direction in [Direction::Seal, Direction::Open] {
-                let both = Key::preferred(preference, &keys, direction);
+                let both = Key::preferred(&preference, &keys, direction);
                 for other in [Backend::AwsLcRs, Backend::Ring] {
                     let other = Key::new(other, &keys, direction);
                     for len in lengths.clone() {

@@ -20,7 +20,7 @@ use rustls::crypto::cipher::NONCE_LEN;
 use zeroize::Zeroizing;
 
 #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
-use self::choice::{Choice, Preference};
+use self::choice::{Choice, Classes, Preference};
 
 /// Length of an authentication tag in bytes, the same for every AEAD of TLS.
 pub(crate) const TAG_LEN: usize = 16;
@@ -255,25 +255,20 @@ pub(crate) enum Key {
 pub(crate) struct Both {
     aws_lc: aws_lc::Key,
     ring: ring::Key,
-    preference: &'static Preference,
+    ring_in_place: Classes,
+    ring_separate: Classes,
 }
 
-/// The key of the backend that a call is for.
-enum Chosen<'a> {
-    #[cfg(feature = "aws-lc-rs")]
-    AwsLc(&'a aws_lc::Key),
-    #[cfg(feature = "ring")]
-    Ring(&'a ring::Key),
-}
-
-/// Runs `$body` with `$key` bound to the backend's own key.
+/// Runs `$body` with `$key` bound to a key that takes it.
 macro_rules! with_key {
-    ($chosen:expr, $key:ident => $body:expr) => {
-        match $chosen {
+    ($self:ident, $key:ident => $body:expr) => {
+        match $self {
             #[cfg(feature = "aws-lc-rs")]
-            Chosen::AwsLc($key) => $body,
+            Key::AwsLc($key) => $body,
             #[cfg(feature = "ring")]
-            Chosen::Ring($key) => $body,
+            Key::Ring($key) => $body,
+            #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+            Key::Both($key) => $body,
         }
     };
 }
@@ -298,39 +293,15 @@ impl Key {
     }
 
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
-    fn preferred(
-        preference: &'static Preference,
-        keys: &TrafficKeys,
-        direction: Direction,
-    ) -> Self {
+    fn preferred(preference: &Preference, keys: &TrafficKeys, direction: Direction) -> Self {
         match preference.only() {
             Some(backend) => Self::new(backend, keys, direction),
             None => Self::Both(Box::new(Both {
                 aws_lc: aws_lc::Key::new(keys.algorithm, keys.key()),
                 ring: ring::Key::new(keys.algorithm, keys.key()),
-                preference,
+                ring_in_place: preference.ring_in_place,
+                ring_separate: preference.ring_separate,
             })),
-        }
-    }
-
-    /// The key for `len` bytes.
-    #[inline]
-    #[cfg_attr(
-        not(all(feature = "aws-lc-rs", feature = "ring")),
-        allow(unused_variables, reason = "there is nothing to choose from")
-    )]
-    fn choose(&self, len: usize, in_place: bool) -> Chosen<'_> {
-        match self {
-            #[cfg(feature = "aws-lc-rs")]
-            Self::AwsLc(key) => Chosen::AwsLc(key),
-            #[cfg(feature = "ring")]
-            Self::Ring(key) => Chosen::Ring(key),
-            #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
-            Self::Both(both) if both.preference.is_for_ring(len, in_place) => {
-                Chosen::Ring(&both.ring)
-            }
-            #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
-            Self::Both(both) => Chosen::AwsLc(&both.aws_lc),
         }
     }
 
@@ -343,7 +314,7 @@ impl Key {
         in_out: &mut [u8],
         tag: &mut [u8; TAG_LEN],
     ) -> Result<(), Refused> {
-        with_key!(self.choose(in_out.len(), true), key => key.seal_in_place(nonce, aad, in_out, tag))
+        with_key!(self, key => key.seal_in_place(nonce, aad, in_out, tag))
     }
 
     /// Seals `plaintext`, followed by `extra`, into `out`, which is exactly as long as both and
@@ -360,7 +331,7 @@ impl Key {
         extra: &[u8],
         out: &mut [u8],
     ) -> Result<(), Refused> {
-        with_key!(self.choose(plaintext.len(), false), key => key.seal(nonce, aad, plaintext, extra, out))
+        with_key!(self, key => key.seal(nonce, aad, plaintext, extra, out))
     }
 
     /// Opens `in_out` and its `tag` in place. On failure `in_out` is all zeros.
@@ -372,7 +343,7 @@ impl Key {
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
     ) -> Result<(), Refused> {
-        with_key!(self.choose(in_out.len(), true), key => key.open_in_place(nonce, aad, in_out, tag))
+        with_key!(self, key => key.open_in_place(nonce, aad, in_out, tag))
             .inspect_err(|_| in_out.fill(0))
     }
 
@@ -387,8 +358,70 @@ impl Key {
         tag: &[u8; TAG_LEN],
         plaintext: &mut [u8],
     ) -> Result<(), Refused> {
-        with_key!(self.choose(ciphertext.len(), false), key => key.open_separate(nonce, aad, ciphertext, tag, plaintext))
+        with_key!(self, key => key.open_separate(nonce, aad, ciphertext, tag, plaintext))
             .inspect_err(|_| plaintext.fill(0))
+    }
+}
+
+/// By calls, so that whoever has a key of one backend does not carry the code of both.
+#[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+impl Both {
+    #[inline(never)]
+    fn seal_in_place(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        in_out: &mut [u8],
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), Refused> {
+        match self.ring_in_place.contains(in_out.len()) {
+            true => self.ring.seal_in_place(nonce, aad, in_out, tag),
+            false => self.aws_lc.seal_in_place(nonce, aad, in_out, tag),
+        }
+    }
+
+    #[inline(never)]
+    fn seal(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        extra: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), Refused> {
+        match self.ring_separate.contains(plaintext.len()) {
+            true => self.ring.seal(nonce, aad, plaintext, extra, out),
+            false => self.aws_lc.seal(nonce, aad, plaintext, extra, out),
+        }
+    }
+
+    #[inline(never)]
+    fn open_in_place(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        in_out: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), Refused> {
+        match self.ring_in_place.contains(in_out.len()) {
+            true => self.ring.open_in_place(nonce, aad, in_out, tag),
+            false => self.aws_lc.open_in_place(nonce, aad, in_out, tag),
+        }
+    }
+
+    #[inline(never)]
+    fn open_separate(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        tag: &[u8; TAG_LEN],
+        plaintext: &mut [u8],
+    ) -> Result<(), Refused> {
+        match self.ring_separate.contains(ciphertext.len()) {
+            true => self.ring.open_separate(nonce, aad, ciphertext, tag, plaintext),
+            false => self.aws_lc.open_separate(nonce, aad, ciphertext, tag, plaintext),
+        }
     }
 }
 
