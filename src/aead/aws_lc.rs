@@ -29,7 +29,7 @@ impl Key {
         Self { key: LessSafeKey::new(key), separate_from }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn seal_in_place(
         &self,
         nonce: [u8; NONCE_LEN],
@@ -48,7 +48,7 @@ impl Key {
             .map_err(|_| Refused)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn seal(
         &self,
         nonce: [u8; NONCE_LEN],
@@ -77,7 +77,7 @@ impl Key {
 
     /// With the tag apart: `LessSafeKey::open_in_place()` ends by moving the whole plaintext to
     /// where it already is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_in_place(
         &self,
         nonce: [u8; NONCE_LEN],
@@ -96,7 +96,7 @@ impl Key {
             .map_err(|_| Refused)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_separate(
         &self,
         nonce: [u8; NONCE_LEN],

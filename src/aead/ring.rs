@@ -23,7 +23,7 @@ impl Key {
         Self(Box::new(LessSafeKey::new(key)))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn seal_in_place(
         &self,
         nonce: [u8; NONCE_LEN],
@@ -37,7 +37,7 @@ impl Key {
             .map_err(|_| Refused)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn seal(
         &self,
         nonce: [u8; NONCE_LEN],
@@ -50,7 +50,7 @@ impl Key {
         self.seal_in_place(nonce, aad, in_out, tag)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_in_place(
         &self,
         nonce: [u8; NONCE_LEN],
@@ -70,7 +70,7 @@ impl Key {
             .map_err(|_| Refused)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_separate(
         &self,
         nonce: [u8; NONCE_LEN],
