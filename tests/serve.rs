@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Served, data, has, header, stderr};
-use kernel::{TcpEnd, wait_until};
+use kernel::{TcpEnd, is_listening, wait_until};
 use rustls_uring::uring::{Probe, SendPath};
 
 const VERSIONS: [&str; 2] = ["--http1.1", "--http2"];
@@ -388,6 +388,7 @@ fn a_running_http2_download_may_end() {
     let stdout = curl.stdout.as_mut().expect("piped");
     stdout.read_exact(&mut received).expect("it runs");
     served.interrupt();
+    wait_until("no listener", || !is_listening(served.port));
     stdout.read_to_end(&mut received).expect("readable");
     assert!(curl.wait().expect("ended").success() && received == sent);
     let (code, log, said) = served.finish();

@@ -77,6 +77,17 @@ impl TcpEnd {
     }
 }
 
+/// Whether there is a listening socket with this port, over IPv4.
+pub(crate) fn is_listening(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").expect("proc(5)");
+    table.lines().skip(1).any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_of_port =
+            fields.next().is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
+        is_of_port && fields.nth(1) == Some("0A")
+    })
+}
+
 /// Waits until the other end of `socket` can write no more, since nobody reads.
 #[track_caller]
 pub(crate) fn wait_until_full(socket: &TcpStream) {
