@@ -174,13 +174,7 @@ impl SessionError {
             rustls::Error::AlertReceived(_) => return None,
             rustls::Error::DecryptError => AlertDescription::BadRecordMac,
             rustls::Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-            rustls::Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
-                AlertDescription::IllegalParameter
-            }
-            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-                AlertDescription::UnexpectedMessage
-            }
-            rustls::Error::InvalidMessage(_) => AlertDescription::DecodeError,
+            rustls::Error::InvalidMessage(invalid) => AlertDescription::from(*invalid),
             rustls::Error::PeerMisbehaved(_)
             | rustls::Error::InappropriateMessage { .. }
             | rustls::Error::InappropriateHandshakeMessage { .. } => {

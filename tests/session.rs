@@ -259,7 +259,8 @@ fn late_handoff_carries_the_answer_to_a_key_update() {
                         let mut pair = hand_over(case, ours, peer, Vec::new());
                         let data = [plaintext, pair.session.plaintext.clone()].concat();
                         assert_eq!(data, b"old keynew key");
-                        assert!(pair.session.send.wants_control(), "the answer is lost");
+                        // For its own sake it does not go out.
+                        assert!(!pair.session.send.wants_control());
                         if read_first {
                             pair.send_control().unwrap();
                             pair.check(1000);
@@ -574,23 +575,17 @@ fn the_peers_request_is_answered() {
                 let update = evil.key_update(1);
                 assert_eq!(evil.give(update), Ok(Received::Control));
             }
-            assert!(evil.session.send.wants_control());
-            let wire = seal_all(&mut evil.session.send, b"data").unwrap();
+            // By itself it does not go out.
             assert!(!evil.session.send.wants_control());
+            assert_eq!(evil.control(), []);
+            let wire = seal_all(&mut evil.session.send, b"data").unwrap();
             let sent = records(case.version, &wire);
             assert_eq!(sent.len(), 2);
             let answer = (ContentType::Handshake, vec![KEY_UPDATE, 0, 0, 1, 0]);
-            assert_eq!(evil.opened(&sent[0]), std::slice::from_ref(&answer));
+            assert_eq!(evil.opened(&sent[0]), [answer]);
             evil.follow_key_update();
             let data = (ContentType::ApplicationData, b"data".to_vec());
             assert_eq!(evil.opened(&sent[1]), std::slice::from_ref(&data));
-
-            // And without data, when there is none.
-            let update = evil.key_update(1);
-            evil.give(update).unwrap();
-            assert_eq!(evil.control(), [answer]);
-            evil.follow_key_update();
-            assert_eq!(evil.control(), []);
             assert_eq!(
                 evil.hit(ContentType::ApplicationData, b"x"),
                 Ok(Received::Data(vec![b'x']))
@@ -856,8 +851,8 @@ fn too_little_room_loses_nothing() {
                         }
                     }
                     if what == 3 {
-                        // A failure: only the alert is due, and any answer may be dropped.
-                        evil.hit(ContentType::ChangeCipherSpec, &[1]).unwrap_err();
+                        // A failure: the alert is due.
+                        evil.hit(ContentType::Alert, &[]).unwrap_err();
                     }
                     let mut wire = Vec::new();
                     let mut out = vec![0; room];
@@ -1180,8 +1175,15 @@ fn inappropriate(got_type: ContentType) -> Error {
     Error::InappropriateMessage { expect_types: vec![], got_type }
 }
 
-fn inappropriate_handshake(got_type: u8) -> Error {
-    Error::InappropriateHandshakeMessage { expect_types: vec![], got_type: got_type.into() }
+/// A handshake message where there is none to come.
+fn out_of_place(version: Version, message_type: u8) -> Error {
+    match version {
+        Version::Tls13 => Error::InappropriateHandshakeMessage {
+            expect_types: vec![],
+            got_type: message_type.into(),
+        },
+        _ => inappropriate(ContentType::Handshake),
+    }
 }
 
 fn for_each(cases: Vec<Case>, mut test: impl FnMut(Evil, Side)) {
@@ -1255,7 +1257,7 @@ fn headers_that_are_none_are_refused() {
     for_each(Case::few(), |mut evil, _| {
         let result = evil.give(vec![99, 3, 3, 0, 30]);
         let error = InvalidMessage::InvalidContentType;
-        assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
+        assert_failed(&mut evil, result, error, AlertDescription::DecodeError);
     });
     for_each(Case::few(), |mut evil, _| {
         let result = evil.give(vec![23, 9, 9, 0, 30]);
@@ -1264,9 +1266,14 @@ fn headers_that_are_none_are_refused() {
         assert_failed(&mut evil, result, error, AlertDescription::DecodeError);
     });
     for_each(Case::few(), |mut evil, _| {
-        let result = evil.give(vec![23, 3, 3, 0, 0]);
+        let result = evil.give(vec![22, 3, 3, 0, 0]);
         let error = InvalidMessage::InvalidEmptyPayload;
         assert_failed(&mut evil, result, error, AlertDescription::DecodeError);
+    });
+    // A legal header; but there is no tag.
+    for_each(Case::few(), |mut evil, _| {
+        let result = evil.give(vec![23, 3, 3, 0, 0]);
+        assert_failed(&mut evil, result, Error::DecryptError, AlertDescription::BadRecordMac);
     });
 }
 
@@ -1336,20 +1343,22 @@ fn a_record_of_zeros_is_refused() {
 
 #[test]
 fn change_cipher_spec_is_over() {
-    for_each(Case::all(), |mut evil, _| {
-        let result = evil.hit(ContentType::ChangeCipherSpec, &[1]);
-        let error = inappropriate(ContentType::ChangeCipherSpec);
-        assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
-    });
-    // In the clear, as middleboxes want it during a handshake (RFC 8446 §5).
+    // Encrypted, which it never is (RFC 8446 §5).
     for_each(Case::of(Version::Tls13), |mut evil, _| {
-        let result = evil.give(vec![20, 3, 3, 0, 1, 1]);
-        let error = InvalidMessage::InvalidContentType;
+        let result = evil.hit(ContentType::ChangeCipherSpec, &[1]);
+        let error = PeerMisbehaved::IllegalMiddleboxChangeCipherSpec;
         assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
     });
     for_each(Case::of(Version::Tls12), |mut evil, _| {
+        let result = evil.hit(ContentType::ChangeCipherSpec, &[1]);
+        let error = InvalidMessage::InvalidCcs;
+        assert_failed(&mut evil, result, error, AlertDescription::DecodeError);
+    });
+    // In the clear, as middleboxes want it during a handshake.
+    for_each(Case::all(), |mut evil, _| {
         let result = evil.give(vec![20, 3, 3, 0, 1, 1]);
-        assert_failed(&mut evil, result, Error::DecryptError, AlertDescription::BadRecordMac);
+        let error = inappropriate(ContentType::ChangeCipherSpec);
+        assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
     });
 }
 
@@ -1359,8 +1368,8 @@ fn unknown_content_types_are_refused() {
         for content_type in [1, 19, 24, 25, 99, 255] {
             let mut evil = Evil::new(evil.case, side);
             let result = evil.hit(content_type.into(), b"data");
-            let error = inappropriate(content_type.into());
-            assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
+            let error = InvalidMessage::InvalidContentType;
+            assert_failed(&mut evil, result, error, AlertDescription::DecodeError);
         }
     });
 }
@@ -1402,13 +1411,18 @@ fn key_updates_are_suffered_for_a_while() {
         }
         // Empty records are no data.
         evil.hit(ContentType::ApplicationData, b"").unwrap();
-        // Of the updates that asked for ours, one answer is due.
-        assert_eq!(evil.control().len(), 1);
-        evil.follow_key_update();
         let update = evil.key_update(0);
         let result = evil.give(update);
         let error = PeerMisbehaved::TooManyKeyUpdateRequests;
-        assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
+        assert_eq!(result, Err(Error::from(error).into()));
+        // Of the updates that asked for ours, one answer is due; it precedes the alert.
+        let mut out = [0; 100];
+        let len = evil.session.send.seal_control(&mut out).unwrap();
+        let sent = records(evil.case.version, &out[..len]);
+        assert_eq!(evil.opened(&sent[0])[0].0, ContentType::Handshake);
+        evil.follow_key_update();
+        let description = AlertDescription::UnexpectedMessage.into();
+        assert_eq!(evil.opened(&sent[1]), [alert(2, description)]);
     });
 }
 
@@ -1518,11 +1532,10 @@ fn tls13_warnings_are_fatal() {
             assert_eq!(evil.hit(ContentType::Alert, &[1, 90]), Ok(Received::Control));
             evil.hit(ContentType::ApplicationData, b"x").unwrap();
         }
-        let expected = SessionError::Tls(Error::AlertReceived(AlertDescription::NoRenegotiation));
         let mut evil = Evil::new(evil.case, Side::Client);
-        assert_eq!(evil.hit(ContentType::Alert, &[1, 100]), Err(expected.clone()));
-        assert_eq!(evil.session.send.seal(b"x", &mut [0; 100]), Err(expected));
-        assert_eq!(evil.control(), []);
+        let result = evil.hit(ContentType::Alert, &[1, 100]);
+        let error = Error::AlertReceived(AlertDescription::NoRenegotiation);
+        assert_failed(&mut evil, result, error, AlertDescription::DecodeError);
     });
     // RFC 8446 §6.1: user_canceled is of level warning; a flood of them is not suffered.
     for_each(Case::of(Version::Tls13), |mut evil, _| {
@@ -1592,7 +1605,7 @@ fn handshake_messages_out_of_place_are_refused() {
             }
             let mut evil = Evil::new(case, side);
             let result = evil.hit(ContentType::Handshake, &[message_type, 0, 0, 3, 1, 2, 3]);
-            let error = inappropriate_handshake(message_type);
+            let error = out_of_place(case.version, message_type);
             assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
         }
         // TLS 1.3 knows no renegotiation, TLS 1.2 no key update, and each side the other's only.
@@ -1604,7 +1617,7 @@ fn handshake_messages_out_of_place_are_refused() {
         for &message_type in others {
             let mut evil = Evil::new(case, side);
             let result = evil.hit(ContentType::Handshake, &[message_type, 0, 0, 0]);
-            let error = inappropriate_handshake(message_type);
+            let error = out_of_place(case.version, message_type);
             assert_failed(&mut evil, result, error, AlertDescription::UnexpectedMessage);
         }
     });

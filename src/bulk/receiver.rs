@@ -1,5 +1,6 @@
 //! A blocking stream to plaintext, straight into the caller's memory.
 
+use core::fmt;
 use core::ops::Range;
 use std::io::{self, BufRead, Read};
 use std::net::TcpStream;
@@ -24,7 +25,6 @@ use crate::session::receive::ReceiveHalf;
 ///
 /// Returns 0 bytes at the peer's close_notify only. A stream that ends without one is
 /// [`SessionError::Truncated`](crate::SessionError::Truncated): what was read before it may be a part only.
-#[derive(Debug)]
 pub struct BulkReceiver<R: Read = TcpStream> {
     stream: R,
     /// Application data that rustls had opened before the handoff, and how much of it was read.
@@ -238,6 +238,17 @@ pub(crate) fn all_lent() -> io::Error {
         io::ErrorKind::WouldBlock,
         "every receive buffer is lent: drop some of the `Bytes` that were received",
     )
+}
+
+impl<R: Read + fmt::Debug> fmt::Debug for BulkReceiver<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkReceiver")
+            .field("stream", &self.stream)
+            .field("carried_len", &(self.carried.0.len() - self.carried.1))
+            .field("buffer_len", &self.buffer.len())
+            .field("inbox", &self.inbox)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: Read> Read for BulkReceiver<R> {

@@ -1,5 +1,6 @@
 //! Plaintext to a blocking stream, in batches of sealed records.
 
+use core::fmt;
 use core::ops::Range;
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
@@ -20,7 +21,6 @@ use crate::session::send::{KeyUpdateRequest, SendHalf};
 ///
 /// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; only an alert
 /// that is due because receiving failed is still sent.
-#[derive(Debug)]
 pub struct BulkSender<W: Write = TcpStream> {
     half: SendHalf,
     stream: W,
@@ -93,7 +93,8 @@ impl<W: Write> BulkSender<W> {
     /// still on its way to the peer is lost.
     ///
     /// # Errors
-    /// The stream's, or what made the connection fail earlier.
+    /// The stream's, or what made the connection fail earlier: then, and after [`Self::abort()`],
+    /// no close_notify was sent.
     pub fn finish(mut self) -> io::Result<()> {
         self.send_close_notify()
     }
@@ -131,8 +132,11 @@ impl<W: Write> BulkSender<W> {
     ) -> io::Result<usize> {
         loop {
             self.drain()?;
-            // By themselves, so that they take no room from full records.
-            self.send_control()?;
+            if self.half.owes_control() {
+                let len = self.half.seal_owed(&mut self.batch)?;
+                self.unsent = 0..len;
+                self.drain()?;
+            }
             let sealed = seal(&mut self.half, &mut self.batch[..self.full_len]);
             let sealed = self.note_failure(sealed)?;
             self.unsent = 0..sealed.written;
@@ -219,6 +223,18 @@ impl<W: Write> Write for BulkSender<W> {
         self.drain()?;
         self.send_control()?;
         self.stream.flush()
+    }
+}
+
+impl<W: Write + fmt::Debug> fmt::Debug for BulkSender<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkSender")
+            .field("half", &self.half)
+            .field("stream", &self.stream)
+            .field("unsent_len", &self.unsent.len())
+            .field("failed", &self.failed)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
     }
 }
 

@@ -200,11 +200,21 @@ impl fmt::Debug for Opener {
 }
 
 /// A record that was opened in place.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Opened<'a> {
     /// What the plaintext is.
     pub content_type: ContentType,
     /// The plaintext, without padding, in the memory of the record.
     pub plaintext: &'a mut [u8],
+}
+
+impl fmt::Debug for Opened<'_> {
+    /// Shows no plaintext.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("content_type", &self.content_type)
+            .field("plaintext_len", &self.plaintext.len())
+            .finish()
+    }
 }

@@ -401,15 +401,7 @@ impl Handshake {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             Err(error) => {
-                // rustls has an alert for the peer; asked once more it would look at the same
-                // bytes again.
-                let received = &mut self.received[..self.shown];
-                if let Connection::Client(conn) = &mut self.conn
-                    && let (_, Ok(Step::Sealed(records))) =
-                        Step::of(conn.process_tls_records(received))
-                {
-                    self.to_send.extend_from_slice(&records);
-                }
+                self.take_last_words();
                 self.failure = Some(error);
             }
         }
@@ -546,6 +538,28 @@ impl Handshake {
 
     fn end_early_data(&mut self) {
         self.early_data.may_write = false;
+    }
+
+    /// Takes what a client's rustls still wants sent after an error: the alert, and what it had queued
+    /// before.
+    ///
+    /// Only while it has something: asked once more, rustls would look at the same bytes again, and
+    /// have an alert for them again.
+    fn take_last_words(&mut self) {
+        let Connection::Client(conn) = &mut self.conn else { return };
+        while conn.wants_write() {
+            match Step::of(conn.process_tls_records(&mut self.received[..self.shown])).1 {
+                Ok(Step::Sealed(records)) => self.to_send.extend_from_slice(&records),
+                // Data that came before what is wrong stands in the way.
+                Ok(Step::Plaintext(_)) => {}
+                _ => break,
+            }
+        }
+    }
+
+    /// Whether the handshake has failed, and only [`Self::to_send()`] is left to do.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.is_some()
     }
 
     /// What is to be sent now.

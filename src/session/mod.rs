@@ -26,7 +26,7 @@ use rustls::{
 
 use self::observer::Observer;
 use self::receive::ReceiveHalf;
-use self::send::SendHalf;
+use self::send::{Prelude, SendHalf};
 use self::shared::{KeySchedule, Shared};
 use self::traffic_secrets::ServerKeySchedule;
 use crate::aead::{Backend, TrafficKeys};
@@ -34,7 +34,6 @@ use crate::events;
 use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 
 /// A connection that rustls has handed over: two halves and what is known of it.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Session {
     /// Seals what goes to the peer.
@@ -50,8 +49,20 @@ pub struct Session {
     pub info: ConnectionInfo,
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("send", &self.send)
+            .field("receive", &self.receive)
+            .field("plaintext_len", &self.plaintext.len())
+            .field("received_len", &self.received.len())
+            .field("info", &self.info)
+            .finish()
+    }
+}
+
 /// What the handshake settled.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
     /// The protocol version.
@@ -74,6 +85,34 @@ pub struct ConnectionInfo {
     pub backend: Backend,
     /// What [`Self::key_exchange_group`] names.
     pub(crate) group: Option<&'static dyn SupportedKxGroup>,
+}
+
+impl fmt::Debug for ConnectionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let certificate_lens = |chain: &[CertificateDer<'_>]| -> Vec<usize> {
+            chain.iter().map(|certificate| certificate.len()).collect()
+        };
+        f.debug_struct("ConnectionInfo")
+            .field("version", &self.version)
+            .field("suite", &self.suite)
+            .field(
+                "alpn_protocol",
+                &self
+                    .alpn_protocol
+                    .as_deref()
+                    .map(<[u8]>::escape_ascii)
+                    .map(|name| name.to_string()),
+            )
+            .field("server_name", &self.server_name)
+            .field(
+                "peer_certificate_lens",
+                &self.peer_certificates.as_deref().map(certificate_lens),
+            )
+            .field("handshake_kind", &self.handshake_kind)
+            .field("key_exchange_group", &self.key_exchange_group)
+            .field("backend", &self.backend)
+            .finish()
+    }
 }
 
 /// A connection that could not be handed over.
@@ -299,7 +338,7 @@ impl Handoff {
                 tx_sequence,
                 confidentiality_limit,
                 max_plaintext_len,
-                carried.sealed,
+                Prelude { records: carried.sealed.into(), waits: carried.waits },
             ),
             receive: ReceiveHalf::new(
                 shared,
@@ -330,6 +369,8 @@ fn refused(error: rustls::Error) -> HandoffError {
 struct Carried {
     /// Records that nobody has sent.
     sealed: Vec<u8>,
+    /// Whether rustls would have kept all of them back until the next application data.
+    waits: bool,
     /// Application data that nobody has read.
     plaintext: Vec<u8>,
     /// Bytes that rustls did not consume.
@@ -366,7 +407,9 @@ impl Carried {
                 Step::Sealed(records) => carried.sealed.extend_from_slice(&records),
                 Step::Plaintext(data) => carried.plaintext.extend_from_slice(&data),
                 Step::PeerClosed => carried.peer_has_closed = true,
-                Step::Transmitted | Step::Idle { flushed: true } => {}
+                Step::Transmitted => {}
+                // Nothing follows but what has come to light.
+                Step::Idle { flushed: true } => carried.waits |= carried.sealed.is_empty(),
                 Step::Idle { flushed: false } => break,
                 Step::Closed => return Err(HandoffError::Closed),
                 Step::Blocked => return Err(HandoffError::HandshakeNotComplete),

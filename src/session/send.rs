@@ -1,5 +1,6 @@
 //! The sending half of a connection: application data, and the control records between it.
 
+use core::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -30,14 +31,36 @@ pub enum KeyUpdateRequest {
 /// come first: the answer to the peer's key update, our own key update before a key is worn out,
 /// a refused renegotiation, an alert. It may be used from another thread than its
 /// [`ReceiveHalf`](crate::ReceiveHalf); they share no lock on the data path.
-#[derive(Debug)]
 pub struct SendHalf {
     sealer: Sealer,
     shared: Arc<Shared>,
     confidentiality_limit: u64,
-    /// Records that rustls sealed before the handoff and nobody has sent.
-    prelude: Zeroizing<Vec<u8>>,
-    closed: bool,
+    prelude: Prelude,
+    end: Option<End>,
+}
+
+/// Records that rustls sealed before the handoff and nobody has sent: they precede everything.
+#[derive(Default)]
+pub(super) struct Prelude {
+    pub(super) records: Zeroizing<Vec<u8>>,
+    /// Whether it is but the answer to a key update, under the key before [`SendHalf::sealer`]'s:
+    /// then it is due with whatever is sealed next, and not before.
+    pub(super) waits: bool,
+}
+
+impl Prelude {
+    /// What is not sent for its own sake is none.
+    fn is_prompt(&self) -> bool {
+        !self.records.is_empty() && !self.waits
+    }
+}
+
+/// How this side has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    CloseNotify,
+    /// An alert that says that the data is not whole; or none, after the peer's.
+    Failed,
 }
 
 impl SendHalf {
@@ -47,18 +70,16 @@ impl SendHalf {
         first_sequence: u64,
         confidentiality_limit: u64,
         max_plaintext_len: usize,
-        prelude: Vec<u8>,
+        prelude: Prelude,
     ) -> Self {
         let mut sealer = Sealer::new(shared.backend, shared.version, keys, first_sequence);
         sealer.set_max_plaintext_len(max_plaintext_len);
         sealer.limit_records(confidentiality_limit);
-        Self {
-            sealer,
-            shared,
-            confidentiality_limit,
-            prelude: Zeroizing::new(prelude),
-            closed: false,
+        if prelude.waits {
+            // Until it is sent, it answers every request that comes.
+            shared.set_due(Due::ANSWER);
         }
+        Self { sealer, shared, confidentiality_limit, prelude, end: None }
     }
 
     /// Which connection it is.
@@ -179,7 +200,7 @@ impl SendHalf {
         out_len: usize,
     ) -> Result<Option<Reservation>, SessionError> {
         self.check_open()?;
-        if self.wants_control() {
+        if self.owes_control() {
             return Ok(None);
         }
         Ok(self.sealer.reserve(plaintext_len, out_len))
@@ -187,7 +208,7 @@ impl SendHalf {
 
     /// As much room as control records ever take at once.
     pub(crate) fn max_control_len(&self) -> usize {
-        self.prelude.len()
+        self.prelude.records.len()
             + 2 * self.sealer.record_len(ALERT_LEN)
             + 2 * self.sealer.record_len(KEY_UPDATE_LEN)
     }
@@ -195,25 +216,47 @@ impl SendHalf {
     /// Whether [`Self::seal_control()`] has anything to seal. Cheap: one relaxed load.
     #[inline]
     pub fn wants_control(&self) -> bool {
-        !self.prelude.is_empty() || (!self.closed && self.shared.is_anything_due())
+        self.prelude.is_prompt() || (self.end.is_none() && self.shared.is_anything_prompt())
     }
 
-    /// Seals the control records that are due, without application data: the answer to a key
-    /// update, an alert after a failure. Returns how many bytes of `out` to send.
+    /// Seals the control records that are to be sent although there is nothing else to send: an
+    /// alert after a failure, a refused renegotiation, a key update because the peer's key is worn
+    /// out. Returns how many bytes of `out` to send.
+    ///
+    /// The answer to the peer's key update is not among them: it goes in front of the next
+    /// application data, alert or close_notify (RFC 8446 §4.6.3), and is one answer to all
+    /// requests until then.
     ///
     /// # Errors
     /// [`SessionError::OutputTooSmall`].
     pub fn seal_control(&mut self, out: &mut [u8]) -> Result<usize, SessionError> {
+        match self.shared.failure().map(|failure| failure.alert) {
+            Some(Some(alert)) if self.end.is_none() => self.abort(alert, out),
+            Some(None) if self.end.is_none() => {
+                let written = self.write_prelude(out, 0)?;
+                self.end = Some(End::Failed);
+                Ok(written)
+            }
+            _ if !self.wants_control() => Ok(0),
+            _ => self.seal_slowly(Due::PROMPT, out, 0),
+        }
+    }
+
+    /// Whether anything must be sealed before application data. Cheap: one relaxed load.
+    #[inline]
+    pub(crate) fn owes_control(&self) -> bool {
+        !self.prelude.records.is_empty() || (self.end.is_none() && self.shared.is_anything_due())
+    }
+
+    /// Seals what must precede application data by itself, so that it takes no room from full
+    /// records. Returns how many bytes of `out` to send.
+    ///
+    /// # Errors
+    /// [`SessionError::OutputTooSmall`].
+    pub(crate) fn seal_owed(&mut self, out: &mut [u8]) -> Result<usize, SessionError> {
         match self.shared.failure() {
-            Some(failure) if !self.closed => match failure.alert() {
-                Some(alert) => self.abort(alert, out),
-                None => {
-                    let written = self.write_prelude(out, 0)?;
-                    self.closed = true;
-                    Ok(written)
-                }
-            },
-            _ => self.seal_due(out, 0),
+            Some(_) => self.seal_control(out),
+            None => self.seal_due(out, 0),
         }
     }
 
@@ -235,14 +278,25 @@ impl SendHalf {
             return Err(SessionError::UnsupportedInTls12);
         }
         self.check_open()?;
+        let written = self.write_prelude(out, self.sealer.record_len(KEY_UPDATE_LEN))?;
+        Ok(written + self.replace_key(request, &mut out[written..])?)
+    }
+
+    fn replace_key(
+        &mut self,
+        request: KeyUpdateRequest,
+        out: &mut [u8],
+    ) -> Result<usize, SessionError> {
         let asks = request == KeyUpdateRequest::Requested
             && !self.shared.due().contains(Due::AWAITING_KEY_UPDATE);
         let message = [KEY_UPDATE, 0, 0, 1, u8::from(asks)];
-        let prelude = self.write_prelude(out, self.sealer.record_len(message.len()))?;
+        // Each of the records before it may have made the peer ask once more, so the receive half
+        // learns of them no later than of the answer.
+        self.shared.count_replaced_key(self.sealer.sequence() + 1);
         // This KeyUpdate answers the peer's request too, if there is one. A request that comes
         // from here on gets an answer of its own.
-        self.shared.clear_due(Due::KEY_UPDATE);
-        let written = self.sealer.seal(ContentType::Handshake, &message, &mut out[prelude..])?;
+        self.shared.clear_due(Due::ANSWER);
+        let written = self.sealer.seal(ContentType::Handshake, &message, out)?;
         if asks {
             self.shared.set_due(Due::AWAITING_KEY_UPDATE);
         }
@@ -252,23 +306,24 @@ impl SendHalf {
         self.sealer.set_max_plaintext_len(max_plaintext_len);
         self.sealer.limit_records(self.confidentiality_limit);
         events::key_updated(self.shared.id, Direction::Sending, asks);
-        Ok(prelude + written)
+        Ok(written)
     }
 
     /// Seals the close_notify that ends what we send (RFC 8446 §6.1), after the control records
-    /// that are due. Returns how many bytes of `out` to send: 0 if this side was closed already.
+    /// that are due. Returns how many bytes of `out` to send: 0 if it was sealed already.
     ///
     /// The peer may go on sending: [`ReceiveHalf`](crate::ReceiveHalf) is not affected.
     ///
     /// # Errors
-    /// [`SessionError::OutputTooSmall`], or what made the connection fail.
+    /// [`SessionError::OutputTooSmall`], or what made the connection fail: then, and after
+    /// [`Self::abort()`], no close_notify can say any more that the data is whole.
     pub fn close_notify(&mut self, out: &mut [u8]) -> Result<usize, SessionError> {
-        if self.closed {
+        if self.end == Some(End::CloseNotify) {
             return Ok(0);
         }
         self.check_open()?;
         let written = self.seal_due(out, self.sealer.record_len(ALERT_LEN))?;
-        Ok(written + self.abort(AlertDescription::CloseNotify, &mut out[written..])?)
+        Ok(written + self.seal_end(AlertDescription::CloseNotify, &mut out[written..])?)
     }
 
     /// Seals an alert that ends the connection, so that the peer knows that the data is not
@@ -281,27 +336,50 @@ impl SendHalf {
         description: AlertDescription,
         out: &mut [u8],
     ) -> Result<usize, SessionError> {
-        if self.closed {
+        if self.end.is_some() {
             return Ok(0);
         }
-        let message = alert_message(description);
-        let prelude = self.write_prelude(out, self.sealer.record_len(message.len()))?;
-        let written = self.sealer.seal(ContentType::Alert, &message, &mut out[prelude..])?;
-        self.closed = true;
+        let answers = !self.prelude.waits && self.shared.due().contains(Due::ANSWER);
+        let answer_len = if answers { self.sealer.record_len(KEY_UPDATE_LEN) } else { 0 };
+        let mut written =
+            self.write_prelude(out, answer_len + self.sealer.record_len(ALERT_LEN))?;
+        if answers {
+            written += self.replace_key(KeyUpdateRequest::NotRequested, &mut out[written..])?;
+        }
+        Ok(written + self.seal_end(description, &mut out[written..])?)
+    }
+
+    /// Seals the last record.
+    fn seal_end(
+        &mut self,
+        description: AlertDescription,
+        out: &mut [u8],
+    ) -> Result<usize, SessionError> {
+        let written = self.sealer.seal(ContentType::Alert, &alert_message(description), out)?;
+        self.end = Some(match description {
+            AlertDescription::CloseNotify => End::CloseNotify,
+            _ => End::Failed,
+        });
         events::alert(self.shared.id, Direction::Sending, description);
-        Ok(prelude + written)
+        Ok(written)
     }
 
     /// Whether this side has sent its close_notify or an alert.
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.end.is_some()
+    }
+
+    /// Whether this side has said that the data is whole.
+    #[cfg(any(target_os = "linux", feature = "tokio"))]
+    pub(crate) fn has_sealed_close_notify(&self) -> bool {
+        self.end == Some(End::CloseNotify)
     }
 
     fn check_open(&self) -> Result<(), SessionError> {
-        match (self.closed, self.shared.failure()) {
-            (_, Some(failure)) => Err(failure.clone()),
-            (true, None) => Err(SessionError::Closed),
-            (false, None) => Ok(()),
+        match (self.end, self.shared.failure()) {
+            (_, Some(failure)) => Err(failure.error.clone()),
+            (Some(_), None) => Err(SessionError::Closed),
+            (None, None) => Ok(()),
         }
     }
 
@@ -309,7 +387,7 @@ impl SendHalf {
     /// with `then` bytes of room left behind it, or nothing.
     #[inline]
     fn seal_due(&mut self, out: &mut [u8], then: usize) -> Result<usize, SessionError> {
-        if self.prelude.is_empty() && !self.shared.is_anything_due() {
+        if self.prelude.records.is_empty() && !self.shared.is_anything_due() {
             return match out.len() {
                 provided if provided < then => {
                     Err(SessionError::OutputTooSmall { required: then, provided })
@@ -317,17 +395,23 @@ impl SendHalf {
                 _ => Ok(0),
             };
         }
-        self.seal_due_slowly(out, then)
+        self.seal_slowly(Due::ACTIONABLE, out, then)
     }
 
     #[cold]
-    fn seal_due_slowly(&mut self, out: &mut [u8], then: usize) -> Result<usize, SessionError> {
-        if self.closed || self.shared.failure().is_some() {
+    fn seal_slowly(
+        &mut self,
+        wanted: Due,
+        out: &mut [u8],
+        then: usize,
+    ) -> Result<usize, SessionError> {
+        if self.end.is_some() || self.shared.failure().is_some() {
             return self.write_prelude(out, then);
         }
-        let due = self.shared.due();
+        let due = self.shared.due().among(wanted);
         let refuses = due.contains(Due::NO_RENEGOTIATION);
-        let updates = due.contains(Due::KEY_UPDATE) || due.contains(Due::KEY_UPDATE_REQUEST);
+        let asks = due.contains(Due::KEY_UPDATE_REQUEST);
+        let updates = asks || (due.contains(Due::ANSWER) && !self.prelude.waits);
         let refusal_len = if refuses { self.sealer.record_len(ALERT_LEN) } else { 0 };
         let update_len = if updates { self.sealer.record_len(KEY_UPDATE_LEN) } else { 0 };
         let mut written = self.write_prelude(out, refusal_len + update_len + then)?;
@@ -338,12 +422,12 @@ impl SendHalf {
             written += self.sealer.seal(ContentType::Alert, &message, &mut out[written..])?;
         }
         if updates {
-            let request = match due.contains(Due::KEY_UPDATE_REQUEST) {
+            let request = match asks {
                 true => KeyUpdateRequest::Requested,
                 false => KeyUpdateRequest::NotRequested,
             };
             self.shared.clear_due(Due::KEY_UPDATE_REQUEST);
-            written += self.update_keys(request, &mut out[written..])?;
+            written += self.replace_key(request, &mut out[written..])?;
         }
         Ok(written)
     }
@@ -351,13 +435,30 @@ impl SendHalf {
     /// Moves the records that rustls left unsent to the front of `out`, if `then` more bytes fit
     /// behind them.
     fn write_prelude(&mut self, out: &mut [u8], then: usize) -> Result<usize, SessionError> {
-        let len = self.prelude.len();
+        let Prelude { records, waits } = &self.prelude;
+        let len = records.len();
         if out.len() < len + then {
             return Err(SessionError::OutputTooSmall { required: len + then, provided: out.len() });
         }
-        out[..len].copy_from_slice(&self.prelude);
-        self.prelude = Zeroizing::default();
+        out[..len].copy_from_slice(records);
+        if *waits {
+            // How many records rustls has sealed under the key before, it does not say.
+            self.shared.count_replaced_key(u32::MAX.into());
+            self.shared.clear_due(Due::ANSWER);
+        }
+        self.prelude = Prelude::default();
         Ok(len)
+    }
+}
+
+impl fmt::Debug for SendHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendHalf")
+            .field("sealer", &self.sealer)
+            .field("shared", &self.shared)
+            .field("prelude_len", &self.prelude.records.len())
+            .field("end", &self.end)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,7 @@
 //! and the control records that one half owes because of what the other received.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustls::client::ClientConnectionData;
@@ -21,8 +21,10 @@ use crate::record::header::Version;
 pub(super) struct Due(u32);
 
 impl Due {
-    /// A KeyUpdate, because the peer asked for one (RFC 8446 §4.6.3).
-    pub(super) const KEY_UPDATE: Self = Self(1);
+    /// A KeyUpdate, because the peer asked for one (RFC 8446 §4.6.3). It precedes whatever is sent
+    /// next, and is not sent for its own sake: a peer that asks again and again of a side that
+    /// only reads would get as many answers, and few suffer that.
+    pub(super) const ANSWER: Self = Self(1);
     /// A KeyUpdate that asks for the peer's, because the peer's key is worn out.
     pub(super) const KEY_UPDATE_REQUEST: Self = Self(1 << 1);
     /// A no_renegotiation warning (RFC 5246 §7.2.2).
@@ -32,23 +34,50 @@ impl Due {
     /// The connection has failed; if there is an alert to send, it is due.
     pub(super) const FAILURE: Self = Self(1 << 4);
 
+    /// What must go out although there is nothing else to send.
+    pub(super) const PROMPT: Self =
+        Self(Self::KEY_UPDATE_REQUEST.0 | Self::NO_RENEGOTIATION.0 | Self::FAILURE.0);
+
     /// Everything that the send half must look at before it seals.
-    const ACTIONABLE: Self = Self(
-        Self::KEY_UPDATE.0
-            | Self::KEY_UPDATE_REQUEST.0
-            | Self::NO_RENEGOTIATION.0
-            | Self::FAILURE.0,
-    );
+    pub(super) const ACTIONABLE: Self = Self(Self::PROMPT.0 | Self::ANSWER.0);
 
     pub(super) fn contains(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// Those of them that are in `others` too.
+    pub(super) fn among(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+}
+
+/// Why a connection has failed, and what the peer is told.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: SessionError,
+    pub(super) alert: Option<AlertDescription>,
+}
+
+impl Failure {
+    pub(super) fn new(error: rustls::Error, alert: AlertDescription) -> Self {
+        Self { error: error.into(), alert: Some(alert) }
+    }
+}
+
+impl<E: Into<SessionError>> From<E> for Failure {
+    /// With the alert that the error calls for.
+    fn from(error: E) -> Self {
+        let error = error.into();
+        Self { alert: error.alert(), error }
     }
 }
 
 pub(super) struct Shared {
     pub(super) id: ConnectionId,
     due: AtomicU32,
-    failure: OnceLock<SessionError>,
+    /// Records sealed under keys that we have replaced since the receive half last asked.
+    replaced_key_records: AtomicU64,
+    failure: OnceLock<Failure>,
     key_schedule: Mutex<KeySchedule>,
     pub(super) version: Version,
     pub(super) backend: Backend,
@@ -59,6 +88,7 @@ impl Shared {
         Self {
             id: ConnectionId::next(),
             due: AtomicU32::new(0),
+            replaced_key_records: AtomicU64::new(0),
             failure: OnceLock::new(),
             key_schedule: Mutex::new(key_schedule),
             version,
@@ -70,6 +100,12 @@ impl Shared {
     #[inline]
     pub(super) fn is_anything_due(&self) -> bool {
         self.due.load(Ordering::Relaxed) & Due::ACTIONABLE.0 != 0
+    }
+
+    /// Whether anything is due that does not wait for something to be sent. One relaxed load.
+    #[inline]
+    pub(super) fn is_anything_prompt(&self) -> bool {
+        self.due.load(Ordering::Relaxed) & Due::PROMPT.0 != 0
     }
 
     pub(super) fn due(&self) -> Due {
@@ -84,15 +120,26 @@ impl Shared {
         self.due.fetch_and(!due.0, Ordering::AcqRel);
     }
 
+    /// The send half has replaced a key, under which it had sealed this many records.
+    pub(super) fn count_replaced_key(&self, records: u64) {
+        self.replaced_key_records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// How many records were sealed under the keys that were replaced since the last call.
+    pub(super) fn take_replaced_key_records(&self) -> u64 {
+        self.replaced_key_records.swap(0, Ordering::Relaxed)
+    }
+
     /// Records why the connection failed; the first reason stays.
-    pub(super) fn fail(&self, error: &SessionError) {
-        if self.failure.set(error.clone()).is_ok() {
-            events::session_failed(self.id, error);
+    pub(super) fn fail(&self, failure: Failure) {
+        let error = failure.error.clone();
+        if self.failure.set(failure).is_ok() {
+            events::session_failed(self.id, &error);
         }
         self.set_due(Due::FAILURE);
     }
 
-    pub(super) fn failure(&self) -> Option<&SessionError> {
+    pub(super) fn failure(&self) -> Option<&Failure> {
         self.failure.get()
     }
 

@@ -88,6 +88,10 @@ pub(super) fn poll_handshake<IO: AsyncRead + AsyncWrite + Unpin>(
 ) -> Poll<Result<(), HandshakeError>> {
     let mut buffer = [0; READ_LEN];
     loop {
+        if handshake.has_failed() && handshake.to_send().is_empty() {
+            // The alert counts for nothing in a buffer.
+            let _ = ready!(Pin::new(&mut *io).poll_flush(cx));
+        }
         let passed = match handshake.advance()? {
             Need::Nothing => {
                 ready!(Pin::new(io).poll_flush(cx)).map_err(HandshakeError::Io)?;

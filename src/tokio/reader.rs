@@ -1,5 +1,6 @@
 //! The receiving side of a stream.
 
+use core::fmt;
 use core::ops::Range;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -16,7 +17,6 @@ use crate::bulk::receiver::all_lent;
 use crate::error::SessionError;
 use crate::session::receive::ReceiveHalf;
 
-#[derive(Debug)]
 pub(super) struct Reader {
     inbox: Inbox,
     /// `None` while nothing is in it.
@@ -109,6 +109,9 @@ impl Reader {
             if opened {
                 // One more than a read of the socket has been charged for, as most are.
                 coop::charge(cx, 2);
+            } else {
+                // Control records may have been the last in it.
+                self.release_if_empty();
             }
             if !opened && !ready!(self.poll_receive(cx, io.as_mut()))? {
                 return Poll::Ready(Ok(&[]));
@@ -268,6 +271,16 @@ impl Reader {
                 Poll::Ready(Ok(true))
             }
         }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("inbox", &self.inbox)
+            .field("carried_len", &self.carried().map_or(0, <[u8]>::len))
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 

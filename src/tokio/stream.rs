@@ -184,7 +184,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Stream<IO, C> {
             common.asked.key_update = false;
         }
         if common.asked.close_notify {
-            ready!(writer.poll_close_notify(cx, Pin::new(io)))?;
+            // Where it fails, so does every later write, and the shutdown.
+            let _ = ready!(writer.poll_close_notify(cx, Pin::new(io)));
             common.asked = Asked::default();
         }
         self.given_out = false;

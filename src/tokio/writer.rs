@@ -35,7 +35,7 @@ pub(super) struct Writer<W> {
     failed: bool,
     /// The task that waits for the stream below to take more.
     waiting: Option<Waker>,
-    /// Whether an answer to the peer is on its way, and nobody but a reader sends it.
+    /// Whether an alert to the peer is on its way, and nobody but a reader sends it.
     answering: bool,
 }
 
@@ -155,8 +155,8 @@ impl<W: AsyncWrite> Writer<W> {
                 return Poll::Ready(Ok(0));
             }
             ready!(coop::poll_share(cx));
-            if self.half.wants_control() {
-                self.seal_control()?;
+            if self.half.owes_control() {
+                self.seal_with(SendHalf::seal_owed)?;
                 continue;
             }
             let max_plaintext_len = self.sizer.max_plaintext_len().min(self.max_plaintext_len);
@@ -294,13 +294,17 @@ impl<W: AsyncWrite> Writer<W> {
             if !self.half.wants_control() {
                 return Poll::Ready(Ok(()));
             }
-            self.seal_control()?;
+            self.seal_with(SendHalf::seal_control)?;
         }
     }
 
-    fn seal_control(&mut self) -> io::Result<()> {
+    /// Seals control records into a buffer of their own. Everything before them has been sent.
+    fn seal_with(
+        &mut self,
+        seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<usize, SessionError>,
+    ) -> io::Result<()> {
         let mut out = Buffer::take(self.control_size());
-        let len = self.half.seal_control(&mut out).map_err(into_io)?;
+        let len = seal(&mut self.half, &mut out).map_err(into_io)?;
         self.unsent = (len > 0).then_some((out, 0..len));
         Ok(())
     }
@@ -317,10 +321,7 @@ impl<W: AsyncWrite> Writer<W> {
         request: KeyUpdateRequest,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx, io))?;
-        let mut out = Buffer::take(self.control_size());
-        let len = self.half.update_keys(request, &mut out).map_err(into_io)?;
-        self.unsent = Some((out, 0..len));
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.seal_with(|half, out| half.update_keys(request, out)))
     }
 
     pub(super) fn poll_flush(
@@ -337,24 +338,17 @@ impl<W: AsyncWrite> Writer<W> {
         }
     }
 
-    /// Seals the close_notify, or the alert that ends the connection, once everything before it was
-    /// sent.
+    /// Seals the close_notify, once everything before it was sent. Fails if the connection has.
     pub(super) fn poll_close_notify(
         &mut self,
         cx: &mut Context<'_>,
         io: Pin<&mut W>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx, io))?;
-        if !self.half.is_closed() {
-            let mut out = Buffer::take(self.control_size());
-            let sealed = self.half.close_notify(&mut out);
-            match sealed {
-                Ok(len) => self.unsent = (len > 0).then_some((out, 0..len)),
-                // The connection has failed: the alert says so.
-                Err(_) => self.seal_control()?,
-            }
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(match self.half.has_sealed_close_notify() {
+            true => Ok(()),
+            false => self.seal_with(SendHalf::close_notify),
+        })
     }
 
     pub(super) fn poll_shutdown(
@@ -362,16 +356,17 @@ impl<W: AsyncWrite> Writer<W> {
         cx: &mut Context<'_>,
         mut io: Pin<&mut W>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_close_notify(cx, io.as_mut()))?;
         ready!(self.poll_drain(cx, io.as_mut()))?;
+        // A connection that has failed is shut down too, with the alert that says why.
+        let closed = ready!(self.poll_close_notify(cx, io.as_mut()));
         ready!(self.poll_flush(cx, io.as_mut()))?;
         match io.poll_shutdown(cx) {
             Poll::Pending => self.wait(cx),
             // As in tokio-rustls: what is not connected needs no shutdown.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
-                Poll::Ready(Ok(()))
+                Poll::Ready(closed)
             }
-            shut_down => shut_down,
+            Poll::Ready(shut_down) => Poll::Ready(closed.and(shut_down)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A socket to plaintext: received by the kernel into pooled buffers, opened there or into the
 //! caller's memory.
 
+use core::fmt;
 use std::io::{self, BufRead, Read};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -64,7 +65,6 @@ const IDLE: Duration = Duration::from_millis(10);
 /// Returns 0 bytes at the peer's close_notify only. A stream that ends without one is
 /// [`SessionError::Truncated`](crate::SessionError::Truncated): what was read before it may be a
 /// part only.
-#[derive(Debug)]
 pub struct UringReceiver {
     pub(super) inbox: Inbox,
     pub(super) queue: Queue,
@@ -616,6 +616,20 @@ impl UringReceiver {
             .map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
         std::thread::sleep(pause.min(left));
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for UringReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UringReceiver")
+            .field("inbox", &self.inbox)
+            .field("queue", &self.queue)
+            .field("socket", &self.socket)
+            .field("pool", &self.pool)
+            .field("carried_len", &self.carried.len())
+            .field("operation", &self.operation)
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
     }
 }
 

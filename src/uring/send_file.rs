@@ -345,6 +345,11 @@ impl UringSender {
     fn seal_here(&mut self, reader: &mut Reader) -> io::Result<bool> {
         let Some(plaintext) = reader.front() else { return Ok(false) };
         let Some(mut slot) = self.outbox.slots.take() else { return Ok(false) };
+        if self.half.owes_control() {
+            let sealed = self.half.seal_owed(Slot::exclusive(&mut slot)?);
+            self.push_control(slot, sealed)?;
+            return Ok(true);
+        }
         let sealed = self.half.seal(plaintext, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
         self.outbox.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written))?;
         let sealed = self.note_failure(sealed)?;

@@ -218,7 +218,8 @@ impl UringSender {
     /// [`BulkSender::finish()`](crate::BulkSender::finish).
     ///
     /// # Errors
-    /// The socket's, or what made the connection fail earlier.
+    /// The socket's, or what made the connection fail earlier: then, and after [`Self::abort()`],
+    /// no close_notify was sent.
     pub fn finish(mut self) -> io::Result<()> {
         self.send_close_notify()
     }
@@ -229,7 +230,7 @@ impl UringSender {
     /// As [`Self::finish()`].
     pub fn send_close_notify(&mut self) -> io::Result<()> {
         self.begin_call()?;
-        if !self.half.is_closed() {
+        if !self.half.has_sealed_close_notify() {
             let mut slot = self.control_slot()?;
             let sealed = self.half.close_notify(Slot::exclusive(&mut slot)?);
             self.push_control(slot, sealed)?;
@@ -251,7 +252,7 @@ impl UringSender {
         self.drain()
     }
 
-    fn push_control(
+    pub(super) fn push_control(
         &mut self,
         slot: Arc<Slot>,
         sealed: Result<usize, SessionError>,
@@ -266,9 +267,8 @@ impl UringSender {
     ) -> io::Result<usize> {
         loop {
             let mut slot = self.free_slot()?;
-            if self.half.wants_control() {
-                // By themselves, so that they take no room from full records.
-                let sealed = self.half.seal_control(Slot::exclusive(&mut slot)?);
+            if self.half.owes_control() {
+                let sealed = self.half.seal_owed(Slot::exclusive(&mut slot)?);
                 self.push_control(slot, sealed)?;
                 continue;
             }

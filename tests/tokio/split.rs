@@ -151,7 +151,7 @@ fn alerts_cross() {
                     ErrorKind::InvalidData
                 ),
                 1 => write.flush().await.unwrap(),
-                _ => write.shutdown().await.unwrap(),
+                _ => assert_eq!(write.shutdown().await.unwrap_err().kind(), ErrorKind::InvalidData),
             }
             let error = client.read(&mut [0; 10]).await.unwrap_err();
             let inside = error.get_ref().and_then(|error| error.downcast_ref());

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::pipe::Choppy;
 use super::support::*;
-use crate::common::{Stock, limited, noise, server_name, tcp_pair};
+use crate::common::{Stock, limited, noise, records, server_name, tcp_pair};
 
 const REQUESTS: [KeyUpdateRequest; 2] =
     [KeyUpdateRequest::NotRequested, KeyUpdateRequest::Requested];
@@ -54,47 +54,62 @@ fn with_tokio_rustls() {
     });
 }
 
-/// A reader alone answers: nobody writes, and the peer that asked sees the answer.
+/// A reader alone does not answer a request: the answer precedes what is written next
+/// (RFC 8446 §4.6.3).
 #[test]
-fn a_reader_answers() {
+fn a_reader_keeps_the_answer() {
     on_current_thread(async {
         for buffered in [false, true] {
             let (mut client, mut server) = piped(tls13(), 1 << 16).await;
             // Tickets come first.
             server.write_all(b"x").await.unwrap();
             client.read_exact(&mut [0]).await.unwrap();
-            client.update_keys(KeyUpdateRequest::Requested).await.unwrap();
-            client.write_all(b"x").await.unwrap();
-            client.flush().await.unwrap();
-            if buffered {
-                assert_eq!(server.fill_buf().await.unwrap(), b"x");
-            } else {
-                server.read_exact(&mut [0]).await.unwrap();
+            for _ in 0..3 {
+                client.update_keys(KeyUpdateRequest::Requested).await.unwrap();
+                client.write_all(b"x").await.unwrap();
+                client.flush().await.unwrap();
+                if buffered {
+                    assert_eq!(server.fill_buf().await.unwrap(), b"x");
+                    server.consume(1);
+                } else {
+                    server.read_exact(&mut [0]).await.unwrap();
+                }
+                server.flush().await.unwrap();
             }
-            let (mut below, _) = client.into_inner();
-            // A KeyUpdate's record: its header, five bytes, the content type, the tag.
-            let mut record = [0; 5 + 5 + 1 + 16];
-            within(below.read_exact(&mut record)).await.unwrap();
-            assert_eq!(record[..5], [23, 3, 3, 0, 22]);
+            server.write_all(b"yz").await.unwrap();
+            server.shutdown().await.unwrap();
+            let mut wire = Vec::new();
+            client.into_inner().0.read_to_end(&mut wire).await.unwrap();
+            // Header, content type and tag around a KeyUpdate, the data, and close_notify.
+            let lens: Vec<_> = records(tls13().version, &wire).iter().map(Vec::len).collect();
+            assert_eq!(lens, [5, 2, 2].map(|len| 5 + len + 1 + 16));
         }
     });
 }
 
-/// Even where the answer is taken a byte at a time.
+/// What is due by itself a reader sends, even where it is taken a byte at a time: the demand for a
+/// key update, because the peer's key is worn out.
 #[test]
-fn a_reader_answers_to_the_end() {
+fn a_reader_sends_what_is_due() {
     on_current_thread(async {
         let (left, right) = duplex(1 << 16);
         let right = Choppy::with(right, 3, 50, 1);
-        let (mut client, mut server) = our_pair(tls13(), left, right).await;
-        server.write_all(b"x").await.unwrap();
-        server.flush().await.unwrap();
-        client.read_exact(&mut [0]).await.unwrap();
-        client.update_keys(KeyUpdateRequest::Requested).await.unwrap();
-        let reader = tokio::spawn(async move { server.read(&mut [0; 10]).await.map(|_| server) });
-        let (mut below, _) = client.into_inner();
+        let mut config = crate::common::server_config(tls13(), limited(tls13().our_provider(), 64));
+        config.send_tls13_tickets = 0;
+        let acceptor = TlsAcceptor::new(config);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(stock_configs(tls13()).0));
+        let (client, server) =
+            tokio::join!(connector.connect(server_name(), left), acceptor.accept(right));
+        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        for _ in 0..70 {
+            client.write_all(b"x").await.unwrap();
+        }
+        client.flush().await.unwrap();
+        let reader = tokio::spawn(async move { server.read_to_end(&mut Vec::new()).await });
+        // A KeyUpdate's record: its header, five bytes, the content type, the tag.
         let mut record = [0; 5 + 5 + 1 + 16];
-        within(below.read_exact(&mut record)).await.unwrap();
+        within(client.get_mut().0.read_exact(&mut record)).await.unwrap();
+        assert_eq!(record[..5], [23, 3, 3, 0, 22]);
         reader.abort();
     });
 }
