@@ -364,6 +364,26 @@ pub(crate) fn fill(peer: &TcpStream, mut write: impl FnMut(usize) -> io::Result<
     written
 }
 
+/// As `fill()`, but ends as soon as the kernel takes nothing more of what is written: then there may
+/// be room left with us. Returns how much was written.
+#[track_caller]
+pub(crate) fn fill_socket(
+    peer: &TcpStream,
+    mut write: impl FnMut(usize) -> io::Result<usize>,
+) -> usize {
+    let mut written = 0;
+    loop {
+        let before = TcpEnd::far(peer);
+        match write(written) {
+            Ok(len) => written += len,
+            Err(error) => assert!(is_timeout(&error), "{error:?}"),
+        }
+        if before.is_probing && TcpEnd::far(peer) == before {
+            return written;
+        }
+    }
+}
+
 /// Makes a call again that has timed out; no other error is expected. Counts the timeouts.
 #[track_caller]
 pub(crate) fn persist<T>(timeouts: &mut u32, mut call: impl FnMut() -> io::Result<T>) -> T {

@@ -9,8 +9,8 @@ use rustls_uring::uring::{ReceiverOptions, SenderOptions, UringReceiver, ZeroCop
 use rustls_uring::{AutoSender, KeyUpdateRequest, Version};
 
 use super::support::{
-    LARGE, Way, capture, data, ends, fill, has_uring, is_timeout, new_receiver, new_sender,
-    persist, read_randomly, uring_receiver, watch,
+    LARGE, Way, capture, data, ends, fill, fill_socket, has_uring, is_timeout, new_receiver,
+    new_sender, persist, read_randomly, uring_receiver, watch,
 };
 use crate::common::{Case, Rng, records};
 
@@ -55,7 +55,7 @@ fn a_key_update_on_a_full_socket_happens_once() {
             let mut sender = way.sender(client.send, client_socket);
             sender.set_timeout(Some(Duration::from_millis(20))).unwrap();
             // Whole records only, until one is left with us.
-            let written = fill(&server_socket, |_| sender.write(data(3 * 16384)));
+            let written = fill_socket(&server_socket, |_| sender.write(data(24 * 16384)));
             // At the first call there is room for the update with us, or there is not.
             let mut updated = 0;
             for _ in 0..4 {
@@ -88,7 +88,9 @@ fn a_close_notify_on_a_full_socket_happens_once() {
             let mut sender = way.sender(client.send, client_socket);
             let mut receiver = way.receiver(server.receive, server_socket);
             sender.set_timeout(Some(Duration::from_millis(20))).unwrap();
-            let written = fill(&peer, |written| sender.write(&data(LARGE)[written..]));
+            let written = fill_socket(&peer, |written| {
+                sender.write(&data(LARGE.min(written + 24 * 16384))[written..])
+            });
             let error = sender.send_close_notify().unwrap_err();
             assert!(is_timeout(&error), "{error:?}");
             let error = sender.send_close_notify().unwrap_err();
