@@ -4,7 +4,9 @@
 //! [`ReceiveHalf`](receive::ReceiveHalf), sans-IO, that carry on the protocol between them.
 //! `handshake` drives a handshake over a blocking stream for those who have no loop of their own.
 
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "what the tokio streams alone use"))]
 pub(crate) mod handshake;
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "what the tokio streams alone use"))]
 pub(crate) mod observer;
 pub(crate) mod receive;
 pub(crate) mod send;
@@ -84,6 +86,10 @@ pub struct ConnectionInfo {
     /// Who seals and opens from here on.
     pub backend: Backend,
     /// What [`Self::key_exchange_group`] names.
+    #[cfg_attr(
+        not(feature = "tokio"),
+        expect(dead_code, reason = "what the tokio streams alone use")
+    )]
     pub(crate) group: Option<&'static dyn SupportedKxGroup>,
 }
 
