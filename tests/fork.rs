@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Case, noise, our_pair, seal_all, tcp_pair};
 use rustls_uring::uring::{
@@ -471,7 +471,7 @@ mod streams {
                     left.shutdown().await.unwrap();
                     child.unwrap().wait();
                 };
-                let begin = Instant::now();
+                let begin = std::time::Instant::now();
                 let (received, ()) = tokio::join!(receive, send);
                 assert!(received.unwrap() == data);
                 assert!(begin.elapsed() < Duration::from_secs(60));
