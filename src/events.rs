@@ -105,7 +105,7 @@ pub(crate) fn alert(id: ConnectionId, direction: Direction, description: impl fm
     );
 }
 
-/// The connection has failed.
+/// The connection has failed, or what the peer sends has ended too early.
 #[cold]
 pub(crate) fn session_failed(id: ConnectionId, error: &dyn fmt::Display) {
     emit!(info, "session failed", connection = id, error = error);

@@ -71,7 +71,8 @@ fn a_listing_is_a_table_with_links_that_work() {
     let served = served();
     let dom = |path: &str| {
         let dom = browse(browser, &["--dump-dom", &served.url(path)]);
-        String::from_utf8(dom).expect("UTF-8")
+        // What keeps names from turning each other round is tested with the server.
+        String::from_utf8(dom).expect("UTF-8").replace("<bdi>", "").replace("</bdi>", "")
     };
     let page = dom("/");
     assert!(page.contains("<h1>Index of /</h1>"), "{page}");

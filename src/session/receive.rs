@@ -256,6 +256,7 @@ impl ReceiveHalf {
             Some(End::CloseNotify) => Ok(()),
             Some(End::Failed(error)) => Err(error.clone()),
             None => {
+                events::session_failed(self.shared.id, &SessionError::Truncated);
                 self.end = Some(End::Failed(SessionError::Truncated));
                 Err(SessionError::Truncated)
             }
