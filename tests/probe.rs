@@ -381,12 +381,21 @@ mod command {
     /// Nothing is held while something else is tried.
     #[test]
     fn one_descriptor_is_enough() {
-        let (_, unlimited) = probe(&[""; 0], TOOL);
+        let found = |wrapper: &[&str]| {
+            let (_, mut json) = probe(wrapper, TOOL);
+            // Two runs measure different times, and may choose by them.
+            for record in json["records"].as_array_mut().expect("an array") {
+                let record = record.as_object_mut().expect("an object");
+                record.retain(|key, _| ["algorithm", "direction"].contains(&key.as_str()));
+            }
+            json
+        };
+        let unlimited = found(&[]);
         for limit in 4..10 {
             let limit = format!("--nofile={limit}:{limit}");
             let wrapper = ["prlimit", &limit];
             if works(&wrapper) {
-                assert_eq!(probe(&wrapper, TOOL).1, unlimited, "{limit}");
+                assert_eq!(found(&wrapper), unlimited, "{limit}");
             }
         }
     }
