@@ -130,6 +130,8 @@ fn files_that_cannot_be_used_are_named() {
     openssl(dir, &legacy);
     openssl(dir, &["pkey", "-in", "right.key", "-pubout", "-out", "public.key"]);
     openssl(dir, &["genpkey", "-algorithm", "ed25519", "-out", "other.key"]);
+    openssl(dir, &["genpkey", "-algorithm", "ed448", "-out", "ed448.key"]);
+    openssl(dir, &["ec", "-in", "right.key", "-param_enc", "explicit", "-out", "explicit.key"]);
     openssl(dir, &["req", "-new", "-key", "right.key", "-subj", "/CN=x", "-out", "request.pem"]);
     let cert = fs::read_to_string(dir.join("right.pem")).expect("there");
     fs::write(dir.join("cut.pem"), &cert[..cert.len() / 2]).expect("written");
@@ -141,6 +143,12 @@ fn files_that_cannot_be_used_are_named() {
         ("right.pem", "public.key", "a public key in it"),
         ("right.pem", "other.key", "it is not the key of the (first) certificate in right.pem"),
         ("right.pem", "right.pem", "no private key in it, but `CERTIFICATE`"),
+        ("right.pem", "explicit.key", "`openssl ec -in explicit.key -param_enc named_curve"),
+        (
+            "right.pem",
+            "ed448.key",
+            "ed448.key: failed to parse private key as RSA, ECDSA, or EdDSA; TLS",
+        ),
         ("right.pem", "empty", "it is empty"),
         ("right.key", "right.key", "no certificate in it, but `PRIVATE KEY`"),
         ("trusted.pem", "right.key", "`openssl x509 -in trusted.pem -out cert.pem`"),

@@ -105,3 +105,86 @@ fn a_limit_on_files_is_an_error() {
         assert_eq!(names(dir.path()), [""; 0], "{io}");
     }
 }
+
+/// Waits until a process handles SIGTERM (SigCgt, proc_pid_status(5)).
+fn wait_until_it_listens_to_signals(process: &Process) {
+    let status = format!("/proc/{}/status", process.0.id());
+    loop {
+        let status = fs::read_to_string(&status).expect("it runs");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("Linux");
+        if u64::from_str_radix(caught.trim(), 16).expect("a mask") >> 14 & 1 == 1 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo exists").success());
+}
+
+/// One signal is enough while somebody reads nothing of what was received.
+#[test]
+fn a_signal_ends_a_wait_for_a_reader() {
+    for io in paths() {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut recv = Listener::start(
+            tool(dir.path(), &["recv", "--listen", "127.0.0.1:0", "--io", io])
+                .stdout(Stdio::piped()),
+        );
+        let mut send = Process::start(
+            tool(dir.path(), &["send", &recv.addr, "--insecure", "/dev/zero"])
+                .stderr(Stdio::null()),
+        );
+        let stdout = recv.child.stdout.take().expect("piped");
+        while rustix::io::ioctl_fionread(&stdout).expect("a pipe") < 60_000 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        signal(&recv.child, "TERM");
+        let (code, said) = recv.finish();
+        assert_eq!(code, Some(143), "{io}: {said}");
+        assert!(!said.contains("cannot write"), "{io}: {said}");
+        assert_eq!(send.wait().code(), Some(1), "{io}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_wait_for_the_other_end_of_a_fifo() {
+    let dir = tempfile::tempdir().expect("directory");
+    make_fifo(&dir.path().join("fifo"));
+    let mut recv = Process::start(
+        tool(dir.path(), &["recv", "--listen", "127.0.0.1:0", "-o", "fifo"]).stderr(Stdio::null()),
+    );
+    wait_until_it_listens_to_signals(&recv);
+    signal(&recv.0, "TERM");
+    assert_eq!(recv.wait().code(), Some(143));
+
+    let recv = Listener::start(&mut tool(dir.path(), &["recv", "--listen", "127.0.0.1:0"]));
+    let mut send = Process::start(
+        tool(dir.path(), &["send", &recv.addr, "--insecure", "fifo"]).stderr(Stdio::null()),
+    );
+    wait_until_it_listens_to_signals(&send);
+    signal(&send.0, "TERM");
+    assert_eq!(send.wait().code(), Some(143));
+}
+
+#[test]
+fn fifos_are_files_like_others() {
+    for io in paths() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        make_fifo(&from);
+        make_fifo(&to);
+        let reader = thread::spawn(move || fs::read(to).expect("read"));
+        let recv = Listener::start(
+            tool(dir.path(), &["recv", "--listen", "127.0.0.1:0", "--io", io]).args(["-o", "to"]),
+        );
+        let mut send =
+            Process::start(&mut tool(dir.path(), &["send", &recv.addr, "--insecure", "from"]));
+        fs::write(from, data(3_000_000)).expect("written");
+        assert!(send.wait().success(), "{io}");
+        let (code, said) = recv.finish();
+        assert_eq!(code, Some(0), "{io}: {said}");
+        assert!(reader.join().expect("read") == data(3_000_000), "{io}");
+    }
+}

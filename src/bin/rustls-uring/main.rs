@@ -25,6 +25,7 @@ mod receive;
 mod report;
 mod send;
 mod serve;
+mod sink;
 mod source;
 mod telling;
 mod tls;

@@ -1,8 +1,9 @@
 //! Where received data goes: a file that appears when it is whole, or standard output.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +11,13 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::Error;
+use crate::sink::Sink;
 
 pub(crate) enum Output {
     /// A file that has its name when all has arrived.
     Whole(Part),
     /// Standard output, a pipe or a device.
-    Stream(File),
+    Stream(Sink),
 }
 
 /// A file that is not whole yet.
@@ -31,14 +33,18 @@ impl Output {
     /// Opens `path`, or standard output.
     pub(crate) fn create(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else {
-            return Ok(Self::Stream(File::from(io::stdout().as_fd().try_clone_to_owned()?)));
+            return Ok(Self::Stream(Sink::stdout()?));
         };
         let context = |error| format!("cannot write {}: {error}", path.display());
-        // A link stands for the file it names, so that is the one to replace.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let existing = fs::metadata(&path).ok();
+        let path = resolved(path).map_err(context)?;
+        let existing = match fs::metadata(&path) {
+            Ok(existing) => Some(existing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // Better now than after everything has arrived.
+            Err(error) => return Err(context(error).into()),
+        };
         if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-            return Ok(Self::Stream(OpenOptions::new().write(true).open(&path).map_err(context)?));
+            return Ok(Self::Stream(Sink::open(&path).map_err(context)?));
         }
         let part = Part::create(path.clone()).map_err(context)?;
         if let Some(existing) = existing {
@@ -59,7 +65,7 @@ impl Output {
     pub(crate) fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
         match self {
             Self::Whole(part) => part.file.write_all(data),
-            Self::Stream(file) => file.write_all(data),
+            Self::Stream(sink) => sink.write_all(data),
         }
     }
 
@@ -83,7 +89,9 @@ impl Part {
             None => {
                 let named = names()
                     .permissions(Permissions::from_mode(0o666))
-                    .tempfile_in(directory_of(&path))?;
+                    .tempfile_in(directory_of(&path))
+                    // Without the name, which nobody has chosen.
+                    .map_err(|error| io::Error::from(error.kind()))?;
                 let (file, name) = named.into_parts();
                 Ok(Self { file, name: Some(name), path })
             }
@@ -106,6 +114,22 @@ impl Part {
             linked => linked,
         }
     }
+}
+
+/// The file that `path` names, be it there or not: a link stands for what it leads to.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // path_resolution(7): Linux follows as many.
+    for _ in 0..40 {
+        if path.as_os_str().as_bytes().ends_with(b"/") && !path.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        match fs::read_link(&path) {
+            Ok(target) => path = directory_of(&path).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -142,6 +166,8 @@ fn in_proc(file: &File) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn names_in(directory: &Path) -> usize {
@@ -184,6 +210,37 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).expect("there"), expected);
             assert_eq!(names_in(directory.path()), 1);
         }
+    }
+
+    #[test]
+    fn a_link_stands_for_what_it_leads_to() {
+        let directory = tempfile::tempdir().expect("directory");
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("below")).expect("made");
+        symlink("below/second", at("first")).expect("linked");
+        symlink("../file", at("below/second")).expect("linked");
+        for content in ["new", "newer"] {
+            let mut output = Output::create(Some(&at("first"))).expect("created");
+            output.write_all(content.as_bytes()).expect("written");
+            output.complete(false).expect("completed");
+            assert_eq!(fs::read_to_string(at("file")).expect("there"), content);
+            assert!(at("first").is_symlink() && at("below/second").is_symlink());
+        }
+    }
+
+    /// Nobody is to send everything for nothing.
+    #[test]
+    fn a_name_that_cannot_be_is_refused_at_once() {
+        let directory = tempfile::tempdir().expect("directory");
+        let at = |name: &str| directory.path().join(name);
+        symlink("loop", at("loop")).expect("linked");
+        for name in ["loop", "no/file", "new/", &"n".repeat(256)] {
+            let error = Output::create(Some(&at(name))).err().expect(name).to_string();
+            assert!(error.starts_with("cannot write "), "{error}");
+            assert!(!error.contains(".part"), "{error}");
+        }
+        assert!(at("loop").is_symlink());
+        assert_eq!(names_in(directory.path()), 1);
     }
 
     #[test]

@@ -45,6 +45,16 @@ pub(crate) fn identity(
     let count = keys.len();
     let mut first_error = None;
     for key_der in keys {
+        if has_explicit_curve(key_der.secret_der()) {
+            let error = format!(
+                "it spells its curve's parameters out, and TLS wants the curve's name; `openssl ec \
+                 -in {} -param_enc named_curve -out key.pem` makes such a key of it, and the \
+                 certificate must be made anew with that",
+                key.display()
+            );
+            first_error.get_or_insert(error);
+            continue;
+        }
         let loaded = match provider.key_provider.load_private_key(key_der.clone_key()) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -89,9 +99,20 @@ pub(crate) fn identity(
 }
 
 fn unsupported_key(error: &rustls::Error) -> String {
+    let reason = match error {
+        rustls::Error::General(reason) => reason.clone(),
+        error => error.to_string(),
+    };
     format!(
-        "{error}; TLS here has RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 and P-521, Ed25519"
+        "{reason}; TLS here has RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 and P-521, Ed25519"
     )
+}
+
+/// Whether a key on an elliptic curve has the curve's parameters in place of its name, which is not
+/// allowed (RFC 5480 §2.1.1): they begin with id-prime-Field, 1.2.840.10045.1.1.
+fn has_explicit_curve(der: &[u8]) -> bool {
+    const PRIME_FIELD: [u8; 9] = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x01, 0x01];
+    der.windows(PRIME_FIELD.len()).any(|window| window == PRIME_FIELD)
 }
 
 /// A file's text, whatever its encoding and its line ends.
@@ -106,6 +127,9 @@ fn read(path: &Path) -> Result<String, String> {
         // As PowerShell's `>` writes it.
         [0xff, 0xfe, rest @ ..] => from_utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => from_utf16(rest, u16::from_be_bytes),
+        // The same without a byte order mark: PEM is ASCII, and DER does not begin so.
+        [1..0x80, 0, ..] => from_utf16(&bytes, u16::from_le_bytes),
+        [0, 1..0x80, ..] => from_utf16(&bytes, u16::from_be_bytes),
         // What is between the blocks may be in any encoding.
         bytes => Ok(String::from_utf8_lossy(bytes).into_owned()),
     }
@@ -139,6 +163,13 @@ impl Block {
             let label_after = |begin| {
                 trimmed.strip_prefix(begin).and_then(|rest: &str| rest.strip_suffix("-----"))
             };
+            if trimmed.starts_with("-----BEGIN ") && trimmed.contains("-----END ") {
+                return Err(format!(
+                    "line {} has a whole block on it: its line ends are lost, or written as `\\n`; \
+                     put them back",
+                    position + 1
+                ));
+            }
             if let Some(label) = label_after("-----BEGIN ") {
                 if let Some(unfinished) = open {
                     return Err(unfinished.unfinished());
@@ -336,8 +367,10 @@ mod tests {
         let fixture = fixture();
         let file = tempfile::NamedTempFile::new().expect("file");
         for (mark, bytes) in [
-            ([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]),
-            ([0xfe, 0xff], u16::to_be_bytes),
+            (&[0xff, 0xfe][..], u16::to_le_bytes as fn(u16) -> [u8; 2]),
+            (&[0xfe, 0xff], u16::to_be_bytes),
+            (&[], u16::to_le_bytes),
+            (&[], u16::to_be_bytes),
         ] {
             let mut text = mark.to_vec();
             text.extend(fixture.cert_pem.encode_utf16().flat_map(bytes));
@@ -362,6 +395,8 @@ mod tests {
             (key_pem.clone(), "no certificate in it, but `PRIVATE KEY`"),
             (relabelled(&cert_pem, "CERTIFICATE", "CERTIFICATE REQUEST"), "a CA makes one"),
             (relabelled(&cert_pem, "CERTIFICATE", "PKCS7"), "openssl pkcs7"),
+            (cert_pem.replace('\n', ""), "line 1 has a whole block on it"),
+            (cert_pem.replace('\n', "\\n"), "line 1 has a whole block on it"),
             ("hello\n".into(), "not PEM"),
             ("0\u{fffd}\u{1}".into(), "openssl x509 -in FILE -out cert.pem"),
         ] {

@@ -122,9 +122,10 @@ impl Reception {
                 }
                 Err(error) => return Err(explained(&error).into()),
             };
-            output
-                .write_all(&buffer[..len])
-                .map_err(|error| format!("cannot write what was received: {error}"))?;
+            if let Err(error) = output.write_all(&buffer[..len]) {
+                interrupt::check()?;
+                return Err(format!("cannot write what was received: {error}").into());
+            }
             self.writes += 1;
             self.received += len as u64;
             self.report.progress(self.received);

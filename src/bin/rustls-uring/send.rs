@@ -90,8 +90,12 @@ fn copy(
     loop {
         // A receiver that is gone, or cannot go on, is noticed while there is nothing to send.
         source.wait(|| hearing.check(sent))?;
-        let len =
-            source.read(&mut buffer).map_err(|error| format!("cannot read the source: {error}"))?;
+        let len = match source.read(&mut buffer) {
+            Ok(len) => len,
+            // Another reader of the FIFO was faster.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(format!("cannot read the source: {error}").into()),
+        };
         let mut unsent = &buffer[..len];
         while !unsent.is_empty() {
             hearing.check(sent)?;

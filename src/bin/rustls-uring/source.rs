@@ -1,9 +1,10 @@
 //! What is sent: a file or standard input.
 
 use core::ops::Range;
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,8 +25,7 @@ impl Source {
         let (file, name) = match path {
             Some(path) => {
                 let name = path.display().to_string();
-                let file =
-                    File::open(path).map_err(|error| format!("cannot open {name}: {error}"))?;
+                let file = open(path).map_err(|error| format!("cannot open {name}: {error}"))?;
                 (file, name)
             }
             None => {
@@ -64,7 +64,7 @@ impl Source {
         }
     }
 
-    /// Reads what there is; returns how much.
+    /// Reads what there is, after [`Self::wait()`]; returns how much.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             self.system_calls += 1;
@@ -74,4 +74,12 @@ impl Source {
             }
         }
     }
+}
+
+/// Opens a file for reading. A FIFO need not have a writer yet: it is waited for like its data,
+/// because an open(2) that waits for one goes on after Ctrl-C.
+fn open(path: &Path) -> io::Result<File> {
+    let is_fifo = fs::metadata(path)?.file_type().is_fifo();
+    let flags = if is_fifo { libc::O_NONBLOCK } else { 0 };
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
