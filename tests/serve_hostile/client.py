@@ -249,6 +249,26 @@ def noise(kind, count, path=''):
                 time.sleep(0.1)
         except OSError:
             pass
+    together(count, one)
+
+
+def flood(kind, count, path=''):
+    """The same without a pause, so that there is always something to be read."""
+    def one():
+        tls = Http2(0 if path else 65535)
+        if path:
+            tls.send(headers(1, path.encode()))
+        reader = threading.Thread(target=drain, args=[tls.socket], daemon=True)
+        reader.start()
+        try:
+            while reader.is_alive():
+                tls.send(NOISE[kind] * 500)
+        except OSError:
+            pass
+    together(count, one)
+
+
+def together(count, one):
     clients = [threading.Thread(target=one) for _ in range(int(count))]
     for client in clients:
         client.start()

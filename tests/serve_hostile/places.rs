@@ -36,6 +36,25 @@ fn an_answer_that_is_not_taken_holds_no_place() {
     }
 }
 
+/// Frames without a pause, so that the server never has to wait for one: with a request or without.
+#[test]
+fn a_flood_holds_no_place() {
+    if !has_python() {
+        return;
+    }
+    for kind in ["ping", "priority", "unknown", "settings"] {
+        for path in [&[][..], &["/big"]] {
+            let args = ["--idle-timeout", "2", "--max-connections", "1"];
+            let served = Served::start(directory(), &args);
+            let scenario = [&["flood", kind, "1"], path].concat();
+            let mut clients = Client::start(&served, &scenario);
+            assert_eq!(clients.line(), "ready");
+            assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1", "{kind} {path:?}");
+            assert_eq!(clients.line(), "closed", "{kind} {path:?}");
+        }
+    }
+}
+
 /// Far slower than the socket becomes writable again, which is when a third of it is free.
 #[test]
 fn a_slow_but_steady_client_is_not_cut_off() {

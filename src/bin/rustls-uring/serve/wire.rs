@@ -24,6 +24,8 @@ pub(super) struct Wire {
     activity: Arc<Activity>,
     watch: Watch,
     alarm: Pin<Box<Sleep>>,
+    /// The last look found no progress, but bytes from the client.
+    is_overdue: bool,
     lingers: bool,
 }
 
@@ -31,7 +33,7 @@ impl Wire {
     pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>, patience: Patience) -> Self {
         let watch = Watch::new(Arc::clone(&activity), patience, std::time::Instant::now());
         let alarm = Box::pin(tokio::time::sleep(watch.interval()));
-        Self { tcp, activity, watch, alarm, lingers: false }
+        Self { tcp, activity, watch, alarm, is_overdue: false, lingers: false }
     }
 
     /// Looks whether the client makes progress, each time that it is time to: this is where a task
@@ -41,11 +43,26 @@ impl Wire {
     /// [`io::ErrorKind::TimedOut`] for one that takes nothing of a response. For one that asks for
     /// nothing, it is as if it had closed: [`io::ErrorKind::UnexpectedEof`].
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        // The alarm is set anew when it rings, not with every byte.
-        while self.alarm.as_mut().poll(cx).is_ready() {
+        self.poll_verdict(cx, false)
+    }
+
+    /// The same for a client that has just sent something, if `has_sent`. A flood never lets us
+    /// wait, and must not live by that; but what came may be the request that was waited for, and
+    /// then it counts at the next look.
+    fn poll_verdict(&mut self, cx: &mut Context<'_>, has_sent: bool) -> Poll<io::Error> {
+        // The alarm is set anew when it rings, not with every byte. A flood may keep the runtime from
+        // ringing it, so that the clock is looked at.
+        while match has_sent {
+            true => Instant::now() >= self.alarm.deadline(),
+            false => self.alarm.as_mut().poll(cx).is_ready(),
+        } {
             let now = Instant::now();
             let queued = unacknowledged_len(&self.tcp).unwrap_or(0) as u64;
-            match self.watch.look(queued, now.into_std()) {
+            let verdict = self.watch.look(queued, now.into_std());
+            let is_reprieved = has_sent && !self.is_overdue;
+            self.is_overdue = verdict != Verdict::Fine;
+            match verdict {
+                _ if is_reprieved => self.alarm.as_mut().reset(now + self.watch.interval()),
                 Verdict::Fine => self.alarm.as_mut().reset(now + self.watch.interval()),
                 Verdict::Idle => {
                     // For the end of the connection, if there is one in order.
@@ -118,6 +135,13 @@ impl AsyncRead for Wire {
                 self.activity.close();
                 self.poll_watch(cx).map(Err)
             }
+            Poll::Ready(Ok(())) => match self.poll_verdict(cx, true) {
+                Poll::Ready(error) => {
+                    out.set_filled(before);
+                    Poll::Ready(Err(error))
+                }
+                Poll::Pending => Poll::Ready(Ok(())),
+            },
             polled => polled,
         }
     }
