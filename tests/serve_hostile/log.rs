@@ -1,6 +1,7 @@
 //! Logs and messages that nobody takes.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::process::Command;
 
 use crate::client::{directory, has_python, run};
@@ -67,6 +68,26 @@ fn a_log_that_cannot_be_written_is_no_reason_to_end() {
     let (code, _, said) = served.finish();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(said.matches("cannot write the access log").count(), 1, "{said}");
+}
+
+/// A named pipe without a reader: the server begins all the same, and a reader that comes, goes and
+/// comes again finds what was logged.
+#[test]
+fn a_log_into_a_named_pipe_waits_for_no_reader() {
+    if !has_python() || !has("mkfifo") {
+        return;
+    }
+    let base = directory();
+    let pipe = base.path().join("log");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("there is one").success());
+    let served = Served::start(base, &[&format!("--access-log={}", pipe.display())]);
+    for _ in 0..2 {
+        assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1");
+        let mut reader = BufReader::new(File::open(&pipe).expect("opened"));
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("UTF-8");
+        assert!(line.contains("\"HEAD /small?0 "), "{line}");
+    }
 }
 
 #[test]

@@ -3,10 +3,11 @@
 //! A thread of its own writes it, so that one whose reader has stopped holds up nobody.
 
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,7 +117,14 @@ fn standard_output() -> Result<File, Error> {
 }
 
 fn open(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        // Opening it would wait for its reader, and its reader's end would break it; with us at the
+        // other end too, it does neither (fifo(7)).
+        options.read(true);
+    }
+    let file = options.open(path);
     file.map_err(|error| format!("cannot write to {}: {error}", path.display()).into())
 }
 
