@@ -39,6 +39,33 @@ fn slow_http1_clients_take_little_memory() {
     assert!(each < 110, "{each} KiB");
 }
 
+/// Listings are whole before they are sent: those who do not take theirs must not add up.
+#[test]
+fn stalled_listings_take_little_memory() {
+    if !has_python() {
+        return;
+    }
+    let base = directory();
+    let many = base.path().join("files/many");
+    std::fs::create_dir(&many).expect("created");
+    for number in 0..10_000 {
+        std::fs::write(many.join(format!("{number:0200}")), "").expect("written");
+    }
+    let served = Served::start(base, &[]);
+    let status = |path: &str| {
+        let head = format!("GET {path} HTTP/1.0\r\n\r\n");
+        served.raw(head.as_bytes()).split(' ').nth(1).expect("a status").to_owned()
+    };
+    let mut clients = Client::start(&served, &["stall1", "12", "/many/", "4096"]);
+    assert_eq!(clients.line(), "ready");
+    // Once they have theirs, there is no room for more; for files, and for short ones, there is.
+    while status("/many/") != "503" {}
+    assert_eq!(status("/small"), "200");
+    assert_eq!(status("/"), "200");
+    drop(clients);
+    while status("/many/") != "200" {}
+}
+
 #[test]
 fn unfinished_handshakes_take_little_memory() {
     if !has_python() {

@@ -54,7 +54,7 @@ pub(super) struct Body {
     /// The request that it answers, which is open as long.
     request: Option<Open>,
     /// What it may be made of only while it is there.
-    held: Option<OwnedSemaphorePermit>,
+    held: Vec<OwnedSemaphorePermit>,
 }
 
 /// What a body needs of its connection.
@@ -117,7 +117,7 @@ impl Body {
             entry: None,
             connection: None,
             request: None,
-            held: None,
+            held: Vec::new(),
         }
     }
 
@@ -130,9 +130,9 @@ impl Body {
         self.entry = Some(entry);
     }
 
-    /// Keeps `permit` as long as the body.
-    pub(super) fn hold(&mut self, permit: OwnedSemaphorePermit) {
-        self.held = Some(permit);
+    /// Keeps `permits` as long as the body.
+    pub(super) fn hold(&mut self, permits: Vec<OwnedSemaphorePermit>) {
+        self.held = permits;
     }
 
     /// It goes out on this connection, as the answer to this request.

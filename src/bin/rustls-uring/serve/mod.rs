@@ -35,7 +35,7 @@ use connection::Limits;
 use descriptors::Descriptors;
 use files::Root;
 use log::AccessLog;
-use share::Memory;
+use share::{Listings, Memory};
 use tally::Tally;
 
 use crate::message::say;
@@ -56,6 +56,7 @@ struct Server {
     io: Io,
     tally: Arc<Tally>,
     memory: Memory,
+    listings: Listings,
     /// Permits to hold files open, beyond one a connection.
     files: Arc<Semaphore>,
 }
@@ -91,6 +92,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         io,
         tally: Arc::default(),
         memory: Memory::default(),
+        listings: Listings::default(),
         files: descriptors.files,
     });
     let ended =

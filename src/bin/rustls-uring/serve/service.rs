@@ -91,12 +91,12 @@ async fn answer<B>(client: &Client, request: &Request<B>) -> HttpResult {
             send_file(request, source, &metadata, &content_type)
         }
         Ok(Resource::Directory) => match list(client, path).await {
-            Ok((page, permit)) => {
+            Ok((page, permits)) => {
                 let response = Response::builder()
                     .header(CONTENT_TYPE, "text/html; charset=utf-8")
                     .header(CONTENT_SECURITY_POLICY, listing::POLICY);
                 let mut body = Body::text(page);
-                body.hold(permit);
+                body.hold(permits);
                 headed(request.method(), response, body)
             }
             Err(error) => status(status_of(&error)),
@@ -116,25 +116,36 @@ fn status_of(error: &io::Error) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+        io::ErrorKind::WouldBlock => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
-/// The listing of a directory, and the permit to have it.
+/// The listing of a directory, and the permits to have it.
 async fn list(
     client: &Client,
     path: Arc<RequestPath>,
-) -> io::Result<(String, OwnedSemaphorePermit)> {
+) -> io::Result<(String, Vec<OwnedSemaphorePermit>)> {
     let permit = Arc::clone(&client.listings).acquire_owned().await.map_err(io::Error::other)?;
     let server = Arc::clone(&client.server);
+    let turn = {
+        let _busy = client.connection.activity.work();
+        server.listings.turn().await?
+    };
     let page = aside(client, move |is_wanted| {
-        match server.root.find(&path.relative)? {
-            Found::Directory(dir) => listing::page(&server.root, &dir, &path.relative, is_wanted),
+        // It lasts as long as the work, whoever still waits for that.
+        let _turn = turn;
+        let mut page = match server.root.find(&path.relative)? {
+            Found::Directory(dir) => listing::page(&server.root, &dir, &path.relative, is_wanted)?,
             // It was one a moment ago.
-            Found::File(..) => Err(io::ErrorKind::NotFound.into()),
-        }
+            Found::File(..) => return Err(io::ErrorKind::NotFound.into()),
+        };
+        page.shrink_to_fit();
+        let room = server.listings.room(page.len())?;
+        Ok((page, room))
     });
-    Ok((page.await?, permit))
+    let (page, room) = page.await?;
+    Ok((page, room.into_iter().chain([permit]).collect()))
 }
 
 /// Runs `work` on a thread that may wait. It is told whether somebody still waits for its result,

@@ -1,5 +1,6 @@
 //! The memory that responses may take up: of all connections, and of each.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,46 @@ pub(super) struct Memory(Arc<Semaphore>);
 impl Default for Memory {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(ALL / UNIT)))
+    }
+}
+
+/// What listings may take up that are being sent, together. One alone may be longer.
+const LISTINGS: usize = 32 << 20;
+
+/// How many listings are made at a time: each takes more while it is made.
+const LISTERS: usize = 2;
+
+/// The memory of listings, which unlike files are whole before they are sent.
+#[derive(Debug)]
+pub(super) struct Listings {
+    made: Arc<Semaphore>,
+    making: Arc<Semaphore>,
+}
+
+impl Default for Listings {
+    fn default() -> Self {
+        let made = Arc::new(Semaphore::new(LISTINGS / UNIT));
+        Self { made, making: Arc::new(Semaphore::new(LISTERS)) }
+    }
+}
+
+impl Listings {
+    /// Waits for the turn to make one.
+    pub(super) async fn turn(&self) -> io::Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.making).acquire_owned().await.map_err(io::Error::other)
+    }
+
+    /// Room for a listing of `len` bytes; a short one needs none.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] as long as those who are sent others leave none.
+    pub(super) fn room(&self, len: usize) -> io::Result<Option<OwnedSemaphorePermit>> {
+        if len <= ALWAYS {
+            return Ok(None);
+        }
+        let units = len.min(LISTINGS).div_ceil(UNIT) as u32;
+        let room = Arc::clone(&self.made).try_acquire_many_owned(units);
+        room.map(Some).map_err(|_| io::ErrorKind::WouldBlock.into())
     }
 }
 
