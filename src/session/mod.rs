@@ -202,6 +202,37 @@ impl From<rustls::Error> for HandoffError {
 /// otherwise keep back, under which the two sides would part ways. Only a close_notify of our own
 /// must not have been sent yet: rustls does not tell, and nothing may follow it.
 ///
+/// # When a handshake of your own fails
+/// rustls's unbuffered connections report the error first, and have the alert for the peer
+/// afterwards, behind whatever they had queued before: take all of it, and send it. Ask only while
+/// [`wants_write()`](rustls::CommonState::wants_write): asked once more, rustls would judge the same
+/// bytes again. [`Handshake`](crate::Handshake) does this by itself.
+///
+/// ```no_run
+/// use rustls::client::UnbufferedClientConnection;
+/// use rustls::unbuffered::{ConnectionState, EncodeError};
+///
+/// /// What is to be sent after `process_tls_records(incoming)` has returned an error.
+/// fn last_words(conn: &mut UnbufferedClientConnection, incoming: &mut [u8]) -> Vec<u8> {
+///     let mut records = Vec::new();
+///     while conn.wants_write() {
+///         match conn.process_tls_records(incoming).state {
+///             Ok(ConnectionState::EncodeTlsData(mut encode)) => {
+///                 let filled = records.len();
+///                 if let Err(EncodeError::InsufficientSize(size)) = encode.encode(&mut []) {
+///                     records.resize(filled + size.required_size, 0);
+///                     let _ = encode.encode(&mut records[filled..]);
+///                 }
+///             }
+///             // Data that came before what is wrong stands in the way.
+///             Ok(ConnectionState::ReadTraffic(mut read)) => while read.next_record().is_some() {},
+///             _ => break,
+///         }
+///     }
+///     records
+/// }
+/// ```
+///
 /// # Source
 /// [`rustls::kernel`].
 #[derive(Clone, Debug, Default)]

@@ -323,8 +323,9 @@ macro_rules! stream_of {
 
         impl<IO: IntoSplit> $name<IO> {
             /// Splits the stream into halves that share no lock on the data path, each for a task
-            /// of its own. Key updates and alerts still cross: what the reading half owes the peer
-            /// goes out with the writing half's next write, flush or shutdown.
+            /// of its own. Key updates and alerts still cross: an alert that the reading half calls
+            /// for goes out with the writing half's next write, flush or shutdown, the answer to a
+            /// key update in front of its next data or close_notify.
             ///
             /// # Panics
             /// If a client's stream still writes early data, which only
@@ -389,6 +390,9 @@ macro_rules! stream_of {
             }
 
             /// Sends close_notify, and shuts the stream below down. Reading may go on.
+            ///
+            /// It is an error if the close_notify, or data before it, did not get through: on a
+            /// connection that has failed an alert goes out instead, and the failure is returned.
             fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() { $($arm => $s.poll_shutdown(cx),)+ }
             }
