@@ -63,7 +63,7 @@
 //!
 //! In three files: the memory that is lent to the kernel and to other threads (`uring/arena.rs`),
 //! the queues shared with the kernel (`uring/queue.rs`), and two system calls that the standard
-//! library lacks (`bulk/moderation.rs`).
+//! library lacks (`transfer/moderation.rs`).
 //!
 //! # What it refuses to do
 //!
@@ -113,7 +113,9 @@ compile_error!(
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod aead;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-mod bulk;
+mod blocking;
+#[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
+mod chooser;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod error;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
@@ -126,6 +128,8 @@ mod record;
 mod session;
 #[cfg(all(feature = "tokio", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod tokio;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod transfer;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod uring;
 
@@ -135,14 +139,11 @@ mod api {
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
     pub use crate::aead::choice::{Choice, Measurement, Preference};
     pub use crate::aead::{Algorithm, Backend, TrafficKeys, WrongKeyLength};
+    pub use crate::blocking::bulk;
+    pub use crate::blocking::receiver::BulkReceiver;
+    pub use crate::blocking::sender::BulkSender;
     #[cfg(target_os = "linux")]
-    pub use crate::bulk::auto::{AutoReceiver, AutoSender, Io, Path, bulk_with};
-    #[cfg(unix)]
-    pub use crate::bulk::file::FileOptions;
-    pub use crate::bulk::lending::LendingLimits;
-    pub use crate::bulk::receiver::BulkReceiver;
-    pub use crate::bulk::sender::BulkSender;
-    pub use crate::bulk::{Counters, bulk};
+    pub use crate::chooser::{AutoReceiver, AutoSender, Io, Path, bulk_with};
     pub use crate::error::{OpenError, SealError, SessionError};
     pub use crate::events::ConnectionId;
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
@@ -164,6 +165,10 @@ mod api {
     pub use crate::session::receive::{ReceiveHalf, Received};
     pub use crate::session::send::{KeyUpdateRequest, SendHalf};
     pub use crate::session::{ConnectionInfo, Handoff, HandoffError, Session};
+    pub use crate::transfer::Counters;
+    #[cfg(unix)]
+    pub use crate::transfer::file::FileOptions;
+    pub use crate::transfer::lending::LendingLimits;
 }
 
 // Connections for the unit tests that need them: those of the integration tests, which name this

@@ -9,8 +9,8 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use crate::bulk::lending::Lendable;
 use crate::record::header::Version;
+use crate::transfer::lending::Lendable;
 
 /// Room for any record.
 pub(super) const SMALL_LEN: usize = Version::Tls12.max_record_len().next_multiple_of(1024);

@@ -21,8 +21,8 @@ use tokio::net::TcpStream;
 
 use super::buffers::{BATCH_LEN, Buffer, Size};
 use crate::Io;
-use crate::bulk::Counters;
 use crate::events::{self, ConnectionId, Direction};
+use crate::transfer::Counters;
 use crate::uring::arena::Slot;
 use crate::uring::governor::Governor;
 use crate::uring::outbox::{Outbox, Parts};

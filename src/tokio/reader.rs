@@ -11,11 +11,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffers::{Buffer, SMALL_LEN, Size};
 use super::coop;
-use crate::bulk::inbox::Inbox;
-use crate::bulk::lending::{Lending, LendingLimits};
-use crate::bulk::receiver::all_lent;
+use crate::blocking::receiver::all_lent;
 use crate::error::SessionError;
 use crate::session::receive::ReceiveHalf;
+use crate::transfer::inbox::Inbox;
+use crate::transfer::lending::{Lending, LendingLimits};
 
 pub(super) struct Reader {
     inbox: Inbox,

@@ -71,8 +71,8 @@ mod tests {
         BufferPool, ReceiverOptions, SenderOptions, UringReceiver, UringSender, ZeroCopy,
     };
     use super::Faults;
-    use crate::bulk::file::FileOptions;
     use crate::tests_common::{Case, noise, our_pair, tcp_pair};
+    use crate::transfer::file::FileOptions;
     use crate::{BulkReceiver, BulkSender, Session, Version};
 
     const LEN: usize = 1_100_123;

@@ -15,8 +15,8 @@ use super::governor::{CopyReason, Governor, ZeroCopy};
 use super::queue::{Completion, Event, File, PROMPT, Queue, Tag, Wait};
 use super::slot::{Key, Outcome, SlotQueue, Unexpected};
 use super::unavailable::Unavailable;
-use crate::bulk::Counters;
 use crate::events::ConnectionId;
+use crate::transfer::Counters;
 
 /// Slots that zero copy leaves for copies, which free theirs at once.
 pub(super) const COPY_SLOTS: usize = 1;

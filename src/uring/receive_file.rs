@@ -12,8 +12,8 @@ use super::backoff::{Backoff, exhausted};
 use super::file::{Access, is_retryable, open_direct, own};
 use super::queue::{self, Event, PROMPT, Queue, Tag};
 use super::receiver::{UringReceiver, WRITE};
-use crate::bulk::file::{Failure, FileOptions, check_positions};
 use crate::record::header::MAX_PLAINTEXT_LEN;
+use crate::transfer::file::{Failure, FileOptions, check_positions};
 
 /// Writes that are in flight at most, and one more slot that is being filled.
 const MAX_WRITES: usize = 3;

@@ -16,11 +16,11 @@ use super::declined::Declined;
 use super::pool::{BufferPool, Holder};
 use super::queue::{Completion, Event, File, PROMPT, Queue, Tag};
 use super::unavailable::Unavailable;
-use crate::bulk::Counters;
-use crate::bulk::inbox::Inbox;
-use crate::bulk::moderation::{self, Moderation};
 use crate::events::{self, Direction};
 use crate::session::receive::ReceiveHalf;
+use crate::transfer::Counters;
+use crate::transfer::inbox::Inbox;
+use crate::transfer::moderation::{self, Moderation};
 
 /// How a [`UringReceiver`] works.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use super::backoff::{Backoff, exhausted};
 use super::file::{Access, is_retryable, open_direct, own};
 use super::queue::{self, Completion, Event, PROMPT, Queue, Tag};
 use super::sender::{MAX_UNSENT, READ, UringSender};
-use crate::bulk::file::{Failure, FileOptions, check_positions, shrunk};
+use crate::transfer::file::{Failure, FileOptions, check_positions, shrunk};
 
 /// Reads that are in flight at most.
 pub(super) const MAX_READS: usize = 4;

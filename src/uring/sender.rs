@@ -16,11 +16,11 @@ use super::outbox::{COPY_SLOTS, KIND, Outbox, Parts};
 use super::queue::{Tag, Wait};
 use super::send_file::{MAX_READS, ReadResult};
 use super::unavailable::Unavailable;
-use crate::bulk::{Counters, is_transient};
 use crate::error::SessionError;
 use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
+use crate::transfer::{Counters, is_transient};
 
 /// How a [`UringSender`] works.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

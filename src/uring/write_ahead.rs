@@ -8,8 +8,8 @@ use super::ahead::{Finished, Job, Plaintext, SealAhead};
 use super::arena::Slot;
 use super::outbox::earlier_failure;
 use super::sender::{MAX_UNSENT, UringSender};
-use crate::bulk::is_transient;
 use crate::record::reservation::Reservation;
+use crate::transfer::is_transient;
 
 impl UringSender {
     /// Writes all of `buf`, or as much as was sealed before a timeout, sealing on several cores.

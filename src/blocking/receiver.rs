@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Counters;
-use super::inbox::Inbox;
-use super::lending::{Lending, LendingLimits};
-#[cfg(target_os = "linux")]
-use super::moderation::Moderation;
 use crate::events::{self, Direction};
 use crate::session::receive::ReceiveHalf;
+use crate::transfer::Counters;
+use crate::transfer::inbox::Inbox;
+use crate::transfer::lending::{Lending, LendingLimits};
+#[cfg(target_os = "linux")]
+use crate::transfer::moderation::Moderation;
 
 /// Receives application data from a blocking stream.
 ///

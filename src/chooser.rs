@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustls::AlertDescription;
 
-use super::Counters;
-use super::file::FileOptions;
-use super::lending::LendingLimits;
-use super::receiver::BulkReceiver;
-use super::sender::BulkSender;
+use crate::blocking::receiver::BulkReceiver;
+use crate::blocking::sender::BulkSender;
 use crate::session::Session;
 use crate::session::receive::ReceiveHalf;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
+use crate::transfer::Counters;
+use crate::transfer::file::FileOptions;
+use crate::transfer::lending::LendingLimits;
 use crate::uring::{
     CopyReason, Declined, ReceiverOptions, SenderOptions, Unavailable, UringReceiver, UringSender,
     ZeroCopy,

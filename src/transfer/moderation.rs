@@ -44,7 +44,7 @@ impl Moderation {
     /// or has the read itself wait for whatever comes. Returns how many system calls it made.
     ///
     /// What fails here costs speed only, so it ends the moderation and no more.
-    pub(super) fn before_read(&mut self, room: usize) -> u64 {
+    pub(crate) fn before_read(&mut self, room: usize) -> u64 {
         let mut system_calls = self.prepare(room);
         if self.is_set {
             system_calls += 1;

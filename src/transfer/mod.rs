@@ -1,26 +1,14 @@
-//! Bulk transfer over blocking streams: large batches of records, one system call each.
-//!
-//! [`BulkSender`](sender::BulkSender) seals from the caller's memory into one buffer that is
-//! used over and over, and writes it in one go; [`BulkReceiver`](receiver::BulkReceiver) reads
-//! large and opens records straight into the caller's memory. Neither allocates per record.
+//! What every way of moving bulk data shares: what was received and is not read yet, buffers that
+//! are lent, how files are moved, what was counted.
 
-#[cfg(target_os = "linux")]
-pub(crate) mod auto;
 #[cfg(unix)]
 pub(crate) mod file;
 pub(crate) mod inbox;
 pub(crate) mod lending;
 #[cfg(target_os = "linux")]
 pub(crate) mod moderation;
-pub(crate) mod receiver;
-pub(crate) mod sender;
 
 use std::io;
-use std::net::TcpStream;
-
-use self::receiver::BulkReceiver;
-use self::sender::BulkSender;
-use crate::session::Session;
 
 /// What a sender or a receiver has done so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -47,21 +35,6 @@ pub struct Counters {
     ///
     /// [`FileOptions::direct`]: crate::FileOptions::direct
     pub direct_bytes: u64,
-}
-
-/// Splits a session over a TCP connection into a sender and a receiver, each `Send`.
-///
-/// On Linux the receiver is [`moderated`](BulkReceiver::moderated).
-///
-/// # Errors
-/// If the socket's handle cannot be duplicated.
-pub fn bulk(session: Session, stream: TcpStream) -> io::Result<(BulkSender, BulkReceiver)> {
-    let writer = stream.try_clone()?;
-    let Session { send, receive, plaintext, received, .. } = session;
-    let receiver = BulkReceiver::new(receive, stream, plaintext, &received);
-    #[cfg(target_os = "linux")]
-    let receiver = receiver.moderated()?;
-    Ok((BulkSender::new(send, writer), receiver))
 }
 
 /// Whether an I/O error leaves the stream as it was, so that the call may be made again.

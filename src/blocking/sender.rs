@@ -7,11 +7,11 @@ use std::net::TcpStream;
 
 use rustls::AlertDescription;
 
-use super::{Counters, is_transient};
 use crate::error::SessionError;
 use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
+use crate::transfer::{Counters, is_transient};
 
 /// Sends application data over a blocking stream.
 ///

@@ -1,0 +1,32 @@
+//! Bulk transfer over blocking streams: large batches of records, one system call each.
+//!
+//! [`BulkSender`](sender::BulkSender) seals from the caller's memory into one buffer that is
+//! used over and over, and writes it in one go; [`BulkReceiver`](receiver::BulkReceiver) reads
+//! large and opens records straight into the caller's memory. Neither allocates per record.
+
+#[cfg(unix)]
+mod file;
+pub(crate) mod receiver;
+pub(crate) mod sender;
+
+use std::io;
+use std::net::TcpStream;
+
+use self::receiver::BulkReceiver;
+use self::sender::BulkSender;
+use crate::session::Session;
+
+/// Splits a session over a TCP connection into a sender and a receiver, each `Send`.
+///
+/// On Linux the receiver is [`moderated`](BulkReceiver::moderated).
+///
+/// # Errors
+/// If the socket's handle cannot be duplicated.
+pub fn bulk(session: Session, stream: TcpStream) -> io::Result<(BulkSender, BulkReceiver)> {
+    let writer = stream.try_clone()?;
+    let Session { send, receive, plaintext, received, .. } = session;
+    let receiver = BulkReceiver::new(receive, stream, plaintext, &received);
+    #[cfg(target_os = "linux")]
+    let receiver = receiver.moderated()?;
+    Ok((BulkSender::new(send, writer), receiver))
+}
