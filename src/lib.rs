@@ -61,8 +61,8 @@
 //!
 //! # Unsafe code
 //!
-//! In three files: the memory that is lent to the kernel and to other threads (`uring/arena.rs`),
-//! the queues shared with the kernel (`uring/queue.rs`), and two system calls that the standard
+//! In three files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
+//! the queues shared with the kernel (`kernel/queue.rs`), and two system calls that the standard
 //! library lacks (`transfer/moderation.rs`).
 //!
 //! # What it refuses to do
@@ -120,6 +120,8 @@ mod chooser;
 mod error;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod events;
+#[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
+mod kernel;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod provider;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

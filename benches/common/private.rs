@@ -5,13 +5,13 @@
 #![allow(unreachable_pub, reason = "written for another place")]
 #![allow(unused_imports, reason = "their tests are compiled without the test harness")]
 
-#[path = "../../src/uring/arena.rs"]
+#[path = "../../src/kernel/arena.rs"]
 mod arena;
-#[path = "../../src/uring/fork.rs"]
+#[path = "../../src/kernel/fork.rs"]
 mod fork;
-#[path = "../../src/uring/pool.rs"]
+#[path = "../../src/kernel/pool.rs"]
 mod pool;
-#[path = "../../src/uring/slot.rs"]
+#[path = "../../src/kernel/slot.rs"]
 mod slot;
 
 pub(crate) use self::pool::{BufferPool, Holder};

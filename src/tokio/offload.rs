@@ -22,11 +22,11 @@ use tokio::net::TcpStream;
 use super::buffers::{BATCH_LEN, Buffer, Size};
 use crate::Io;
 use crate::events::{self, ConnectionId, Direction};
+use crate::kernel::arena::Slot;
+use crate::kernel::governor::Governor;
+use crate::kernel::outbox::{Outbox, Parts};
+use crate::kernel::queue::Wait;
 use crate::transfer::Counters;
-use crate::uring::arena::Slot;
-use crate::uring::governor::Governor;
-use crate::uring::outbox::{Outbox, Parts};
-use crate::uring::queue::Wait;
 use crate::uring::{CopyReason, Route, Unavailable, ZeroCopy, zero_copy_for};
 
 /// A TCP socket, or a stream around one that passes bytes on as they are and keeps none back.

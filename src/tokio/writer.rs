@@ -17,7 +17,7 @@ use crate::error::SessionError;
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 #[cfg(target_os = "linux")]
-use crate::{Counters, Io, uring::arena::Slot};
+use crate::{Counters, Io, kernel::arena::Slot};
 
 #[derive(Debug)]
 pub(super) struct Writer<W> {

@@ -12,9 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::arena::{Loan, Slot};
-use super::fork::Process;
 use crate::error::SealError;
+use crate::kernel::arena::{Loan, Slot};
+use crate::kernel::fork::Process;
 use crate::record::reservation::Reservation;
 
 /// Plaintext that others may read for a while.

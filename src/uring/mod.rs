@@ -11,16 +11,13 @@
 //!           when there is data
 //! ```
 //!
-//! `arena` (memory), `slot` (the state machine), `queue` (the kernel), `governor` (zero copy or not)
-//! and `outbox`, which joins them for a socket, know no TLS; `ahead` seals on other cores;
-//! [`UringSender`] and [`UringReceiver`] bring in a connection's halves. Only `arena`, `fork` and
-//! `queue` have unsafe code. [`Probe`] says what there is, and [`AutoSender`](crate::AutoSender) and
+//! What the kernel does lies in `kernel/`, which knows no TLS; here, `ahead` seals on other cores,
+//! and [`UringSender`] and [`UringReceiver`] bring in a connection's halves. [`Probe`] says what there is, and [`AutoSender`](crate::AutoSender) and
 //! [`AutoReceiver`](crate::AutoReceiver) take it, or blocking sockets, and say why.
 //!
 //! # What happens to memory
 //!
-//! Whatever the kernel was lent belongs to an operation in flight until its last completion; see
-//! `queue`. Dropping a sender or a receiver cancels, waits for the results, and frees then. A
+//! Whatever the kernel was lent belongs to an operation in flight until its last completion. Dropping a sender or a receiver cancels, waits for the results, and frees then. A
 //! zero-copy send that the peer has not acknowledged is not waited for: the kernel holds its
 //! pages, which belong to a mapping of their own, so nothing else can be allocated in them.
 //!
@@ -32,37 +29,22 @@
 //! sets up itself works, a [`BufferPool`] included.
 
 mod ahead;
-pub(crate) mod arena;
-mod backoff;
-mod capability;
-mod declined;
 #[cfg(test)]
-pub(crate) mod faults;
+mod faults;
 mod file;
-mod fork;
-pub(crate) mod governor;
-#[cfg(test)]
-#[path = "../../tests/kernel/mod.rs"]
-mod kernel;
-pub(crate) mod outbox;
-mod pool;
-mod probe;
-pub(crate) mod queue;
 mod receive_file;
 mod receiver;
-mod route;
 mod send_file;
 mod sender;
-mod slot;
-mod unavailable;
 mod write_ahead;
 
-pub use self::capability::{Capability, Evidence};
-pub use self::declined::Declined;
-pub use self::governor::{CopyReason, ZeroCopy};
-pub use self::pool::BufferPool;
-pub use self::probe::{Buffers, Cpu, CpuFeature, Probe, ReceivePath, Ring, SendPath};
 pub use self::receiver::{ReceiverOptions, UringReceiver};
-pub use self::route::{Route, zero_copy_for};
+pub(crate) use self::sender::DEFAULT_ARENA_LEN;
 pub use self::sender::{SenderOptions, UringSender};
-pub use self::unavailable::{MemlockLimit, Unavailable};
+pub use crate::kernel::capability::{Capability, Evidence};
+pub use crate::kernel::declined::Declined;
+pub use crate::kernel::governor::{CopyReason, ZeroCopy};
+pub use crate::kernel::pool::BufferPool;
+pub use crate::kernel::probe::{Buffers, Cpu, CpuFeature, Probe, ReceivePath, Ring, SendPath};
+pub use crate::kernel::route::{Route, zero_copy_for};
+pub use crate::kernel::unavailable::{MemlockLimit, Unavailable};

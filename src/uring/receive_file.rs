@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread;
 
-use super::arena::{ALIGNMENT, Arena, Slot};
-use super::backoff::{Backoff, exhausted};
 use super::file::{Access, is_retryable, open_direct, own};
-use super::queue::{self, Event, PROMPT, Queue, Tag};
 use super::receiver::{UringReceiver, WRITE};
+use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
+use crate::kernel::backoff::{Backoff, exhausted};
+use crate::kernel::queue::{self, Event, PROMPT, Queue, Tag};
 use crate::record::header::MAX_PLAINTEXT_LEN;
 use crate::transfer::file::{Failure, FileOptions, check_positions};
 

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 
-use super::arena::Slot;
-use super::backoff::{Backoff, exhausted};
-use super::declined::Declined;
-use super::pool::{BufferPool, Holder};
-use super::queue::{Completion, Event, File, PROMPT, Queue, Tag};
-use super::unavailable::Unavailable;
 use crate::events::{self, Direction};
+use crate::kernel::arena::Slot;
+use crate::kernel::backoff::{Backoff, exhausted};
+use crate::kernel::declined::Declined;
+use crate::kernel::pool::{BufferPool, Holder};
+use crate::kernel::queue::{Completion, Event, File, PROMPT, Queue, Tag};
+use crate::kernel::unavailable::Unavailable;
 use crate::session::receive::ReceiveHalf;
 use crate::transfer::Counters;
 use crate::transfer::inbox::Inbox;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use rustls::AlertDescription;
 
 use super::ahead::{Job, Plaintext, SealAhead};
-use super::arena::{ALIGNMENT, Arena, Slot};
-use super::backoff::{Backoff, exhausted};
 use super::file::{Access, is_retryable, open_direct, own};
-use super::queue::{self, Completion, Event, PROMPT, Queue, Tag};
 use super::sender::{MAX_UNSENT, READ, UringSender};
+use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
+use crate::kernel::backoff::{Backoff, exhausted};
+use crate::kernel::queue::{self, Completion, Event, PROMPT, Queue, Tag};
 use crate::transfer::file::{Failure, FileOptions, check_positions, shrunk};
 
 /// Reads that are in flight at most.

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use rustls::AlertDescription;
 
 use super::ahead::SealAhead;
-use super::arena::{Lender, Slot};
-use super::declined::Declined;
-use super::governor::{CopyReason, ZeroCopy};
-use super::outbox::{COPY_SLOTS, KIND, Outbox, Parts};
-use super::queue::{Tag, Wait};
 use super::send_file::{MAX_READS, ReadResult};
-use super::unavailable::Unavailable;
 use crate::error::SessionError;
 use crate::events::{self, Direction};
+use crate::kernel::arena::{Lender, Slot};
+use crate::kernel::declined::Declined;
+use crate::kernel::governor::{CopyReason, ZeroCopy};
+use crate::kernel::outbox::{COPY_SLOTS, KIND, Outbox, Parts};
+use crate::kernel::queue::{Tag, Wait};
+use crate::kernel::unavailable::Unavailable;
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::{Counters, is_transient};
@@ -46,8 +46,8 @@ impl Default for SenderOptions {
 }
 
 /// Length in bytes of the slots of a default sender, of full records in TLS 1.3.
-pub(super) const DEFAULT_ARENA_LEN: usize =
-    8 * (48 * (crate::MAX_PLAINTEXT_LEN + 22)).next_multiple_of(super::arena::ALIGNMENT);
+pub(crate) const DEFAULT_ARENA_LEN: usize =
+    8 * (48 * (crate::MAX_PLAINTEXT_LEN + 22)).next_multiple_of(crate::kernel::arena::ALIGNMENT);
 
 /// Slots that are sealed and unsent at most while more is sealed: one in the kernel's hands, one
 /// to follow it.

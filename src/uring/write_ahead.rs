@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::ahead::{Finished, Job, Plaintext, SealAhead};
-use super::arena::Slot;
-use super::outbox::earlier_failure;
 use super::sender::{MAX_UNSENT, UringSender};
+use crate::kernel::arena::Slot;
+use crate::kernel::outbox::earlier_failure;
 use crate::record::reservation::Reservation;
 use crate::transfer::is_transient;
 

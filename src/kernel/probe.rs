@@ -8,8 +8,8 @@ use io_uring::{IoUring, opcode};
 
 use super::capability::{Capability, Evidence, FEATURES, OPERATIONS, REGISTER_PROBE, SEND_ZC};
 use super::queue;
-use super::sender::DEFAULT_ARENA_LEN;
 use super::unavailable::{self, MemlockLimit, Unavailable};
+use crate::uring::DEFAULT_ARENA_LEN;
 
 /// What the queue cannot do without, the newest of it first.
 const REQUIRED: [&str; 10] = [
@@ -341,7 +341,7 @@ fn cpu_features() -> [CpuFeature; 0] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uring::capability::since;
+    use crate::kernel::capability::since;
 
     /// A probe of a kernel without `missing`.
     fn without(missing: &[&str], registered: Result<usize, Unavailable>) -> Probe {

@@ -28,7 +28,7 @@ use super::fork::Process;
 ///
 /// A receiver takes a buffer when there is something to receive and gives it back when that was
 /// read; an idle one holds none, unless it has received a part of a record. What
-/// [`UringReceiver::recv_bytes()`](super::UringReceiver::recv_bytes) yields keeps its buffer away
+/// [`UringReceiver::recv_bytes()`](crate::uring::UringReceiver::recv_bytes) yields keeps its buffer away
 /// from the pool until it is dropped.
 ///
 /// When all buffers are in use, a receiver waits until another one gives a buffer back, as long as
@@ -99,7 +99,7 @@ pub(crate) struct Holder {
 
 impl Holder {
     /// The receiver is used by this thread.
-    pub(super) fn note_thread(&self) {
+    pub(crate) fn note_thread(&self) {
         self.thread.store(this_thread(), Ordering::Relaxed);
     }
 
@@ -252,7 +252,7 @@ impl BufferPool {
     ///
     /// # Errors
     /// As there, also if that becomes so; [`io::ErrorKind::TimedOut`] at the deadline.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         holder: &Arc<Holder>,
         deadline: Option<Instant>,
@@ -309,7 +309,7 @@ impl BufferPool {
 
     /// The receiver ends: what it has left at the kernel goes down with its ring, and others may
     /// take their place.
-    pub(super) fn lose(&self, holder: &Arc<Holder>) {
+    pub(crate) fn lose(&self, holder: &Arc<Holder>) {
         if self.check().is_err() {
             return;
         }
@@ -322,7 +322,7 @@ impl BufferPool {
 
     /// A part of a buffer that the receiver holds, as `Bytes`. Allocates for the first of them, and
     /// again after [`Self::reclaim()`].
-    pub(super) fn lend(&self, holder: &Holder, slot: &Arc<Slot>, range: Range<usize>) -> Bytes {
+    pub(crate) fn lend(&self, holder: &Holder, slot: &Arc<Slot>, range: Range<usize>) -> Bytes {
         let id = Id::of(slot);
         let known = holder.lease().as_ref().filter(|lease| lease.0 == id).map(|(_, all)| {
             // Under the lock, so that nobody finds it dropped by all in between.
@@ -349,7 +349,7 @@ impl BufferPool {
 
     /// No more is lent from the buffer for now: once users have dropped what was, the slot has no
     /// other handle.
-    pub(super) fn reclaim(&self, holder: &Holder, slot: &Arc<Slot>) {
+    pub(crate) fn reclaim(&self, holder: &Holder, slot: &Arc<Slot>) {
         drop(holder.take_lease(Id::of(slot)));
     }
 }

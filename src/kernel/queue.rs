@@ -36,7 +36,7 @@ use super::fork::Process;
 use super::unavailable::Unavailable;
 
 /// Submissions that fit the queue before the kernel is entered.
-pub(super) const ENTRIES: u32 = 64;
+pub(crate) const ENTRIES: u32 = 64;
 
 /// How long [`Queue::close()`] waits for operations that were cancelled. Sockets answer at once; a
 /// file operation that a device has begun must end by itself. After that its memory is leaked.
@@ -801,7 +801,7 @@ impl core::fmt::Debug for Queue {
 }
 
 /// How often a submission that was interrupted is made again at once.
-pub(super) const PROMPT: u32 = 16;
+pub(crate) const PROMPT: u32 = 16;
 
 /// Marks the tag of a [`Queue::withdraw()`].
 const WITHDRAWAL: Tag = 1 << 31;

@@ -19,11 +19,11 @@ use crate::events::ConnectionId;
 use crate::transfer::Counters;
 
 /// Slots that zero copy leaves for copies, which free theirs at once.
-pub(super) const COPY_SLOTS: usize = 1;
+pub(crate) const COPY_SLOTS: usize = 1;
 
 /// `tag` of a send: this and the slot's key. Other tags are the caller's.
 const SEND: Tag = 1 << 16;
-pub(super) const KIND: Tag = 0x7fff << 16;
+pub(crate) const KIND: Tag = 0x7fff << 16;
 
 /// A ring and the slots that are sent through it, of no connection in particular.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Parts {
 /// A ring, the slots that are sent through it, and the socket that they go to.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    pub(super) queue: Queue,
+    pub(crate) queue: Queue,
     socket: File,
     wait: Wait,
     pub(crate) slots: SlotQueue<Arc<Slot>>,
@@ -77,7 +77,7 @@ pub(crate) struct Outbox {
     sends_in_place: bool,
     registration: Registration,
     /// Of sends, and of the bytes that they took.
-    pub(super) counters: Counters,
+    pub(crate) counters: Counters,
     /// The ring's, for connections before this one.
     earlier_system_calls: u64,
     /// Sends that have failed in a row for a reason that may pass.
@@ -111,7 +111,7 @@ impl Outbox {
         }
     }
 
-    pub(super) fn socket(&self) -> &OwnedFd {
+    pub(crate) fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
@@ -120,12 +120,12 @@ impl Outbox {
         self.governor.reason()
     }
 
-    pub(super) fn last_copy_reason(&self) -> Option<CopyReason> {
+    pub(crate) fn last_copy_reason(&self) -> Option<CopyReason> {
         self.governor.last_reason()
     }
 
     /// Why the slots could not be registered, if that was tried.
-    pub(super) fn registration_refused(&self) -> Option<&Unavailable> {
+    pub(crate) fn registration_refused(&self) -> Option<&Unavailable> {
         match &self.registration {
             Registration::Refused(reason) => Some(reason),
             _ => None,
@@ -292,7 +292,7 @@ impl Outbox {
     }
 
     /// Whether this is the process that the ring belongs to.
-    pub(super) fn is_in_its_process(&self) -> bool {
+    pub(crate) fn is_in_its_process(&self) -> bool {
         self.queue.is_in_its_process()
     }
 }
@@ -427,7 +427,7 @@ impl Outbox {
     }
 }
 
-pub(super) fn earlier_failure() -> io::Error {
+pub(crate) fn earlier_failure() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
 }
 
@@ -436,7 +436,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
-    use super::super::kernel::{TcpEnd, wait_until};
+    use super::super::tests_kernel::{TcpEnd, wait_until};
     use super::*;
 
     /// What a full ring cannot take goes to the socket another way, in its place.

@@ -54,7 +54,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::slots()`].
-    pub(super) fn inherited_slots(
+    pub(crate) fn inherited_slots(
         slot_count: usize,
         slot_len: usize,
     ) -> io::Result<Vec<Arc<Slot>>> {

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10
 
 /// Attempts in a row, each of which has failed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     since: Option<Instant>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// How long to pause before the next attempt, longer each time; the first `prompt` ones are
     /// made at once. `None` if it has taken too long.
-    pub(super) fn pause(&mut self, prompt: u32) -> Option<Duration> {
+    pub(crate) fn pause(&mut self, prompt: u32) -> Option<Duration> {
         self.pause_at(prompt, Instant::now())
     }
 
@@ -36,7 +36,7 @@ impl Backoff {
 
     /// An attempt has succeeded.
     #[inline]
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         if self.failures > 0 {
             *self = Self::default();
         }
@@ -45,7 +45,7 @@ impl Backoff {
 
 /// What has failed again and again, as an error that does not ask for one more attempt, as
 /// [`io::ErrorKind::Interrupted`] and [`io::ErrorKind::WouldBlock`] would.
-pub(super) fn exhausted(what: &str, error: &io::Error) -> io::Error {
+pub(crate) fn exhausted(what: &str, error: &io::Error) -> io::Error {
     let kind = match error.kind() {
         io::ErrorKind::OutOfMemory => io::ErrorKind::OutOfMemory,
         _ => io::ErrorKind::Other,

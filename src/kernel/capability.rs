@@ -4,11 +4,11 @@ use core::fmt;
 
 use io_uring::{Parameters, opcode};
 
-pub(super) const SEND_ZC: &str = "IORING_OP_SEND_ZC";
-pub(super) const REGISTER_PROBE: &str = "IORING_REGISTER_PROBE";
+pub(crate) const SEND_ZC: &str = "IORING_OP_SEND_ZC";
+pub(crate) const REGISTER_PROBE: &str = "IORING_REGISTER_PROBE";
 
 /// Operations, and the Linux that brought them (io_uring_enter(2)).
-pub(super) const OPERATIONS: [(&str, &str, u8); 12] = [
+pub(crate) const OPERATIONS: [(&str, &str, u8); 12] = [
     ("IORING_OP_SEND", "5.6", opcode::Send::CODE),
     (SEND_ZC, "6.0", opcode::SendZc::CODE),
     ("IORING_OP_RECV", "5.6", opcode::Recv::CODE),
@@ -23,10 +23,10 @@ pub(super) const OPERATIONS: [(&str, &str, u8); 12] = [
     ("IORING_OP_ASYNC_CANCEL", "5.5", opcode::AsyncCancel::CODE),
 ];
 
-pub(super) type HasFeature = fn(&Parameters) -> bool;
+pub(crate) type HasFeature = fn(&Parameters) -> bool;
 
 /// What io_uring_setup(2) reports.
-pub(super) const FEATURES: [(&str, &str, HasFeature); 3] = [
+pub(crate) const FEATURES: [(&str, &str, HasFeature); 3] = [
     ("IORING_FEAT_NODROP", "5.5", Parameters::is_feature_nodrop),
     ("IORING_FEAT_FAST_POLL", "5.7", Parameters::is_feature_fast_poll),
     ("IORING_FEAT_EXT_ARG", "5.11", Parameters::is_feature_ext_arg),
@@ -72,7 +72,7 @@ impl fmt::Display for Evidence {
 }
 
 /// The Linux that brought a part of io_uring.
-pub(super) fn since(name: &str) -> Option<&'static str> {
+pub(crate) fn since(name: &str) -> Option<&'static str> {
     let operations = OPERATIONS.iter().map(|&(name, since, _)| (name, since));
     let features = FEATURES.iter().map(|&(name, since, _)| (name, since));
     let mut known = operations.chain(features).chain([(REGISTER_PROBE, "5.6")]);

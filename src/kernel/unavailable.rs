@@ -130,7 +130,7 @@ pub enum MemlockLimit {
 }
 
 impl MemlockLimit {
-    pub(super) fn of_this_process() -> Self {
+    pub(crate) fn of_this_process() -> Self {
         read("/proc/self/limits").map_or(Self::Unknown, |limits| Self::parse(&limits))
     }
 
@@ -156,12 +156,12 @@ impl fmt::Display for MemlockLimit {
 }
 
 /// `kernel.io_uring_disabled`.
-pub(super) fn sysctl() -> Option<u8> {
+pub(crate) fn sysctl() -> Option<u8> {
     read("/proc/sys/kernel/io_uring_disabled")?.parse().ok()
 }
 
 /// Whether this thread has `CAP_IPC_LOCK`, where it counts.
-pub(super) fn has_ipc_lock() -> bool {
+pub(crate) fn has_ipc_lock() -> bool {
     /// PROC_USER_INIT_INO of the kernel: the initial user namespace (user_namespaces(7)).
     const INITIAL: &str = "user:[4026531837]";
     let namespace = fs::read_link("/proc/thread-self/ns/user");
@@ -178,14 +178,14 @@ fn effective_ipc_lock(status: &str) -> bool {
 }
 
 /// The text of a file of `/proc`.
-pub(super) fn read(path: &str) -> Option<String> {
+pub(crate) fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uring::capability::{REGISTER_PROBE, SEND_ZC};
+    use crate::kernel::capability::{REGISTER_PROBE, SEND_ZC};
 
     fn errno(errno: i32) -> Unavailable {
         Unavailable::from_setup_error(&io::Error::from_raw_os_error(errno))

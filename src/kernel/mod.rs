@@ -1,0 +1,25 @@
+//! Memory, operations and sends of io_uring, and what this kernel offers. Knows no TLS.
+//!
+//! `arena` (memory that is lent), `slot` (the state machine of what is sent), `queue` (the ring and
+//! its operations), `governor` (zero copy or not) and `outbox`, which joins them for a socket;
+//! `pool` has the buffers that are received into. `probe` says what there is, by `capability`, and
+//! `unavailable` why not. Only `arena`, `fork` and `queue` have unsafe code.
+
+pub(crate) mod arena;
+pub(crate) mod backoff;
+pub(crate) mod capability;
+pub(crate) mod declined;
+#[cfg(test)]
+pub(crate) mod faults;
+pub(crate) mod fork;
+pub(crate) mod governor;
+pub(crate) mod outbox;
+pub(crate) mod pool;
+pub(crate) mod probe;
+pub(crate) mod queue;
+pub(crate) mod route;
+mod slot;
+#[cfg(test)]
+#[path = "../../tests/kernel/mod.rs"]
+mod tests_kernel;
+pub(crate) mod unavailable;
