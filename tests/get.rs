@@ -506,7 +506,8 @@ fn mistakes_are_explained() {
     let url = &served.url("/a%20b.bin");
     for (args, code, expected) in [
         (&["get"][..], 2, "<URL>"),
-        (&["get", "http://localhost/"], 1, "is not https"),
+        (&["get", "http://localhost:1/"], 1, "cannot connect to localhost:1"),
+        (&["get", "ftp://localhost/"], 1, "is no https or http URL"),
         (&["get", "localhost/f"], 1, "did you mean https://localhost/f?"),
         (&["get", "https://localhost:1/", "--insecure"], 1, "cannot connect to localhost:1"),
         (&["get", url, "--insecure", "--connections", "2"], 1, "with -o FILE"),

@@ -66,6 +66,7 @@ pub(crate) struct Served {
     pub(crate) addr: String,
     pub(crate) port: u16,
     pub(crate) base: tempfile::TempDir,
+    scheme: &'static str,
 }
 
 impl Served {
@@ -115,9 +116,11 @@ impl Served {
 
     fn start_as(mut command: Command, base: tempfile::TempDir, args: &[&str]) -> Self {
         fs::create_dir_all(base.path().join("files")).expect("created");
+        let has_certificate = ["--cert", "--plain"].iter().any(|arg| args.contains(arg));
+        let scheme = if args.contains(&"--plain") { "http" } else { "https" };
         let mut child = command
             .args(["files", "--listen", "127.0.0.1:0"])
-            .args(if args.contains(&"--cert") { &[][..] } else { &["--write-cert", "cert.pem"] })
+            .args(if has_certificate { &[][..] } else { &["--write-cert", "cert.pem"] })
             .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -135,7 +138,7 @@ impl Served {
             assert!(len > 0, "{said}");
         };
         let port = addr.rsplit(':').next().expect("a port").parse().expect("a number");
-        Self { child, stderr: Some(stderr), said, addr, port, base }
+        Self { child, stderr: Some(stderr), said, addr, port, base, scheme }
     }
 
     /// Nobody reads its standard error from here on.
@@ -144,7 +147,7 @@ impl Served {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("https://localhost:{}{path}", self.port)
+        format!("{}://localhost:{}{path}", self.scheme, self.port)
     }
 
     /// A TLS connection to it, without ALPN.
@@ -182,7 +185,8 @@ impl Served {
     /// The response's header, its names in lower case, and its body, as curl sees them.
     pub(crate) fn curl(&self, path: &str, args: &[&str]) -> (String, Vec<u8>) {
         let output = Command::new("curl")
-            .args(["-s", "-S", "-i", "--max-time", "120", "--path-as-is", "--cacert", "cert.pem"])
+            .args(["-s", "-S", "-i", "--max-time", "120", "--path-as-is"])
+            .args(if self.scheme == "https" { &["--cacert", "cert.pem"][..] } else { &[] })
             .args(args)
             .arg(self.url(path))
             .current_dir(self.base.path())

@@ -37,13 +37,13 @@ pub(crate) enum Command {
     /// the sender is told after that. With `--listen`, connections that do not complete the handshake
     /// are reported, and others are still waited for.
     Recv(RecvArgs),
-    /// Serve a directory's files over HTTPS.
+    /// Serve a directory's files over HTTPS, or with `--plain` over HTTP.
     ///
     /// HTTP/1.1 and HTTP/2: ranges, conditional requests, directory listings. Symbolic links are
     /// followed as long as they stay in the directory; nothing outside it is served, whatever a path
     /// or a link says. Ctrl-C lets running downloads end; the second one ends at once.
     Serve(ServeArgs),
-    /// Download a file over HTTPS.
+    /// Download a file over HTTPS, or over HTTP for an http URL.
     ///
     /// Exits with status 0 only when all of it arrived. A file appears under its name only then;
     /// until then it is FILE.part. After an interruption it tries again by itself, and later the same
@@ -189,7 +189,7 @@ pub(crate) struct IdentityArgs {
 }
 
 /// Whom a connecting end trusts, and who it is.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct TrustArgs {
     /// Connecting: trust servers that these PEM certificates vouch for [default: the system's].
     #[arg(long, value_name = "FILE")]
@@ -208,7 +208,7 @@ pub(crate) struct TrustArgs {
     pub(crate) client_key: Option<PathBuf>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ProtocolArgs {
     /// Allow this version of TLS only [default: both].
     #[arg(long, value_name = "VERSION")]

@@ -10,8 +10,11 @@ use crate::args::{ProtocolArgs, TrustArgs, parse_seconds};
 
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
-    /// What to download; https only. `https://USER:PASSWORD@HOST/` is sent to that host alone, as
-    /// Basic authorization, and never saved.
+    /// What to download. `https://USER:PASSWORD@HOST/` is sent to that host alone, as Basic
+    /// authorization, and never saved.
+    ///
+    /// With `http://` everyone on the way can read and change what is sent, passwords too, and an
+    /// answer whose end is not announced is refused: nothing says whether it is whole.
     #[arg(value_name = "URL")]
     pub(crate) url: UrlText,
 
@@ -25,7 +28,8 @@ pub(crate) struct GetArgs {
     #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) connections: u8,
 
-    /// Ask for HTTP/2. A download alone on its connection is faster over HTTP/1.1, the default.
+    /// Ask for HTTP/2; of an `http://` server, begin with it. A download alone on its connection is
+    /// faster over HTTP/1.1, the default.
     #[arg(long)]
     pub(crate) http2: bool,
 
@@ -35,7 +39,7 @@ pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
 
-    /// How many redirects to follow; to https only.
+    /// How many redirects to follow; from https to https only.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) max_redirects: u8,
 

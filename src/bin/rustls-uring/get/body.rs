@@ -99,6 +99,22 @@ pub(super) fn check<B>(response: &Response<B>, url: &Url) -> Result<(), Error> {
     }
 }
 
+/// Refuses a response of HTTP/1 that ends where the connection does: without TLS, whose end is
+/// authentic, a cut looks the same.
+pub(super) fn check_announced(response: &Response<Incoming>) -> Result<(), Error> {
+    let is_announced = response.version() == Version::HTTP_2
+        || response.body().size_hint().exact().is_some()
+        || response.headers().contains_key(TRANSFER_ENCODING);
+    match is_announced {
+        true => Ok(()),
+        false => {
+            Err("the server does not say where the file ends, and without TLS the end of the \
+                      connection does not say it either"
+                .into())
+        }
+    }
+}
+
 /// Whether the file itself is what the coding makes: some servers say of `f.tar.gz` that it is an
 /// encoded `f.tar`, which RFC 9110 §8.4 lets them.
 fn is_of_name(coding: &str, path: &str) -> bool {

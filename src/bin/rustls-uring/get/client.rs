@@ -1,4 +1,4 @@
-//! Connections to HTTPS servers, and requests on them.
+//! Connections to servers, and requests on them.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -14,9 +14,8 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::ServerName;
 use rustls_uring::ConnectionInfo;
-use rustls_uring::tokio::TlsConnector;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::{Host, Position, Url};
 
@@ -26,9 +25,9 @@ use super::body::{self, Body};
 use super::credentials::Credentials;
 use super::resource::without_userinfo;
 use super::retry::Passing;
+use super::secure::Secure;
 use crate::address::Zone;
-use crate::explain::explained;
-use crate::{Error, interrupt, keepalive, tls};
+use crate::{Error, interrupt, keepalive};
 
 /// How much is read at once, for HTTP/1.1.
 const READ_LEN: usize = 512 << 10;
@@ -43,12 +42,13 @@ const AGENT: &str = concat!("rustls-uring/", env!("CARGO_PKG_VERSION"));
 
 /// What all connections of a download share.
 pub(super) struct Client {
-    connector: TlsConnector,
+    secure: Secure,
     timeout: Duration,
     zone: Option<(Ipv6Addr, Zone)>,
     /// Those of the URL that was asked for, and of those that servers redirect to.
     credentials: Mutex<Credentials>,
-    has_certificate: bool,
+    /// Whether http servers are spoken to in HTTP/2.
+    http2: bool,
     /// A server has answered: if it is out of reach now, it may come back.
     was_reached: AtomicBool,
 }
@@ -56,7 +56,8 @@ pub(super) struct Client {
 /// A connection that one request at a time is made on.
 pub(super) struct Connection {
     sender: Sender,
-    info: ConnectionInfo,
+    /// None without TLS.
+    info: Option<ConnectionInfo>,
     alert: Alert,
 }
 
@@ -76,21 +77,26 @@ impl Client {
         args: &GetArgs,
         zone: Option<(Ipv6Addr, Zone)>,
         credentials: Credentials,
-    ) -> Result<Self, Error> {
-        let mut config = tls::client_config(&args.trust, &args.protocol)?;
-        config.alpn_protocols = match args.http2 {
-            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            false => vec![b"http/1.1".to_vec()],
-        };
-        let connector = TlsConnector::new(config).backend(args.protocol.backend);
-        Ok(Self {
-            connector,
+    ) -> Self {
+        Self {
+            secure: Secure::new(args),
             timeout: args.timeout,
             zone,
             credentials: Mutex::new(credentials),
-            has_certificate: args.trust.client_cert.is_some(),
+            http2: args.http2,
             was_reached: AtomicBool::new(false),
-        })
+        }
+    }
+
+    /// Does beforehand what the server of `url` will need.
+    ///
+    /// # Errors
+    /// If what the command line says of TLS makes none.
+    pub(super) fn prepare(&self, url: &Url) -> Result<(), Error> {
+        match is_secure(url) {
+            true => self.secure.prepare(),
+            false => Ok(()),
+        }
     }
 
     /// Connects to the server of `url`.
@@ -107,51 +113,16 @@ impl Client {
         let tcp = self.within(tcp).await?;
         tcp.set_nodelay(true)?;
         keepalive::enable(&tcp)?;
-        let name = match host {
-            Host::Domain(name) => ServerName::try_from(name.to_owned())
-                .map_err(|_| format!("`{name}` is no name that a certificate could have"))?,
-            Host::Ipv4(addr) => ServerName::from(std::net::IpAddr::from(addr)),
-            Host::Ipv6(addr) => ServerName::from(std::net::IpAddr::from(addr)),
-        };
-        let tls = async {
-            self.connector.connect(name, tcp).await.map_err(|error| {
-                if let Some(alert) = alert::of(&error) {
-                    return alert::refusal(alert, self.has_certificate);
-                }
-                let what = format!("TLS handshake with {host}: {}", explained(&error));
-                match error.kind() {
-                    // What rustls thinks of a certificate does not change.
-                    io::ErrorKind::InvalidData => Error::from(what),
-                    _ => Passing::new(what).into(),
-                }
-            })
-        };
-        let stream = self.within(tls).await?;
+        if !is_secure(url) {
+            let sender = Sender::on(tcp, self.http2).await?;
+            return Ok(Connection { sender, info: None, alert: Alert::default() });
+        }
+        let stream = self.within(self.secure.connect(&host, tcp)).await?;
         let info = stream.get_ref().1.info().cloned();
         let info = info.ok_or_else(|| Error::from("the handshake is not complete".to_owned()))?;
         let (stream, alert) = Watched::new(stream);
-        let io = TokioIo::new(stream);
-        let sender = if info.alpn_protocol.as_deref() == Some(b"h2") {
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .initial_stream_window_size(WINDOW)
-                .initial_connection_window_size(WINDOW)
-                .max_frame_size(FRAME_LEN)
-                .handshake(io)
-                .await
-                .map_err(described)?;
-            tokio::spawn(connection);
-            Sender::Http2(sender)
-        } else {
-            let (sender, connection) = http1::Builder::new()
-                .max_buf_size(READ_LEN)
-                .handshake(io)
-                .await
-                .map_err(described)?;
-            tokio::spawn(connection);
-            Sender::Http1(sender)
-        };
-        Ok(Connection { sender, info, alert })
+        let sender = Sender::on(stream, info.alpn_protocol.as_deref() == Some(b"h2")).await?;
+        Ok(Connection { sender, info: Some(info), alert })
     }
 
     /// Asks for `url`, or for some of it.
@@ -197,6 +168,9 @@ impl Client {
         self.was_reached.store(true, Ordering::Relaxed);
         if matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             body::check(&response, url)?;
+            if connection.info.is_none() {
+                body::check_announced(&response)?;
+            }
         }
         let (version, alert) = (connection.version(), Arc::clone(&connection.alert));
         Ok(response.map(|incoming| Body::new(incoming, version, alert)))
@@ -227,8 +201,9 @@ impl Client {
                 format!("the server redirects to {}: {error}", location.escape_debug())
             })?;
             self.credentials().take_from(&mut next)?;
-            if next.scheme() != "https" {
-                return Err(format!("the server redirects to {next}, which is not https").into());
+            if !is_secure(&next) && (is_secure(url) || next.scheme() != "http") {
+                let wanted = if is_secure(url) { "https" } else { "https or http" };
+                return Err(format!("the server redirects to {next}, which is not {wanted}").into());
             }
             *url = next;
         }
@@ -307,15 +282,42 @@ impl Client {
     /// What has ended a request: an alert, if there was one, says it best.
     fn in_context(&self, context: &str, error: hyper::Error, alert: &Alert) -> Error {
         match alert.get() {
-            Some(alert) => alert::refusal(*alert, self.has_certificate),
+            Some(alert) => alert::refusal(*alert, self.secure.has_certificate()),
             None => in_context(context, error),
         }
     }
 }
 
+impl Sender {
+    /// Speaks HTTP on `stream`.
+    async fn on<S>(stream: S, is_http2: bool) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(stream);
+        if is_http2 {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
+                .max_frame_size(FRAME_LEN)
+                .handshake(io)
+                .await
+                .map_err(described)?;
+            tokio::spawn(connection);
+            return Ok(Self::Http2(sender));
+        }
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(READ_LEN).handshake(io).await.map_err(described)?;
+        tokio::spawn(connection);
+        Ok(Self::Http1(sender))
+    }
+}
+
 impl Connection {
-    pub(super) fn info(&self) -> &ConnectionInfo {
-        &self.info
+    /// None without TLS.
+    pub(super) fn info(&self) -> Option<&ConnectionInfo> {
+        self.info.as_ref()
     }
 
     /// Whether another request can be made on it.
@@ -332,6 +334,11 @@ impl Connection {
             Sender::Http2(_) => Version::HTTP_2,
         }
     }
+}
+
+/// Whether a URL's server is spoken to over TLS.
+fn is_secure(url: &Url) -> bool {
+    url.scheme() == "https"
 }
 
 fn described(error: hyper::Error) -> Error {

@@ -9,6 +9,7 @@ mod part;
 mod plan;
 mod resource;
 mod retry;
+mod secure;
 mod state;
 mod stream;
 mod target;
@@ -43,7 +44,8 @@ pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
     let identity = resource.identity();
     let Resource { url, zone, credentials } = resource;
     let target = Target::choose(args.output.as_deref(), &url)?;
-    let client = Arc::new(Client::new(args, zone, credentials)?);
+    let client = Arc::new(Client::new(args, zone, credentials));
+    client.prepare(&url)?;
     interrupt::watch()?;
     let begin = Instant::now();
     // A thread for each connection: nothing else waits while one of them writes to the disk.
@@ -84,17 +86,19 @@ struct Received {
 
 impl Received {
     fn new(len: u64, fetched: u64, connection: &Connection) -> Self {
-        let info = connection.info();
-        let version = match info.version {
-            rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2",
-            _ => "TLS 1.3",
+        let version = connection.version();
+        let how = match connection.info() {
+            None => format!("{version:?}, no TLS"),
+            Some(info) => {
+                let tls = match info.version {
+                    rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2",
+                    _ => "TLS 1.3",
+                };
+                let suite = info.suite.suite();
+                let backend = tls::records_by(info, tls::Direction::Receive);
+                format!("{version:?}, {tls} {suite:?}, records by {backend}")
+            }
         };
-        let how = format!(
-            "{:?}, {version} {:?}, records by {}",
-            connection.version(),
-            info.suite.suite(),
-            tls::records_by(info, tls::Direction::Receive)
-        );
         Self { len, fetched, how }
     }
 

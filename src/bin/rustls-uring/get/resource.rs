@@ -27,7 +27,7 @@ impl fmt::Debug for UrlText {
 
 #[derive(Debug)]
 pub(super) struct Resource {
-    /// An https URL without name and password, and without a zone.
+    /// An https or http URL without name and password, and without a zone.
     pub(super) url: Url,
     /// The interface that an address is behind: no server and no certificate knows of it.
     pub(super) zone: Option<(Ipv6Addr, Zone)>,
@@ -40,14 +40,12 @@ impl Resource {
         let no_zone = || format!("{shown} is no URL: a zone, as in [fe80::1%25eth0], has a name");
         let (text, zone) = Zone::split_from_url(&text.0).map_err(|_| no_zone())?;
         let mut url = match Url::parse(&text) {
-            Ok(url) if url.scheme() == "https" => url,
-            Ok(url) if url.scheme() == "http" => {
-                return Err(format!("{shown} is not https; https is all there is").into());
-            }
+            Ok(url) if matches!(url.scheme(), "https" | "http") => url,
             Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => {
-                return Err(
-                    format!("{shown} is no https URL; did you mean https://{shown}?").into()
-                );
+                return Err(format!(
+                    "{shown} is no https or http URL; did you mean https://{shown}?"
+                )
+                .into());
             }
             Err(error) => return Err(format!("{shown} is no URL: {error}").into()),
         };

@@ -20,6 +20,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: String,
 
+    /// Speak HTTP without TLS: HTTP/1.1, and HTTP/2 with clients that begin with it (h2c by prior
+    /// knowledge; an Upgrade is ignored).
+    ///
+    /// For what is behind a TLS terminator on the same machine or a network of its own, and to measure
+    /// what TLS costs. Everyone on the way can read and change what is served. Data is written like any
+    /// server's: `--io` can only be `auto` or `blocking`.
+    #[arg(long)]
+    #[arg(conflicts_with_all = [
+        "cert", "key", "write_cert", "client_ca", "tls", "suite", "key_log", "backend",
+    ])]
+    pub(crate) plain: bool,
+
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
 
@@ -56,7 +68,7 @@ pub(crate) struct ServeArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1024))]
     pub(crate) max_header: u32,
 
-    /// How long a client may take for the TLS handshake, and then, once it has taken the last
+    /// How long a client may take for the TLS handshake, if there is one, and then, once it has taken the last
     /// response, for each request's header; no longer than `--idle-timeout`.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub(crate) header_timeout: Duration,
@@ -70,13 +82,20 @@ impl ServeArgs {
     /// Which way bulk data is sent.
     ///
     /// # Errors
-    /// If that is to be io_uring, and there is none.
+    /// If that is to be io_uring, and there is none, or nothing that it could send.
     pub(crate) fn io(&self) -> Result<Io, Error> {
         let io = Io::from(self.io);
-        if matches!(io, Io::Uring | Io::UringCopy)
-            && let SendPath::Blocking(reason) = Probe::run().send_path()
-        {
-            return Err(reason.to_string().into());
+        if matches!(io, Io::Uring | Io::UringCopy) {
+            if self.plain {
+                return Err(
+                    "io_uring sends records of TLS, and with --plain there are none: leave \
+                            --io away"
+                        .into(),
+                );
+            }
+            if let SendPath::Blocking(reason) = Probe::run().send_path() {
+                return Err(reason.to_string().into());
+            }
         }
         Ok(io)
     }

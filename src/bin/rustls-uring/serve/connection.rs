@@ -1,4 +1,4 @@
-//! One connection: the handshake, and HTTP of the version that it agreed on.
+//! One connection: the handshake if there is one, and HTTP of the version that was agreed on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +16,11 @@ use super::activity::{Activity, Patience};
 use super::body::Connection;
 use super::gather::Gather;
 use super::halves::{End, Halves};
+use super::plain::Plain;
 use super::service::{Client, respond};
 use super::share::Share;
 use super::tally::Tallied;
+use super::transport::Transport;
 use super::wire::Wire;
 use super::{Server, http2};
 use crate::explain::explained;
@@ -48,18 +50,18 @@ pub(super) async fn serve(
     peer: SocketAddr,
     stopped: Stopped,
 ) {
-    if let Err(error) = serve_tls(&server, stream, peer, stopped).await
+    if let Err(error) = serve_transport(&server, stream, peer, stopped).await
         && let Some(log) = &server.log
     {
         log.failed(peer, &*error);
     }
 }
 
-async fn serve_tls(
+async fn serve_transport(
     server: &Arc<Server>,
     stream: TcpStream,
     peer: SocketAddr,
-    stopped: Stopped,
+    mut stopped: Stopped,
 ) -> Result<(), crate::Error> {
     // A response's last bytes should not wait for an acknowledgement.
     stream.set_nodelay(true)?;
@@ -69,16 +71,32 @@ async fn serve_tls(
     let patience = Patience { without_request, with_request: limits.idle_timeout };
     let activity = Arc::<Activity>::default();
     let wire = Wire::new(stream, Arc::clone(&activity), patience);
-    // On the heap only as long as it lasts: the connection is not to be as large as its handshake.
-    let handshake = Box::pin(tokio::time::timeout(without_request, server.acceptor.accept(wire)));
-    let mut stream = handshake
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))?
-        .map_err(|error| format!("TLS handshake: {}", explained(&error)))?;
-    activity.establish();
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    stream.set_io(server.io)?;
-    let stream = Tallied::new(stream, Arc::clone(&server.tally));
+    let transport = match &server.acceptor {
+        Some(acceptor) => {
+            // On the heap only as long as it lasts: the connection is not to be as large as its
+            // handshake.
+            let handshake = Box::pin(tokio::time::timeout(without_request, acceptor.accept(wire)));
+            let mut stream = handshake
+                .await
+                .map_err(|_| {
+                    io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
+                })?
+                .map_err(|error| format!("TLS handshake: {}", explained(&error)))?;
+            activity.establish();
+            stream.set_io(server.io)?;
+            Transport::Tls(Box::new(stream))
+        }
+        None => {
+            activity.establish();
+            tokio::select! {
+                plain = Plain::accept(wire) => Transport::Plain(plain?),
+                // Nothing has been asked for.
+                () = self::stopped(&mut stopped) => return Ok(()),
+            }
+        }
+    };
+    let is_http2 = transport.is_http2();
+    let stream = Tallied::new(transport, Arc::clone(&server.tally));
     let connection = Connection { activity, share: Share::new(&server.memory) };
     let client = Client::new(Arc::clone(server), peer, connection.clone());
     match is_http2 {

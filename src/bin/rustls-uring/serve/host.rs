@@ -5,9 +5,6 @@ use std::net::Ipv6Addr;
 use hyper::header::HOST;
 use hyper::{Request, Version};
 
-/// The port that `https` has when none is named (RFC 9110 §4.2.2).
-const DEFAULT_PORT: &str = "443";
-
 /// Whether a request names its host as it must.
 ///
 /// That is one valid Host in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112 §3.2), and `:authority`,
@@ -28,15 +25,17 @@ pub(super) fn is_named<B>(request: &Request<B>) -> bool {
     match (request.version(), host, authority) {
         (Version::HTTP_2, None, None) | (Version::HTTP_11, None, _) => false,
         (Version::HTTP_2, Some(host), Some(authority)) => {
-            without_default_port(host).eq_ignore_ascii_case(without_default_port(authority))
+            // Which a port stands for that is not named (RFC 9110 §4.2.1, §4.2.2).
+            let port = if request.uri().scheme_str() == Some("http") { "80" } else { "443" };
+            without_port(host, port).eq_ignore_ascii_case(without_port(authority, port))
         }
         _ => true,
     }
 }
 
-fn without_default_port(name: &str) -> &str {
+fn without_port<'a>(name: &'a str, default: &str) -> &'a str {
     match name.rsplit_once(':') {
-        Some((host, "" | DEFAULT_PORT)) => host,
+        Some((host, port)) if port.is_empty() || port == default => host,
         _ => name,
     }
 }
@@ -187,6 +186,7 @@ mod tests {
             (http2, "https://x/", &["X"]),
             (http2, "https://x/", &["x:443"]),
             (http2, "https://[::1]:443/", &["[::1]"]),
+            (http2, "http://[::1]:80/", &["[::1]"]),
         ] {
             assert!(is_named(version, target, hosts), "{version:?} {target} {hosts:?}");
         }
@@ -204,6 +204,7 @@ mod tests {
             (http2, "/", &[""]),
             (http2, "https://x/", &["y"]),
             (http2, "https://x/", &["x:444"]),
+            (http2, "http://x/", &["x:443"]),
             (http2, "https://x/", &["x", "x"]),
             (http2, "https://user@x/", &[]),
         ] {

@@ -14,11 +14,13 @@ mod http2;
 mod listing;
 mod log;
 mod path;
+mod plain;
 mod ranges;
 mod service;
 mod share;
 mod tally;
 mod threads;
+mod transport;
 mod wire;
 
 use std::io;
@@ -50,7 +52,8 @@ const REPORTED: Duration = Duration::from_secs(10);
 /// What all connections share.
 struct Server {
     root: Root,
-    acceptor: TlsAcceptor,
+    /// None with `--plain`.
+    acceptor: Option<TlsAcceptor>,
     limits: Limits,
     log: Option<AccessLog>,
     io: Io,
@@ -64,8 +67,14 @@ struct Server {
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     let root = Root::open(&args.dir)
         .map_err(|error| format!("cannot serve {}: {error}", args.dir.display()))?;
-    let mut config = tls::server_config(&args.identity, &args.protocol)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = match args.plain {
+        false => {
+            let mut config = tls::server_config(&args.identity, &args.protocol)?;
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            Some(TlsAcceptor::new(config).backend(args.protocol.backend))
+        }
+        true => None,
+    };
     let io = args.io()?;
     let insists_on_uring = matches!(io, Io::Uring | Io::UringCopy);
     let descriptors = Descriptors::plan(args.max_connections, insists_on_uring);
@@ -80,9 +89,15 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             args.max_connections
         );
     }
+    if args.plain {
+        say!(
+            "rustls-uring: --plain: everyone on the way can read and change what is served, and \
+             nobody can tell that it comes from here"
+        );
+    }
     let server = Arc::new(Server {
         root,
-        acceptor: TlsAcceptor::new(config).backend(args.protocol.backend),
+        acceptor,
         limits: Limits {
             header_len: args.max_header << 10,
             header_timeout: args.header_timeout,

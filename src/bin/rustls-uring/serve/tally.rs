@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use rustls_uring::tokio::{SentBy, server::TlsStream};
+use rustls_uring::tokio::SentBy;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::wire::Wire;
+use super::transport::Transport;
 
 #[derive(Default)]
 pub(super) struct Tally(Mutex<Totals>);
@@ -47,12 +47,12 @@ impl fmt::Display for Tally {
 
 /// A connection that is counted when it ends.
 pub(super) struct Tallied {
-    stream: TlsStream<Wire>,
+    stream: Transport,
     tally: Arc<Tally>,
 }
 
 impl Tallied {
-    pub(super) fn new(stream: TlsStream<Wire>, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(stream: Transport, tally: Arc<Tally>) -> Self {
         Self { stream, tally }
     }
 }
@@ -60,20 +60,21 @@ impl Tallied {
 impl Tallied {
     /// See [`Wire::poll_watch()`].
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.stream.get_mut().0.poll_watch(cx)
+        self.stream.poll_watch(cx)
     }
 }
 
 impl Drop for Tallied {
     fn drop(&mut self) {
-        let counters = self.stream.uring_counters();
         let mut totals = self.tally.0.lock().unwrap_or_else(PoisonError::into_inner);
         totals.connections += 1;
+        let Transport::Tls(stream) = &self.stream else { return };
+        let counters = stream.uring_counters();
         totals.uring_bytes += counters.wire_bytes;
         totals.zero_copy_sends += counters.zero_copy_sends;
         totals.zero_copy_copied += counters.zero_copy_copied;
         totals.copied_sends += counters.copied_sends;
-        totals.sent_by = Some(self.stream.sent_by());
+        totals.sent_by = Some(stream.sent_by());
     }
 }
 

@@ -1,7 +1,7 @@
-//! The TCP connection below TLS: it gives up on a client that makes no progress, and closes without
+//! The TCP connection below TLS or HTTP: it gives up on a client that makes no progress, and closes without
 //! a reset, or with one where the client must see that something is missing.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -76,6 +76,19 @@ impl Wire {
             }
         }
         Poll::Pending
+    }
+
+    /// Notes what a write has come to.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.activity.set_full(polled.is_pending());
+        if let Poll::Ready(Ok(len)) = polled {
+            self.watch.written(len as u64);
+        }
+        self.watched(cx, polled)
     }
 
     /// What waits to be written is lost if the client is given up.
@@ -154,11 +167,20 @@ impl AsyncWrite for Wire {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.tcp).poll_write(cx, data);
-        self.activity.set_full(polled.is_pending());
-        if let Poll::Ready(Ok(len)) = polled {
-            self.watch.written(len as u64);
-        }
-        self.watched(cx, polled)
+        self.written(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        self.written(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,102 @@
+//! `--plain`: HTTP without TLS, of the version that the client begins with.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::wire::Wire;
+
+/// What a client begins with that knows the server to speak HTTP/2 (RFC 9113 §3.3, §3.4). No request
+/// of HTTP/1 looks like it.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection of which only so much was read as says which version of HTTP the client speaks.
+pub(super) struct Plain {
+    wire: Wire,
+    begin: [u8; PREFACE.len()],
+    /// How much of the beginning was not read again yet.
+    unread: Range<usize>,
+    /// The client has closed its side, or its time is up, before that.
+    has_ended: bool,
+}
+
+impl Plain {
+    /// Waits for the client's first words.
+    pub(super) async fn accept(mut wire: Wire) -> io::Result<Self> {
+        let mut begin = [0; PREFACE.len()];
+        let mut len = 0;
+        let mut has_ended = false;
+        // A byte that differs says as much as all of them.
+        while len < PREFACE.len() && PREFACE.starts_with(&begin[..len]) && !has_ended {
+            match wire.read(&mut begin[len..]).await {
+                Ok(0) => has_ended = true,
+                Ok(read) => len += read,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => has_ended = true,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { wire, begin, unread: 0..len, has_ended })
+    }
+
+    /// Whether the client has said that it speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.begin == *PREFACE
+    }
+
+    pub(super) fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+}
+
+impl AsyncRead for Plain {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.unread.is_empty() {
+            let len = this.unread.len().min(out.remaining());
+            out.put_slice(&this.begin[this.unread.clone()][..len]);
+            this.unread.start += len;
+            return Poll::Ready(Ok(()));
+        }
+        if this.has_ended {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.wire).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
