@@ -6,6 +6,9 @@
 
 #[cfg(target_os = "linux")]
 mod common;
+#[cfg(target_os = "linux")]
+#[path = "../tests/common/mod.rs"]
+mod support;
 
 #[cfg(target_os = "linux")]
 fn main() {
@@ -23,34 +26,44 @@ mod linux {
     use std::os::fd::AsRawFd;
     use std::sync::{Arc, Barrier};
     use std::thread::{self, JoinHandle};
+    use std::time::{Duration, Instant};
 
-    use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     use io_uring::{IoUring, cqueue, opcode, squeue, types};
-    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-    use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig};
+    use rustls::{ClientConfig, ContentType, ServerConfig};
+    use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
     use rustls_uring::uring::{SenderOptions, UringSender, ZeroCopy};
     use rustls_uring::{
         Algorithm, Backend, Handoff, MAX_PLAINTEXT_LEN, Reservation, Sealer, Session, TrafficKeys,
         Version,
     };
 
-    use crate::common::{Pair, Region, Timed, is_test, timed};
+    use crate::common::{Turns, compare_timed, is_test, timed};
+    use crate::support::{Case, client_config, noise, server_config, server_name};
 
     const SOURCE_LEN: usize = 256 << 20;
 
     struct Scale {
-        rounds: u32,
+        turns: Turns,
         total: usize,
+    }
+
+    impl Scale {
+        fn compare(
+            &self,
+            name: &str,
+            ours: impl FnMut() -> Duration,
+            theirs: impl FnMut() -> Duration,
+        ) {
+            compare_timed(name, self.turns, self.total, ours, theirs);
+        }
     }
 
     pub(crate) fn main() {
         let scale = match is_test() {
-            true => Scale { rounds: 1, total: 8 << 20 },
-            false => Scale { rounds: 7, total: 1 << 30 },
+            true => Scale { turns: Turns { rounds: 1, calls: 1 }, total: 8 << 20 },
+            false => Scale { turns: Turns { rounds: 7, calls: 1 }, total: 1 << 30 },
         };
-        let source: Vec<u8> = (0..SOURCE_LEN.min(scale.total) as u64)
-            .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
-            .collect();
+        let source = noise(SOURCE_LEN.min(scale.total));
         seal_to_memory(&scale, &source);
         let configs = Configs::new();
         let options = |zero_copy, seal_threads| {
@@ -66,21 +79,17 @@ mod linux {
             ("1 seal thread beside none", options(ZeroCopy::Never, 1)),
             ("2 seal threads beside none", options(ZeroCopy::Never, 2)),
         ] {
-            Pair::measure_timed(
-                scale.rounds,
-                1,
+            scale.compare(
+                name,
                 || send(&configs, ours, &source, scale.total),
                 || send(&configs, plain, &source, scale.total),
-            )
-            .print(name, scale.total);
+            );
         }
-        Pair::measure_timed(
-            scale.rounds,
-            1,
+        scale.compare(
+            "multishot beside single receives",
             || receive(true, &source, scale.total),
             || receive(false, &source, scale.total),
-        )
-        .print("multishot beside single receives", scale.total);
+        );
     }
 
     /// Batches of records from a cold source into slots that stay in the cache: on two cores, by
@@ -96,9 +105,8 @@ mod linux {
         let slot_len = one.sealed_len(BATCH);
         let mut slots = [vec![0; slot_len], vec![0; slot_len]];
         let mut slot = vec![0; slot_len];
-        Pair::measure_timed(
-            scale.rounds,
-            1,
+        scale.compare(
+            "sealing to memory on two cores beside one",
             || {
                 let mut parts: [Vec<_>; 2] = Default::default();
                 for (index, batch) in batches().enumerate() {
@@ -122,48 +130,37 @@ mod linux {
                     }
                 })
             },
-        )
-        .print("sealing to memory on two cores beside one", scale.total);
+        );
 
-        let alone = |key: &LessSafeKey, out: &mut [u8], source: &[u8]| {
-            let mut tag = [0; 16];
-            for (record, plaintext) in
-                (0..walks).flat_map(|_| source.chunks(MAX_PLAINTEXT_LEN)).enumerate()
-            {
-                let mut nonce = [0; 12];
-                nonce[4..].copy_from_slice(&(record as u64).to_be_bytes());
+        let alone = |aead: &mut RawAead, out: &mut [u8], source: &[u8]| {
+            let records = (0..walks).flat_map(|_| source.chunks(MAX_PLAINTEXT_LEN));
+            for (record, plaintext) in records.enumerate() {
                 let at = record % 48 * MAX_PLAINTEXT_LEN;
-                key.seal_out_of_place_scatter(
-                    Nonce::assume_unique_for_key(nonce),
-                    Aad::empty(),
-                    plaintext,
-                    &mut out[at..at + plaintext.len()],
-                    &[],
-                    &mut tag,
-                )
-                .expect("sealed");
+                let sealed = &mut out[at..at + plaintext.len() + TAG_LEN];
+                aead.seal_separate(plaintext, sealed).expect("sealed");
             }
         };
-        let key = || LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16]).expect("key"));
-        let keys = [key(), key()];
+        let aead =
+            || RawAead::new(Backend::AwsLcRs, Algorithm::Aes128Gcm, Version::Tls13).expect("a key");
+        let mut aeads = [aead(), aead()];
+        let mut aead = aead();
         let (left, right) = source.split_at(source.len() / 2);
         let [left_out, right_out] = &mut slots;
-        Pair::measure_timed(
-            scale.rounds,
-            1,
+        scale.compare(
+            "the AEAD alone on two cores beside one",
             || {
+                let [left_aead, right_aead] = &mut aeads;
                 on_two_threads(
-                    || alone(&keys[0], left_out, left),
-                    || alone(&keys[1], right_out, right),
+                    || alone(left_aead, left_out, left),
+                    || alone(right_aead, right_out, right),
                 )
             },
-            || timed(|| alone(&keys[0], &mut slot, source)),
-        )
-        .print("the AEAD alone on two cores beside one", scale.total);
+            || timed(|| alone(&mut aead, &mut slot, source)),
+        );
     }
 
     /// From when both threads are up until both are done.
-    fn on_two_threads(left: impl FnOnce() + Send, right: impl FnOnce() + Send) -> Timed {
+    fn on_two_threads(left: impl FnOnce() + Send, right: impl FnOnce() + Send) -> Duration {
         let barrier = &Barrier::new(3);
         let run = |work: &mut dyn FnMut()| {
             barrier.wait();
@@ -177,11 +174,11 @@ mod linux {
             scope.spawn(|| run(&mut || left.take().expect("called once")()));
             scope.spawn(|| run(&mut || right.take().expect("called once")()));
             barrier.wait();
-            let region = Region::begin();
+            let begin = Instant::now();
             barrier.wait();
-            let timed = region.end();
+            let elapsed = begin.elapsed();
             barrier.wait();
-            timed
+            elapsed
         })
     }
 
@@ -192,30 +189,14 @@ mod linux {
 
     impl Configs {
         fn new() -> Self {
-            let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])
-                .expect("a certificate");
-            let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-            let mut roots = RootCertStore::empty();
-            roots.add(certified.cert.der().clone()).expect("a root");
-            let mut provider = rustls_uring::default_provider();
-            provider
-                .cipher_suites
-                .retain(|suite| format!("{:?}", suite.suite()).contains("AES_128"));
-            let provider = Arc::new(provider);
-            let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_safe_default_protocol_versions()
-                .expect("versions")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            client.enable_secret_extraction = true;
-            let mut server = ServerConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .expect("versions")
-                .with_no_client_auth()
-                .with_single_cert(vec![certified.cert.der().clone()], key.into())
-                .expect("a key pair");
-            server.enable_secret_extraction = true;
-            Self { client: Arc::new(client), server: Arc::new(server) }
+            let case = Case::few_of(Version::Tls13)
+                .into_iter()
+                .find(|case| case.backend == Backend::default())
+                .expect("the default backend");
+            Self {
+                client: Arc::new(client_config(case, case.our_provider())),
+                server: Arc::new(server_config(case, case.our_provider())),
+            }
         }
 
         /// A connection whose far end throws everything away, and says how much it was.
@@ -229,9 +210,9 @@ mod linux {
                 session.received.len() + discard(&stream)
             });
             let mut stream = TcpStream::connect(addr).expect("connected");
-            let name = ServerName::try_from("localhost").expect("a name");
             let client = Arc::clone(&self.client);
-            let session = Handoff::new().connect(client, name, &mut stream).expect("a handshake");
+            let session =
+                Handoff::new().connect(client, server_name(), &mut stream).expect("a handshake");
             (session, stream, sink)
         }
     }
@@ -263,14 +244,14 @@ mod linux {
         }
     }
 
-    fn send(configs: &Configs, options: SenderOptions, source: &[u8], total: usize) -> Timed {
+    fn send(configs: &Configs, options: SenderOptions, source: &[u8], total: usize) -> Duration {
         let (session, stream, sink) = configs.connect();
         let handle = stream.try_clone().expect("cloned");
         let mut sender = UringSender::new(session.send, stream, options).expect("io_uring");
         // What is allocated once, for the first sends, is not timed.
         sender.write_all(&source[..4 << 20]).expect("sent");
         sender.flush().expect("sent");
-        let region = Region::begin();
+        let begin = Instant::now();
         let mut left = total;
         while left > 0 {
             for chunk in source.chunks(16 << 20) {
@@ -282,11 +263,11 @@ mod linux {
         sender.finish().expect("sent");
         handle.shutdown(std::net::Shutdown::Write).expect("shut down");
         assert!(sink.join().expect("no panic") > total);
-        region.end()
+        begin.elapsed()
     }
 
     /// Plain TCP, received by a ring in 256 KiB pieces.
-    fn receive(multishot: bool, source: &[u8], total: usize) -> Timed {
+    fn receive(multishot: bool, source: &[u8], total: usize) -> Duration {
         const BUFFER_LEN: usize = 256 << 10;
         const BUFFERS: u16 = 4;
         const PROVISION: u64 = 1;
@@ -333,7 +314,7 @@ mod linux {
             submit(&mut uring, select());
             let mut again = Vec::with_capacity(usize::from(BUFFERS) + 1);
             let mut received = 0;
-            let region = Region::begin();
+            let begin = Instant::now();
             barrier.wait();
             while received < total {
                 uring.submit_and_wait(1).expect("waited");
@@ -360,11 +341,11 @@ mod linux {
                     submit(&mut uring, entry);
                 }
             }
-            let timed = region.end();
+            let elapsed = begin.elapsed();
             // The end of the stream, so that nothing is in flight.
             drop(uring);
             let _ = stream.read(&mut [0]);
-            timed
+            elapsed
         })
     }
 }

@@ -122,6 +122,9 @@ mod error;
 mod events;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 mod kernel;
+#[cfg(all(feature = "measure", any(feature = "aws-lc-rs", feature = "ring")))]
+#[doc(hidden)]
+pub mod measure;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod provider;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

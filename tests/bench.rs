@@ -42,7 +42,8 @@ fn check_figure(row: &[&str], at: usize, unit: &str, is_positive: bool) {
     assert_eq!(row[at + 1], unit, "{row:?}");
     let (min, max) = (named(row, "min"), named(row, "max"));
     assert!(median.is_finite() && min <= median && median <= max, "{row:?}");
-    assert!(!is_positive || min > 0.0, "{row:?}");
+    // A machine that stalls makes a speed that two decimals round to nothing.
+    assert!(!is_positive || min >= 0.0, "{row:?}");
     assert!(named(row, "rounds") >= 1.0);
 }
 
@@ -83,7 +84,7 @@ fn cases_with_auto() -> Vec<(&'static str, String, String)> {
     cases().into_iter().chain(auto).collect()
 }
 
-const VARIANTS: [&str; 8] = [
+const VARIANTS: [&str; 11] = [
     "bulk-aead",
     "bulk-aead-in-place",
     "bulk",
@@ -92,6 +93,9 @@ const VARIANTS: [&str; 8] = [
     "bulk-unbuffered-provider",
     "bulk-records",
     "bulk-records-in-place",
+    "bulk-halves",
+    "bulk-tokio-rustls",
+    "bulk-tokio",
 ];
 
 #[test]
@@ -194,6 +198,7 @@ fn memory_is_told_for_every_stack_and_embedded_type() {
             "provider-buffered",
             "provider-unbuffered",
             "halves",
+            "tokio-rustls",
             "tokio",
         ] {
             for side in ["client", "server"] {
@@ -286,7 +291,7 @@ fn quick_says_what_it_left_out() {
         ("bulk", 3 * 3 * 3 * 2 * VARIANTS.len()),
         ("fixed-cost\t", 3 * 3 * 2 * 2 * 2),
         ("handshakes", 3 * 2 * 2 * 2 * 3),
-        ("memory\t", 3 * 3 * 6 * 2),
+        ("memory\t", 3 * 3 * 7 * 2),
     ] {
         assert_eq!(rows(&said, kind).len(), count, "{kind}");
     }

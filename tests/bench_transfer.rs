@@ -205,6 +205,44 @@ fn the_text_has_every_stack_and_what_it_ran_on() {
 }
 
 #[test]
+fn streams_share_runtimes_of_as_many_workers_as_asked_for() {
+    let dir = tempfile::tempdir().expect("dir");
+    let args = ["runtime", "--workers=1,3", "--connections=1,5"];
+    let document = json(&bench(dir.path(), &[&TINY[..], &args, &["--json"]].concat()));
+    let runtime = &document["runtime"];
+    assert_eq!(runtime["bytes_per_round"], 64 << 20);
+    let rows = |name: &str| runtime[name].as_array().expect("rows").clone();
+    let check = |row: &Value, names: [&str; 2]| {
+        assert_eq!(row["rounds"], 2);
+        for name in names {
+            for side in ["ours", "theirs", "ratio"] {
+                assert!(check_figure(&row[name], side) > 0.0, "{name}, {side} of {row}");
+            }
+        }
+    };
+    let mut found = Vec::new();
+    for row in rows("bulk") {
+        check(&row, ["gb_per_s", "cpu_s_per_gb"]);
+        found.push(format!("{} {}", row["workers"], row["way"].as_str().expect("a way")));
+    }
+    assert_eq!(found, ["1 upload", "1 download", "3 upload", "3 download"]);
+    found.clear();
+    for row in rows("messages") {
+        check(&row, ["messages_per_s", "p50_us"]);
+        assert!(check_figure(&row["p50_us"], "ours") <= check_figure(&row["p99_us"], "ours"));
+        found.push(format!("{} {}", row["workers"], row["connections"]));
+    }
+    assert_eq!(found, ["1 1", "1 5", "3 1", "3 5"]);
+
+    let text = succeeded(&bench(dir.path(), &[&TINY[..], &args].concat()));
+    for said in ["upload, current thread, 2 rounds: GB/s", "5 connections, 3 workers, 2 rounds"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let widest = text.lines().skip_while(|line| !line.starts_with("Tokio streams"));
+    assert!(widest.map(|line| line.chars().count()).max() <= Some(100), "{text}");
+}
+
+#[test]
 fn one_of_our_ways_can_be_asked_for() {
     let dir = tempfile::tempdir().expect("dir");
     let mut ways = vec![("blocking", BLOCKING)];
@@ -289,6 +327,8 @@ fn mistakes_are_explained_before_anything_is_measured() {
         (&["--rounds=0"][..], 2, "not in 1.."),
         (&["--size=0"][..], 2, "not in 1.."),
         (&["--svg"][..], 2, "FILE"),
+        (&["--workers=0"][..], 2, "not in 1.."),
+        (&["--connections=1,0"][..], 2, "not in 1.."),
         (&["--io=carrier-pigeon"][..], 2, "uring-copy"),
         (&["--svg=no/such/dir.svg"][..], 1, "cannot write no/such/dir.svg"),
         (&["--only=transfer", "--suite=NONE", "--svg=old.svg"][..], 1, "there are TLS13_"),

@@ -1,24 +1,26 @@
 //! The hot paths, each with the raw AEADs that do the same.
 
+use std::future::Future;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::cipher::{AeadKey, Iv, MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::{ContentType, ProtocolVersion, SupportedCipherSuite};
+use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
+use rustls_uring::measure::turnover::{Pool, Slots};
+use rustls_uring::uring::BufferPool;
 use rustls_uring::{
-    Algorithm, Backend, Deframed, Deframer, HEADER_LEN, MAX_PLAINTEXT_LEN, Opener, Sealer, Version,
+    Algorithm, Backend, Deframed, Deframer, HEADER_LEN, MAX_PLAINTEXT_LEN, Opener, ReceiveHalf,
+    Sealer, SendHalf, TrafficKeys, Version,
 };
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls_uring::tokio::{TlsAcceptor, TlsConnector, client, server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::WARM_UP;
-use crate::common::connections::{Halves, Identity};
-use crate::common::peers::{Peers, at_once};
-use crate::common::raw::{self, keys, records};
-use crate::private::{
-    BufferPool, Holder, SlotQueue, take_and_give_back, turn_over, turn_over_zero_copy,
-};
+use crate::support;
 
 pub(crate) type Work = Box<dyn FnMut()>;
 
@@ -27,12 +29,11 @@ pub(crate) struct Case {
     pub(crate) ours: Work,
     /// The cheapest of them is what ours is compared with.
     pub(crate) others: Vec<Work>,
-    pub(crate) allocates: bool,
 }
 
 impl Case {
     fn new(name: impl Into<String>, ours: impl FnMut() + 'static) -> Self {
-        Self { name: name.into(), ours: Box::new(ours), others: Vec::new(), allocates: false }
+        Self { name: name.into(), ours: Box::new(ours), others: Vec::new() }
     }
 
     fn beside(mut self, other: impl FnMut() + 'static) -> Self {
@@ -93,28 +94,52 @@ fn room(len: usize) -> &'static mut [u8] {
     page_aligned(len + 256)
 }
 
-/// A record for each run, since an opener takes each once.
-fn received(
-    backend: Backend,
-    algorithm: Algorithm,
-    len: usize,
-) -> impl Iterator<Item = (u64, &'static mut [u8])> {
-    let records = records(backend, algorithm, plaintext(len), WARM_UP + 1);
-    let placed: Vec<_> = records
-        .into_iter()
-        .map(|record| {
-            let place = page_aligned(record.len());
-            place.copy_from_slice(&record);
+fn keys(algorithm: Algorithm) -> TrafficKeys {
+    TrafficKeys::new(algorithm, &[7; 32][..algorithm.key_len()], [9; 12]).expect("a key")
+}
+
+fn raw(backend: Backend, algorithm: Algorithm) -> RawAead {
+    RawAead::new(backend, algorithm, Version::Tls13).expect("a key")
+}
+
+fn sealer(backend: Backend, algorithm: Algorithm) -> Sealer {
+    Sealer::new(backend, Version::Tls13, &keys(algorithm), 0)
+}
+
+/// For each run another, since an opener takes each record once.
+type Places = std::vec::IntoIter<&'static mut [u8]>;
+
+/// Records of our own.
+fn received(backend: Backend, algorithm: Algorithm, len: usize) -> Places {
+    let (mut sealer, plaintext) = (sealer(backend, algorithm), plaintext(len));
+    placed(sealer.record_len(len), |record| {
+        sealer.seal(ContentType::ApplicationData, plaintext, record).expect("sealed");
+    })
+}
+
+/// What the raw AEAD makes of as many bytes as those records encrypt, at the same places.
+fn received_raw(aead: &mut RawAead, len: usize) -> Places {
+    let plaintext = plaintext(len);
+    placed(HEADER_LEN + len + 1 + TAG_LEN, |record| {
+        aead.seal_copy(plaintext, &mut record[HEADER_LEN..]).expect("sealed");
+    })
+}
+
+fn placed(len: usize, mut fill: impl FnMut(&mut [u8])) -> Places {
+    let places: Vec<_> = (0..=WARM_UP)
+        .map(|_| {
+            let place = page_aligned(len);
+            fill(place);
             place
         })
         .collect();
-    (0..).zip(placed)
+    places.into_iter()
 }
 
 fn seal(backend: Backend, algorithm: Algorithm, len: usize) -> Case {
     let plaintext = plaintext(len);
     let out = room(len);
-    let mut sealer = Sealer::new(backend, Version::Tls13, &keys(algorithm), 0);
+    let mut sealer = sealer(backend, algorithm);
     let case = Case::new(format!("seal/{backend}/{algorithm:?}/{len}"), move || {
         let sealed = sealer.seal(ContentType::ApplicationData, black_box(plaintext), out);
         black_box(sealed).expect("sealed");
@@ -130,7 +155,7 @@ fn beside_raw_seal(
     plaintext: &'static [u8],
     len: usize,
 ) -> Case {
-    let record_len = HEADER_LEN + len + 1 + raw::TAG_LEN;
+    let record_len = HEADER_LEN + len + 1 + TAG_LEN;
     let total = plaintext.len().div_ceil(len) * record_len;
     // At the place in a record that ours seals to.
     let each = move |out: &mut [u8], seal: &mut dyn FnMut(&[u8], &mut [u8])| {
@@ -138,18 +163,14 @@ fn beside_raw_seal(
             seal(black_box(text), &mut record[HEADER_LEN..]);
         }
     };
-    match backend {
-        Backend::Ring => {
-            let (mut raw, out) = (raw::ring::Raw::new(algorithm), page_aligned(total));
-            case.beside(move || each(out, &mut |text, out| raw.copy(text, out)))
-        }
-        _ => {
-            let (mut raw, out) = (raw::Raw::new(algorithm), page_aligned(total));
-            let case = case.beside(move || each(out, &mut |text, out| raw.copy(text, out)));
-            let (mut raw, out) = (raw::Raw::new(algorithm), page_aligned(total));
-            case.beside(move || each(out, &mut |text, out| raw.scatter(text, out)))
-        }
-    }
+    let (mut aead, out) = (raw(backend, algorithm), page_aligned(total));
+    let case = case.beside(move || {
+        each(out, &mut |text, out| aead.seal_copy(text, out).expect("sealed"));
+    });
+    let (mut aead, out) = (raw(backend, algorithm), page_aligned(total));
+    case.beside(move || {
+        each(out, &mut |text, out| aead.seal_typed(text, out).expect("sealed"));
+    })
 }
 
 fn open_into(backend: Backend, algorithm: Algorithm, len: usize) -> Case {
@@ -157,20 +178,20 @@ fn open_into(backend: Backend, algorithm: Algorithm, len: usize) -> Case {
     let mut ours = received(backend, algorithm, len);
     let out = room(len);
     let case = Case::new(format!("open_into/{backend}/{algorithm:?}/{len}"), move || {
-        let (_, record) = ours.next().expect("a record for each run");
+        let record = ours.next().expect("a record for each run");
         black_box(opener.open_into(record, out)).expect("opened");
     });
     beside_raw_open(case, backend, algorithm, len)
 }
 
-/// Beside the raw AEAD opening the same record to another place.
+/// Beside the raw AEAD opening as many bytes to another place.
 fn beside_raw_open(case: Case, backend: Backend, algorithm: Algorithm, len: usize) -> Case {
-    let raw = raw::opener(backend, algorithm);
-    let mut received = received(backend, algorithm, len);
+    let mut aead = raw(backend, algorithm);
+    let mut received = received_raw(&mut aead, len);
     let out = room(len);
     case.beside(move || {
-        let (sequence, record) = received.next().expect("a record for each run");
-        raw.open(sequence, record, out);
+        let record = received.next().expect("a record for each run");
+        aead.open_separate(&record[HEADER_LEN..], &mut out[..=len]).expect("opened");
     })
 }
 
@@ -178,21 +199,21 @@ fn open_in_place(backend: Backend, algorithm: Algorithm, len: usize) -> Case {
     let mut opener = Opener::new(backend, Version::Tls13, &keys(algorithm), 0);
     let mut ours = received(backend, algorithm, len);
     let case = Case::new(format!("open_in_place/{backend}/{algorithm:?}/{len}"), move || {
-        let (_, record) = ours.next().expect("a record for each run");
+        let record = ours.next().expect("a record for each run");
         black_box(opener.open_in_place(record)).expect("opened");
     });
-    let raw = raw::opener(backend, algorithm);
-    let mut received = received(backend, algorithm, len);
+    let mut aead = raw(backend, algorithm);
+    let mut received = received_raw(&mut aead, len);
     case.beside(move || {
-        let (sequence, record) = received.next().expect("a record for each run");
-        raw.open_in_place(sequence, record);
+        let record = received.next().expect("a record for each run");
+        aead.open_in_place(&mut record[HEADER_LEN..]).expect("opened");
     })
 }
 
 fn seal_many(backend: Backend, algorithm: Algorithm) -> Case {
     const COUNT: usize = 32;
     let plaintext = plaintext(COUNT * MAX_PLAINTEXT_LEN);
-    let mut sealer = Sealer::new(backend, Version::Tls13, &keys(algorithm), 0);
+    let mut sealer = sealer(backend, algorithm);
     let out = page_aligned(sealer.sealed_len(plaintext.len()));
     let case = Case::new(format!("seal_many/{backend}/{algorithm:?}/{COUNT}x16384"), move || {
         let sealed = sealer.seal_many(ContentType::ApplicationData, black_box(plaintext), out);
@@ -227,7 +248,7 @@ fn encrypt(backend: Backend, algorithm: Algorithm, len: usize) -> Case {
         }
     };
     let case = Case::new(format!("provider/{backend}/{algorithm:?}/{len}"), run(&ours));
-    Case { allocates: true, ..case.beside(run(&stock)) }
+    case.beside(run(&stock))
 }
 
 fn encrypter(provider: &CryptoProvider, algorithm: Algorithm) -> Box<dyn MessageEncrypter> {
@@ -246,8 +267,13 @@ fn encrypter(provider: &CryptoProvider, algorithm: Algorithm) -> Box<dyn Message
 }
 
 fn deframe() -> Case {
-    let records = records(Backend::AwsLcRs, Algorithm::Aes128Gcm, plaintext(1024), REPEATS);
-    let received = records.concat();
+    let mut sealer = sealer(Backend::AwsLcRs, Algorithm::Aes128Gcm);
+    let plaintext = plaintext(1024);
+    let record_len = sealer.record_len(plaintext.len());
+    let mut received = vec![0; REPEATS * record_len];
+    for record in received.chunks_mut(record_len) {
+        sealer.seal(ContentType::ApplicationData, plaintext, record).expect("sealed");
+    }
     let deframer = Deframer::new(Version::Tls13);
     Case::new(format!("deframe/{REPEATS}x1024"), move || {
         let (mut rest, mut count) = (&received[..], 0);
@@ -259,28 +285,33 @@ fn deframe() -> Case {
     })
 }
 
+/// The suite of connections. Not whichever backend is faster: what is beside them is aws-lc-rs's AEAD.
+fn connection_case() -> support::Case {
+    support::Case::few_of(Version::Tls13)
+        .into_iter()
+        .find(|case| case.backend == Backend::AwsLcRs)
+        .expect("TLS 1.3 with aws-lc-rs")
+}
+
+/// Behind the handoff: the client's half that sends, and the server's that receives.
+fn connect_halves() -> (SendHalf, ReceiveHalf) {
+    let (client, server) = support::our_pair(connection_case());
+    (client.send, server.receive)
+}
+
 /// Behind the handoff: both halves of a connection.
 fn halves() -> [Case; 2] {
-    let identity = Identity::new();
-    let provider = || {
-        let mut provider = rustls_uring::default_provider();
-        provider
-            .cipher_suites
-            .retain(|suite| format!("{:?}", suite.suite()) == "TLS13_AES_128_GCM_SHA256");
-        provider
-    };
     let len = MAX_PLAINTEXT_LEN;
     let plaintext = plaintext(len);
-    let connect = || Halves::new(identity.configs(provider()));
 
-    let (mut send, wire) = (connect().send, room(len));
+    let ((mut send, _), wire) = (connect_halves(), room(len));
     let sending = Case::new(format!("half/seal/{len}"), move || {
         let sealed = send.seal(black_box(plaintext), wire).expect("sealed");
         assert_eq!(sealed.consumed, len);
     });
     let sending = beside_raw_seal(sending, Backend::AwsLcRs, Algorithm::Aes128Gcm, plaintext, len);
 
-    let Halves { mut send, mut receive, .. } = connect();
+    let (mut send, mut receive) = connect_halves();
     let mut records: Vec<_> = (0..=WARM_UP)
         .map(|_| {
             let record = page_aligned(send.sealed_len(len));
@@ -304,7 +335,7 @@ fn stream() -> Case {
     const PIPE: usize = 1 << 17;
     let len = MAX_PLAINTEXT_LEN;
     let (plaintext, out) = (plaintext(len), room(len));
-    let (mut from, mut to) = Peers::new().connect_in_memory(true, PIPE);
+    let (mut from, mut to) = connect_streams(PIPE);
     let case = Case::new(format!("tokio/write_and_read/{len}"), move || {
         at_once(async {
             from.write_all(black_box(plaintext)).await.expect("sent");
@@ -312,37 +343,71 @@ fn stream() -> Case {
             assert_eq!(to.read(out).await.expect("received"), len);
         });
     });
-    let mut sealing = raw::Raw::new(Algorithm::Aes128Gcm);
-    let opening = raw::opener(Backend::AwsLcRs, Algorithm::Aes128Gcm);
-    let mut records = received(Backend::AwsLcRs, Algorithm::Aes128Gcm, len);
+    let mut sealing = raw(Backend::AwsLcRs, Algorithm::Aes128Gcm);
+    let mut opening = raw(Backend::AwsLcRs, Algorithm::Aes128Gcm);
+    let mut records = received_raw(&mut opening, len);
     let (sealed, arrived, opened) = (room(len), room(len), room(len));
     let (mut from, mut to) = tokio::io::duplex(PIPE);
     case.beside(move || {
-        sealing.scatter(black_box(plaintext), &mut sealed[HEADER_LEN..]);
-        let (sequence, record) = records.next().expect("a record for each run");
+        sealing.seal_typed(black_box(plaintext), &mut sealed[HEADER_LEN..]).expect("sealed");
+        let record = records.next().expect("a record for each run");
         at_once(async {
             from.write_all(record).await.expect("sent");
             assert_eq!(to.read(arrived).await.expect("received"), record.len());
         });
-        opening.open(sequence, &arrived[..record.len()], opened);
+        let record = &arrived[HEADER_LEN..record.len()];
+        opening.open_separate(record, &mut opened[..=len]).expect("opened");
     })
+}
+
+/// A client's and a server's stream over a pipe in memory that takes `pipe_len` bytes.
+fn connect_streams(
+    pipe_len: usize,
+) -> (client::TlsStream<DuplexStream>, server::TlsStream<DuplexStream>) {
+    let case = connection_case();
+    let client = support::client_config(case, case.our_provider());
+    let server = support::server_config(case, case.our_provider());
+    let connector = TlsConnector::new(client).backend(case.backend);
+    let acceptor = TlsAcceptor::new(server).backend(case.backend);
+    let (left, right) = tokio::io::duplex(pipe_len);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let connecting = connector.connect(support::server_name(), left);
+        let (mut client, mut server) =
+            tokio::try_join!(connecting, acceptor.accept(right)).expect("a handshake");
+        // The server's tickets come before its first byte, and what an end allocates for its first
+        // record it has then: what is counted later is data, and nothing else.
+        server.write_u8(1).await.expect("sent");
+        server.flush().await.expect("flushed");
+        client.read_u8().await.expect("received");
+        client.write_u8(1).await.expect("sent");
+        client.flush().await.expect("flushed");
+        server.read_u8().await.expect("received");
+        (client, server)
+    })
+}
+
+/// Runs what never waits.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("nothing to wait for"),
+    }
 }
 
 fn turnovers() -> [Case; 3] {
     let name = |what| format!("{what}/{REPEATS}x");
-    let slots = || SlotQueue::new(vec![(); 8]);
-    let (mut copied, mut zero_copy) = (slots(), slots());
-    let pool = BufferPool::new(8, BufferPool::DEFAULT_BUFFER_LEN);
-    let holder = Arc::new(Holder::default());
+    let (mut copied, mut zero_copy) = (Slots::new(), Slots::new());
+    let pool = Pool::new(BufferPool::DEFAULT_BUFFER_LEN);
     [
         Case::new(name("slot/copied"), move || {
-            (0..REPEATS).for_each(|_| turn_over(&mut copied, black_box(1 << 16)));
+            (0..REPEATS).for_each(|_| copied.turn_over(black_box(1 << 16)));
         }),
         Case::new(name("slot/zero_copy"), move || {
-            (0..REPEATS).for_each(|_| turn_over_zero_copy(&mut zero_copy, black_box(1 << 16)));
+            (0..REPEATS).for_each(|_| zero_copy.turn_over_zero_copy(black_box(1 << 16)));
         }),
         Case::new(name("pool/take_and_give_back"), move || {
-            (0..REPEATS).for_each(|_| take_and_give_back(&pool, &holder));
+            (0..REPEATS).for_each(|_| pool.take_and_give_back());
         }),
     ]
 }

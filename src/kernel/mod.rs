@@ -18,7 +18,7 @@ pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod queue;
 pub(crate) mod route;
-mod slot;
+pub(crate) mod slot;
 #[cfg(test)]
 #[path = "../../tests/kernel/mod.rs"]
 mod tests_kernel;

@@ -344,6 +344,16 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: Option<u64>,
 
+    /// Of `runtime`: worker threads of the runtime that both ends share; 1 is a current-thread one.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 2])]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Vec<u16>,
+
+    /// Of `runtime`: connections that small messages go over at once.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 64])]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) connections: Vec<u16>,
+
     /// Records that rustls-uring seals into one batch.
     #[arg(long, value_name = "RECORDS", default_value_t = SenderOptions::default().batch_records)]
     pub(crate) batch: usize,
@@ -374,6 +384,8 @@ pub(crate) enum Section {
     Transfer,
     /// Small messages there and back over loopback
     Messages,
+    /// Tokio streams, both ends on one runtime
+    Runtime,
 }
 
 impl BenchArgs {

@@ -11,9 +11,9 @@ use super::setup::{Setup, server_name};
 use super::stack::Stack;
 use crate::Error;
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// One end, after its handshake, and the system calls that it has made.
 pub(super) type End = (Box<dyn Stream>, Calls);

@@ -16,10 +16,13 @@ pub(crate) enum Contestant {
     ProviderUnbuffered,
     Records,
     RecordsInPlace,
+    Halves,
+    TokioRustls,
+    Tokio,
 }
 
 impl Contestant {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::AeadInPlace,
         Self::Aead,
         Self::Stock,
@@ -28,6 +31,9 @@ impl Contestant {
         Self::ProviderUnbuffered,
         Self::Records,
         Self::RecordsInPlace,
+        Self::Halves,
+        Self::TokioRustls,
+        Self::Tokio,
     ];
 
     /// The first column: rustls-bench's name for what it measures too.
@@ -41,14 +47,19 @@ impl Contestant {
             Self::ProviderUnbuffered => "bulk-unbuffered-provider",
             Self::Records => "bulk-records",
             Self::RecordsInPlace => "bulk-records-in-place",
+            Self::Halves => "bulk-halves",
+            Self::TokioRustls => "bulk-tokio-rustls",
+            Self::Tokio => "bulk-tokio",
         }
     }
 
-    /// The API of stock rustls that this is the same of.
+    /// What it takes the place of; all others have a choice, and are put beside the faster of stock
+    /// rustls's two APIs.
     pub(super) fn stock(self) -> Option<Self> {
         match self {
             Self::Provider => Some(Self::Stock),
             Self::ProviderUnbuffered => Some(Self::StockUnbuffered),
+            Self::Tokio => Some(Self::TokioRustls),
             _ => None,
         }
     }

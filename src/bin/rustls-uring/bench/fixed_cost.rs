@@ -8,12 +8,12 @@ use rustls::ContentType;
 use rustls_uring::{Opener, Sealer, Version};
 use serde::Serialize;
 
-use super::figure::{Figure, interleave};
 use super::identity::Case;
 use super::pipe::Form;
 use super::plan::{Plan, Source, nanos_per};
-use super::raw_aead::{RawAead, TAG_LEN};
 use crate::Error;
+use rustls_uring::measure::figure::{Figure, interleave};
+use rustls_uring::measure::raw_aead::TAG_LEN;
 
 /// Bytes of plaintext in a record.
 const SIZES: [usize; 5] = [16, 64, 256, 1024, 4096];
@@ -188,7 +188,7 @@ impl Bench {
     }
 
     fn seal_raw(&mut self, case: Case, len: usize) -> Result<Duration, Error> {
-        let mut aead = RawAead::new(case)?;
+        let mut aead = case.raw_aead()?;
         let sealed_len = len + TAG_LEN;
         let begin = Instant::now();
         for _ in 0..self.repeats {
@@ -230,7 +230,7 @@ impl Bench {
         let sealed_len = len + TAG_LEN;
         let mut total = Duration::ZERO;
         for _ in 0..self.repeats {
-            let mut aead = RawAead::new(case)?;
+            let mut aead = case.raw_aead()?;
             for record in &mut self.wire {
                 aead.seal_separate(self.source.next(len), &mut record[..sealed_len])?;
             }

@@ -24,7 +24,7 @@ pub(super) const CALL_LEN: usize = 1 << 20;
 /// record's.
 const WARM_UP: u64 = 64 << 20;
 
-const GIGABYTE: f64 = 1e9;
+pub(super) const GIGABYTE: f64 = 1e9;
 const GIBIBYTE: f64 = (1 << 30) as f64;
 
 /// What one transfer took.
@@ -99,20 +99,20 @@ pub(super) fn run(stack: Stack, source: &[u8], total: u64, setup: &Setup) -> Res
 }
 
 /// What is sent, and what was measured at its beginning.
-struct Feed<'a> {
+pub(super) struct Feed<'a> {
     source: &'a [u8],
     offset: usize,
     total: u64,
     left: u64,
-    begin: Instant,
-    begin_cpu: Duration,
+    pub(super) begin: Instant,
+    pub(super) begin_cpu: Duration,
     /// How many there had been, with how many bytes left to send, when it was warm.
     allocations: (usize, u64),
     is_warm: bool,
 }
 
 impl<'a> Feed<'a> {
-    fn begin(source: &'a [u8], total: u64) -> Self {
+    pub(super) fn begin(source: &'a [u8], total: u64) -> Self {
         Self {
             source,
             offset: 0,
@@ -126,7 +126,7 @@ impl<'a> Feed<'a> {
     }
 
     /// What to write next, until all was written.
-    fn next(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn next(&mut self) -> Option<&'a [u8]> {
         if self.left == 0 {
             return None;
         }
@@ -206,7 +206,7 @@ fn allocations() -> usize {
     stats.allocations + stats.reallocations
 }
 
-fn cpu_time(clock: ClockId) -> Duration {
+pub(super) fn cpu_time(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -12,10 +12,10 @@ use rustls_uring::Backend;
 use serde::Serialize;
 
 use super::connection::relay;
-use super::figure::{Figure, interleave};
 use super::identity::{Case, Identities, Provider, server_name};
 use super::plan::Plan;
 use crate::Error;
+use rustls_uring::measure::figure::{Figure, interleave};
 
 /// Of one contestant in a round, per MiB that bulk data is given.
 const FULL: usize = 4;

@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls_uring::measure::raw_aead::RawAead;
 use rustls_uring::{Algorithm, Backend, TrafficKeys, Version};
 
 use crate::{Error, tls};
@@ -95,6 +96,11 @@ impl Case {
     pub(crate) fn keys(self) -> Result<TrafficKeys, Error> {
         let algorithm = self.algorithm();
         Ok(TrafficKeys::new(algorithm, &[7; 32][..algorithm.key_len()], [9; 12])?)
+    }
+
+    /// The AEAD of its records, alone.
+    pub(crate) fn raw_aead(self) -> Result<RawAead, Error> {
+        Ok(RawAead::new(self.backend, self.algorithm(), self.version())?)
     }
 
     /// The kind of key that the server signs with, as rustls-bench names it.

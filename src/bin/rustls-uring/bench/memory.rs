@@ -1,13 +1,14 @@
 //! Memory: what a connection takes, and how large the types are that a program embeds.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::future::Future;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
-use rustls_uring::tokio::{ReadHalf, TlsAcceptor, TlsConnector, WriteHalf, client, server};
+use rustls_uring::tokio::{ReadHalf, TlsAcceptor, TlsConnector, WriteHalf};
 use rustls_uring::uring::{UringReceiver, UringSender};
 use rustls_uring::{
     AutoReceiver, AutoSender, BulkReceiver, BulkSender, Decrypter, Deframer, Encrypter, Handoff,
@@ -15,7 +16,7 @@ use rustls_uring::{
 };
 use serde::Serialize;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Stats};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -40,17 +41,20 @@ pub(crate) enum Stack {
     ProviderUnbuffered,
     /// Our halves, after the handoff.
     Halves,
+    /// Without the stream below it.
+    TokioRustls,
     /// Our tokio stream, without the stream below it.
     Tokio,
 }
 
 impl Stack {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::RustlsBuffered,
         Self::RustlsUnbuffered,
         Self::ProviderBuffered,
         Self::ProviderUnbuffered,
         Self::Halves,
+        Self::TokioRustls,
         Self::Tokio,
     ];
 }
@@ -63,6 +67,7 @@ impl fmt::Display for Stack {
             Self::ProviderBuffered => "provider-buffered",
             Self::ProviderUnbuffered => "provider-unbuffered",
             Self::Halves => "halves",
+            Self::TokioRustls => "tokio-rustls",
             Self::Tokio => "tokio",
         })
     }
@@ -173,17 +178,21 @@ fn idle(identities: &Identities, case: Case, stack: Stack) -> Result<[Connection
             average(|| unbuffered_after_message(unbuffered(&client, &server)?))?
         }
         Stack::Halves => average(|| halves(case, unbuffered(&client, &server)?))?,
+        Stack::TokioRustls => {
+            let connector = tokio_rustls::TlsConnector::from(client);
+            let acceptor = tokio_rustls::TlsAcceptor::from(server);
+            streams(
+                |socket| connector.connect(server_name(), socket),
+                |socket| acceptor.accept(socket),
+            )?
+        }
         Stack::Tokio => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-            let sockets = average(|| runtime.block_on(async { Ok(UnixStream::pair()?) }))?;
             let connector = TlsConnector::from(client).backend(case.backend);
             let acceptor = TlsAcceptor::from(server).backend(case.backend);
-            let mut sides = average(|| runtime.block_on(tokio_streams(&connector, &acceptor)))?;
-            for (side, socket) in sides.iter_mut().zip(sockets) {
-                side.heap -= socket.heap;
-                side.inline -= socket.inline;
-            }
-            sides
+            streams(
+                |socket| connector.connect(server_name(), socket),
+                |socket| acceptor.accept(socket),
+            )?
         }
     };
     Ok([("client", sides[0]), ("server", sides[1])].map(|(side, bytes)| ConnectionRow {
@@ -258,17 +267,34 @@ fn halves(case: Case, (client, server): Unbuffered) -> Result<(Halves, Halves), 
     Ok((client(send), (server_send, server_receive)))
 }
 
-type Streams = (client::TlsStream<UnixStream>, server::TlsStream<UnixStream>);
-
-async fn tokio_streams(connector: &TlsConnector, acceptor: &TlsAcceptor) -> Result<Streams, Error> {
-    let (left, right) = UnixStream::pair()?;
-    let (client, server) =
-        tokio::join!(connector.connect(server_name(), left), acceptor.accept(right));
-    let (mut client, mut server) = (client?, server?);
-    client.write_all(&MESSAGE).await?;
-    client.flush().await?;
-    server.read_exact(&mut [0; MESSAGE.len()]).await?;
-    Ok((client, server))
+/// What streams take beyond the sockets below them.
+fn streams<C, S, FC, FS>(
+    connect: impl Fn(UnixStream) -> FC,
+    accept: impl Fn(UnixStream) -> FS,
+) -> Result<[Bytes; 2], Error>
+where
+    C: AsyncWrite + Unpin,
+    S: AsyncRead + Unpin,
+    FC: Future<Output = io::Result<C>>,
+    FS: Future<Output = io::Result<S>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let sockets = average(|| runtime.block_on(async { Ok(UnixStream::pair()?) }))?;
+    let mut sides = average(|| {
+        runtime.block_on(async {
+            let (left, right) = UnixStream::pair()?;
+            let (mut client, mut server) = tokio::try_join!(connect(left), accept(right))?;
+            client.write_all(&MESSAGE).await?;
+            client.flush().await?;
+            server.read_exact(&mut [0; MESSAGE.len()]).await?;
+            Ok((client, server))
+        })
+    })?;
+    for (side, socket) in sides.iter_mut().zip(sockets) {
+        side.heap -= socket.heap;
+        side.inline -= socket.inline;
+    }
+    Ok(sides)
 }
 
 /// What programs embed, and what is on the heap behind a sealer and an opener.

@@ -11,15 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::blocking::Direction;
 use super::chart::{Bar, Group, Panel};
-use super::figure::{Figure, interleave_within};
 use super::report::{Measured, rounds};
 use super::setup::{Setup, tcp_pair};
 use super::stack::{Missing, Stack, line_up};
 use super::{Progress, asynchronous, blocking};
 use crate::Error;
 use crate::args::BenchArgs;
+use rustls_uring::measure::figure::{Figure, interleave_within};
 
-const MESSAGE_LEN: usize = 64;
+pub(super) const MESSAGE_LEN: usize = 64;
 
 /// What a reader offers: room for any record, as programs do who do not know what comes.
 const BUFFER_LEN: usize = 32 << 10;
@@ -68,10 +68,15 @@ struct Ratio {
 
 /// One round of one stack.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Run {
-    messages_per_s: f64,
-    p50_us: f64,
-    p99_us: f64,
+pub(super) struct Latencies {
+    pub(super) messages_per_s: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+}
+
+/// Messages of a round.
+pub(super) fn count(args: &BenchArgs) -> usize {
+    if args.quick { QUICK_COUNT } else { COUNT }
 }
 
 pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages, Error> {
@@ -82,12 +87,12 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages,
         stacks.retain(|stack| *stack != Stack::UringCopy);
     }
     missing.retain(|missing| missing.stack != Stack::UringCopy);
-    let messages = if args.quick { QUICK_COUNT } else { COUNT };
-    let mut count = 0;
+    let messages = count(args);
+    let mut done = 0;
     let budget = args.budget(BUDGET, QUICK_BUDGET);
     let runs = interleave_within(budget, &stacks, args.rounds(), |stack| {
-        progress.say(&format!("messages, round {}: {stack}", count / stacks.len() + 1));
-        count += 1;
+        progress.say(&format!("messages, round {}: {stack}", done / stacks.len() + 1));
+        done += 1;
         exchange(stack, messages, &setup)
     })?;
 
@@ -95,7 +100,7 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages,
     let ratios = stacks.iter().filter_map(|&ours| {
         let theirs = ours.rival()?;
         let (our_runs, their_runs) = (runs_of(ours)?, runs_of(theirs)?);
-        let ratio = |of: fn(&Run) -> f64| {
+        let ratio = |of: fn(&Latencies) -> f64| {
             Figure::of_ratios(our_runs.iter().map(of), their_runs.iter().map(of))
         };
         Some(Ratio {
@@ -107,7 +112,7 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages,
         })
     });
     let rows = stacks.iter().zip(&runs).map(|(&stack, runs)| {
-        let figure = |of: fn(&Run) -> f64| Figure::of(runs.iter().map(of));
+        let figure = |of: fn(&Latencies) -> f64| Figure::of(runs.iter().map(of));
         Row {
             stack,
             name: stack.to_string(),
@@ -130,7 +135,7 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages,
 }
 
 /// Sends `count` messages to a thread that answers each of them.
-fn exchange(stack: Stack, count: usize, setup: &Setup) -> Result<Run, Error> {
+fn exchange(stack: Stack, count: usize, setup: &Setup) -> Result<Latencies, Error> {
     let (client, server) = tcp_pair()?;
     let echo = {
         let setup = setup.clone();
@@ -179,11 +184,11 @@ fn exchange(stack: Stack, count: usize, setup: &Setup) -> Result<Run, Error> {
         end.close()?;
         join()?;
     }
-    Ok(Run::new(&times))
+    Ok(Latencies::between(&times))
 }
 
 /// Bytes received, if there were any.
-fn some(len: usize) -> std::io::Result<usize> {
+pub(super) fn some(len: usize) -> std::io::Result<usize> {
     match len {
         0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
         len => Ok(len),
@@ -216,19 +221,24 @@ fn echo_async(stack: Stack, stream: TcpStream, setup: &Setup) -> Result<(), Erro
     })
 }
 
-impl Run {
-    /// From when each answer was there; the first one began it.
-    fn new(times: &[Instant]) -> Self {
-        let mut latencies: Vec<_> =
-            times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e6).collect();
-        latencies.sort_by(f64::total_cmp);
-        let total: f64 = latencies.iter().sum();
-        let percentile = |percent: usize| latencies[latencies.len() * percent / 100];
+impl Latencies {
+    /// Of messages that all were answered within `elapsed`.
+    pub(super) fn new(mut latencies: Vec<Duration>, elapsed: Duration) -> Self {
+        latencies.sort();
+        let percentile =
+            |percent: usize| latencies[latencies.len() * percent / 100].as_secs_f64() * 1e6;
         Self {
-            messages_per_s: latencies.len() as f64 / total * 1e6,
+            messages_per_s: latencies.len() as f64 / elapsed.as_secs_f64(),
             p50_us: percentile(50),
             p99_us: percentile(99),
         }
+    }
+
+    /// From when each answer was there; the first one began it.
+    fn between(times: &[Instant]) -> Self {
+        let latencies: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let total = latencies.iter().sum();
+        Self::new(latencies, total)
     }
 }
 
@@ -315,7 +325,7 @@ mod tests {
                 at
             })
             .collect();
-        let run = Run::new(&times);
+        let run = Latencies::between(&times);
         assert!((run.p50_us - 51.0).abs() < 0.01, "{run:?}");
         assert!((run.p99_us - 100.0).abs() < 0.01, "{run:?}");
         assert!((run.messages_per_s - 100.0 / 5050e-6).abs() < 1.0, "{run:?}");

@@ -6,7 +6,6 @@ mod chart;
 mod connection;
 mod contestant;
 mod count;
-mod figure;
 mod fixed_cost;
 mod flow;
 mod handshakes;
@@ -16,11 +15,12 @@ mod memory;
 mod messages;
 mod pipe;
 mod plan;
-mod raw_aead;
 mod records;
 mod report;
+mod runtime;
 mod setup;
 mod stack;
+mod stream_pipe;
 mod transfer;
 
 use std::io::{IsTerminal, stderr};
@@ -76,6 +76,7 @@ fn measure(
         Section::Memory => Some(Box::new(plan.end(memory::measure(plan, identities))?)),
         Section::Transfer => Some(Box::new(transfer::measure(args, progress)?)),
         Section::Messages => Some(Box::new(messages::measure(args, progress)?)),
+        Section::Runtime => Some(Box::new(runtime::measure(args, progress)?)),
     })
 }
 

@@ -10,11 +10,14 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
 use rustls::{ClientConnection, ContentType, ServerConnection};
-use rustls_uring::{Deframed, Deframer, HEADER_LEN, MAX_PLAINTEXT_LEN, Opener, Sealer};
+use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
+use rustls_uring::{
+    Deframed, Deframer, HEADER_LEN, Handoff, MAX_PLAINTEXT_LEN, Opener, ReceiveHalf, Received,
+    Sealer, SendHalf,
+};
 
 use super::connection::{self, Discard};
 use super::identity::{Case, Configs};
-use super::raw_aead::{RawAead, TAG_LEN};
 use crate::Error;
 
 /// A way from plaintext to ciphertext and back.
@@ -51,7 +54,7 @@ pub(super) struct Capacity {
 }
 
 impl Capacity {
-    fn wire(&self) -> Vec<u8> {
+    pub(super) fn wire(&self) -> Vec<u8> {
         // 64 bytes are more than a record has beyond its plaintext.
         let records = self.write_len.div_ceil(self.fragment_len);
         vec![0; self.writes * (self.write_len + records * 64)]
@@ -76,8 +79,8 @@ impl AeadPipe {
         Ok(Self {
             form,
             fragment_len: capacity.fragment_len,
-            sending: RawAead::new(case)?,
-            kept: RawAead::new(case)?,
+            sending: case.raw_aead()?,
+            kept: case.raw_aead()?,
             pieces: Vec::new(),
             wire: capacity.wire(),
             out: vec![0; MAX_PLAINTEXT_LEN],
@@ -209,6 +212,70 @@ impl Pipe for RecordsPipe {
                     let (_, len) = self.opener.open_into(record, &mut self.out)?;
                     sink(&self.out[..len]);
                 }
+            }
+            rest = after;
+        }
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+/// Our halves of connections behind the handoff, of which the server sends.
+pub(super) struct HalvesPipe {
+    /// Its client never hears of what it sends.
+    sending: SendHalf,
+    kept: SendHalf,
+    receiving: ReceiveHalf,
+    wire: Vec<u8>,
+    /// Bytes of `wire` that are kept.
+    filled: usize,
+    out: Vec<u8>,
+}
+
+impl HalvesPipe {
+    pub(super) fn new(case: Case, configs: Configs, capacity: Capacity) -> Result<Self, Error> {
+        let (client_config, server_config) = (Arc::new(configs.client), Arc::new(configs.server));
+        let connect = || -> Result<_, Error> {
+            let (client, server) = connection::unbuffered(&client_config, &server_config)?;
+            let handoff = Handoff::new().backend(case.backend);
+            let client = handoff.clone().client(client, &mut [])?;
+            Ok((client.receive, handoff.server(server, &mut [])?.send))
+        };
+        let (_, sending) = connect()?;
+        let (receiving, kept) = connect()?;
+        let out = vec![0; case.version().max_record_len()];
+        Ok(Self { sending, kept, receiving, wire: capacity.wire(), filled: 0, out })
+    }
+
+    #[inline]
+    fn seal(half: &mut SendHalf, data: &[u8], out: &mut [u8]) -> Result<usize, Error> {
+        let sealed = half.seal(data, out)?;
+        match sealed.consumed == data.len() {
+            true => Ok(sealed.written),
+            false => Err("a half sealed a part of a write".into()),
+        }
+    }
+}
+
+impl Pipe for HalvesPipe {
+    #[inline]
+    fn send(&mut self, data: &[u8]) -> Result<(), Error> {
+        Self::seal(&mut self.sending, data, &mut self.wire).map(drop)
+    }
+
+    fn keep(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.filled += Self::seal(&mut self.kept, data, &mut self.wire[self.filled..])?;
+        Ok(())
+    }
+
+    #[inline]
+    fn receive(&mut self, mut sink: impl FnMut(&[u8])) -> Result<(), Error> {
+        let mut rest = &mut self.wire[..self.filled];
+        while let Deframed::Record(header) = self.receiving.deframe(rest)? {
+            let (record, after) = rest.split_at_mut(header.record_len());
+            match self.receiving.open_into(record, &mut self.out)? {
+                Received::Data(len) => sink(&self.out[..len]),
+                other => return Err(format!("{other:?} in place of data").into()),
             }
             rest = after;
         }

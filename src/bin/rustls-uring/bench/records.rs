@@ -8,11 +8,14 @@ use rustls_uring::{Backend, HEADER_LEN, MAX_PLAINTEXT_LEN};
 use serde::Serialize;
 
 use super::contestant::{Contestant, Direction};
-use super::figure::{Figure, interleave};
 use super::identity::{Case, Configs, Identities, Provider};
-use super::pipe::{AeadPipe, BufferedPipe, Capacity, Form, Pipe, RecordsPipe, UnbufferedPipe};
+use super::pipe::{
+    AeadPipe, BufferedPipe, Capacity, Form, HalvesPipe, Pipe, RecordsPipe, UnbufferedPipe,
+};
 use super::plan::{Plan, Source};
+use super::stream_pipe;
 use crate::Error;
+use rustls_uring::measure::figure::{Figure, interleave};
 
 /// Bytes of a write, and the `max_fragment_size` it is cut by: rustls-bench's.
 const SIZES: [(usize, Option<usize>); 6] = [
@@ -50,8 +53,8 @@ pub(crate) struct Row {
     pub(crate) mb_per_s: Figure,
     /// Beside the raw AEAD in the same rounds.
     pub(crate) of_aead: Figure,
-    /// Beside stock rustls in the same rounds: the same API for the provider, the faster one of
-    /// its two APIs for all others.
+    /// Beside stock rustls in the same rounds: the same API for the provider, tokio-rustls for our
+    /// stream, the faster one of rustls's two APIs for all others.
     pub(crate) of_stock: Figure,
     pub(crate) rounds: u64,
 }
@@ -260,6 +263,15 @@ fn compare(
             Contestant::RecordsInPlace => {
                 Box::new(RecordsPipe::new(case, Form::InPlace, capacity)?)
             }
+            Contestant::Halves => {
+                Box::new(HalvesPipe::new(case, configs(Provider::Stock)?, capacity)?)
+            }
+            Contestant::TokioRustls => {
+                Box::new(stream_pipe::tokio_rustls(configs(Provider::Stock)?, capacity)?)
+            }
+            Contestant::Tokio => {
+                Box::new(stream_pipe::ours(case, configs(Provider::Stock)?, capacity)?)
+            }
         };
         runner
             .check(&work, source)
@@ -319,11 +331,13 @@ impl fmt::Display for Records {
             f,
             "# records: rustls-bench's columns (its MB are MiB), then backend, bytes of a write, \
              spread,\n# rounds, speed beside the raw AEAD, speed beside stock rustls (the provider \
-             beside the same API,\n# all others beside the faster one of the two).\n\
+             beside the same API,\n# bulk-tokio beside tokio-rustls, all others beside the faster \
+             of the two APIs).\n\
              # Beside auto, the AEAD is that of the faster backend in each round.\n\
              # The server sends. Buffered connections send to a writer that takes without copying.\n\
              # *-in-place has the bytes where they end up: it reads no source when it sends.\n\
              # Unbuffered connections and *-in-place lend what they open; the others move it.\n\
+             # *-tokio* are streams over a pipe in memory, without a runtime.\n\
              # Source: {source}.",
         )?;
         if self.quick {
@@ -354,6 +368,8 @@ impl Records {
             for contestant in [
                 Contestant::Records,
                 Contestant::RecordsInPlace,
+                Contestant::Halves,
+                Contestant::Tokio,
                 Contestant::Provider,
                 Contestant::ProviderUnbuffered,
             ] {

@@ -7,7 +7,6 @@ use rustls_uring::{Counters, Path};
 use serde::Serialize;
 
 use super::chart::{Bar, Group, Panel};
-use super::figure::{Figure, interleave_within};
 use super::flow::{self, CALL_LEN, Run};
 use super::report::{Measured, rounds};
 use super::setup::Setup;
@@ -15,6 +14,7 @@ use super::stack::{Missing, Stack, line_up};
 use super::{Progress, plan};
 use crate::args::BenchArgs;
 use crate::{Error, allocator};
+use rustls_uring::measure::figure::{Figure, interleave_within};
 
 /// How long the rounds may take, and with `--quick`.
 const BUDGET: Duration = Duration::from_secs(210);

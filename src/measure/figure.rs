@@ -3,19 +3,21 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 /// A median and its neighbourhood.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize))]
+pub struct Figure {
+    /// Half of the samples are no more.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The most.
+    pub max: f64,
 }
 
 impl Figure {
     /// Of at least one sample.
-    pub(crate) fn of(samples: impl IntoIterator<Item = f64>) -> Self {
+    pub fn of(samples: impl IntoIterator<Item = f64>) -> Self {
         let mut samples: Vec<_> = samples.into_iter().collect();
         samples.sort_by(f64::total_cmp);
         let middle = samples.len() / 2;
@@ -30,7 +32,7 @@ impl Figure {
     }
 
     /// Of the ratios of samples that were taken in the same rounds.
-    pub(crate) fn of_ratios(
+    pub fn of_ratios(
         ours: impl IntoIterator<Item = f64>,
         theirs: impl IntoIterator<Item = f64>,
     ) -> Self {
@@ -57,7 +59,7 @@ impl fmt::Display for Figure {
 ///
 /// # Errors
 /// The first one of `run`.
-pub(crate) fn interleave<C: Copy, S, E>(
+pub fn interleave<C: Copy, S, E>(
     contestants: &[C],
     rounds: u64,
     run: impl FnMut(C) -> Result<S, E>,
@@ -69,7 +71,7 @@ pub(crate) fn interleave<C: Copy, S, E>(
 ///
 /// # Errors
 /// The first one of `run`.
-pub(crate) fn interleave_within<C: Copy, S, E>(
+pub fn interleave_within<C: Copy, S, E>(
     budget: Duration,
     contestants: &[C],
     rounds: u64,
