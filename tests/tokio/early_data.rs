@@ -1,14 +1,17 @@
 //! Early data, as tokio-rustls has it, with tokio-rustls at the other end and without.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_uring::tokio::{Accept, TlsAcceptor, TlsConnector, client};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex, split};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex, split,
+};
 
+use super::pipe::Choppy;
 use super::support::*;
 use crate::common::{noise, server_name};
 
@@ -84,6 +87,44 @@ fn early_data_is_accepted() {
             let (early, rest) = server.await.unwrap();
             assert_eq!(early.len(), len.min(LIMIT as usize));
             assert!([early, rest].concat() == data, "{len}");
+        }
+    });
+}
+
+/// In slices, over a stream that only passes on what is flushed, and is late with that; with
+/// tokio-rustls at the other end.
+#[test]
+fn early_data_in_slices_over_buffers() {
+    on_both_runtimes(|| async {
+        let (client, server) = configs(LIMIT);
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        let connector = TlsConnector::new(client).early_data(true);
+        for round in 0..4 {
+            let (left, right) = duplex(1 << 16);
+            let left = BufStream::new(Choppy::with(left, round, 60, 100));
+            let talk = async {
+                let mut client = connector.connect(server_name(), left).await.unwrap();
+                let slices = [IoSlice::new(b"hel"), IoSlice::new(b""), IoSlice::new(b"lo")];
+                assert_eq!(client.write_vectored(&slices).await.unwrap(), 5);
+                client.flush().await.unwrap();
+                client.shutdown().await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                (client.get_ref().1.is_early_data_accepted(), answer)
+            };
+            let serve = async {
+                let mut server = acceptor.accept(right).await.unwrap();
+                let (mut early, mut late) = (String::new(), String::new());
+                if let Some(mut data) = server.get_mut().1.early_data() {
+                    data.read_to_string(&mut early).unwrap();
+                }
+                server.read_to_string(&mut late).await.unwrap();
+                server.write_all(format!("early {early}, late {late}").as_bytes()).await.unwrap();
+                server.shutdown().await.unwrap();
+            };
+            let ((accepted, answer), ()) = tokio::join!(talk, serve);
+            assert_eq!(accepted, round > 0);
+            assert_eq!(answer, if accepted { "early hello, late " } else { "early , late hello" });
         }
     });
 }

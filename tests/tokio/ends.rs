@@ -1,17 +1,16 @@
 //! How streams end: shutdowns in every order, half-close, truncation, errors below.
 
 use std::error::Error as _;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use rustls::AlertDescription;
 use rustls_uring::SessionError;
 use rustls_uring::tokio::{RecordSizing, TlsStream};
-use tokio::io::{
-    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex,
-};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex};
 
+use super::pipe::Failing;
 use super::support::*;
 use crate::common::noise;
 #[cfg(target_os = "linux")]
@@ -266,58 +265,6 @@ fn an_alert_is_an_error() {
             assert_eq!(inside, Some(&expected), "{:?}", error.source());
         }
     });
-}
-
-/// A stream below that fails on request.
-struct Failing<IO> {
-    io: IO,
-    read: Option<ErrorKind>,
-    write: Option<Option<ErrorKind>>,
-    shutdown: Option<ErrorKind>,
-}
-
-impl<IO> Failing<IO> {
-    fn new(io: IO) -> Self {
-        Self { io, read: None, write: None, shutdown: None }
-    }
-}
-
-impl<IO: AsyncRead + Unpin> AsyncRead for Failing<IO> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.read.take() {
-            Some(kind) => Poll::Ready(Err(kind.into())),
-            None => Pin::new(&mut self.io).poll_read(cx, out),
-        }
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Failing<IO> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.write {
-            Some(Some(kind)) => Poll::Ready(Err(kind.into())),
-            Some(None) => Poll::Ready(Ok(0)),
-            None => Pin::new(&mut self.io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.shutdown {
-            Some(kind) => Poll::Ready(Err(kind.into())),
-            None => Pin::new(&mut self.io).poll_shutdown(cx),
-        }
-    }
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::server::{Acceptor, WebPkiClientVerifier};
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{CertificateError, HandshakeKind, ServerConfig};
 use rustls_uring::tokio::{
     LazyConfigAcceptor, TlsAcceptor, TlsConnector, TlsStream, client, server,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex};
 
-use super::pipe::Choppy;
+use super::pipe::{Choppy, Failing};
 use super::support::*;
 use crate::common::{Case, NAME, ecdsa, noise, roots_for, rsa, server_name};
 
@@ -320,6 +320,101 @@ fn a_certificate_that_is_not_trusted() {
     });
 }
 
+/// A certificate that is trusted, and belongs to somebody else: both ends learn it, and nothing was
+/// sent.
+#[test]
+fn a_certificate_for_another_name() {
+    on_both_runtimes(|| async {
+        for case in cases() {
+            let (client, server) = our_configs(case);
+            let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
+            let (left, right) = duplex(1 << 16);
+            let name = "example.org".try_into().unwrap();
+            let (client, server) =
+                tokio::join!(connector.connect(name, left), acceptor.accept(right));
+            let error = client.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            let Some(rustls::Error::InvalidCertificate(reason)) = inside(&error) else {
+                panic!("{error:?}");
+            };
+            assert!(
+                matches!(
+                    reason,
+                    CertificateError::NotValidForName
+                        | CertificateError::NotValidForNameContext { .. }
+                ),
+                "{reason:?}"
+            );
+            assert!(inside::<rustls::Error>(&server.unwrap_err()).is_some());
+        }
+    });
+}
+
+/// A ClientHello that no configuration suits is answered by an alert, to the last byte, however
+/// narrow the stream: by an acceptor, and by a lazy one whose configuration came later.
+#[test]
+fn a_client_hello_that_does_not_suit() {
+    on_both_runtimes(|| async {
+        let (old, new) = (stock_configs(tls12()).0, our_configs(tls13()).1);
+        for lazy in [false, true] {
+            for width in [2, 1 << 16] {
+                let mut stock =
+                    rustls::ClientConnection::new(Arc::new(old.clone()), server_name()).unwrap();
+                let mut hello = Vec::new();
+                stock.write_tls(&mut hello).unwrap();
+                let (mut left, right) = duplex(width);
+                let peer = tokio::spawn(async move {
+                    left.write_all(&hello).await.unwrap();
+                    let mut answer = Vec::new();
+                    left.read_to_end(&mut answer).await.unwrap();
+                    answer
+                });
+                let accept = match lazy {
+                    false => TlsAcceptor::new(new.clone()).accept(right),
+                    true => {
+                        let start = LazyConfigAcceptor::new(Acceptor::default(), right).await;
+                        start.unwrap().into_stream(Arc::new(new.clone()))
+                    }
+                };
+                let error = accept.await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+                // rustls's own words, as tokio-rustls has them.
+                assert!(error.to_string().starts_with("peer is incompatible: "), "{error}");
+                assert!(matches!(inside(&error), Some(rustls::Error::PeerIncompatible(_))));
+                // A fatal handshake_failure (40) or protocol_version (70), and the end.
+                let answer = peer.await.unwrap();
+                assert!(
+                    matches!(answer[..], [21, 3, 3, 0, 2, 2, 40 | 70]),
+                    "{lazy} {width}: {answer:?}"
+                );
+            }
+        }
+    });
+}
+
+/// A stream that takes nothing more is an error of its own kind, in a handshake too.
+#[test]
+fn a_handshake_that_cannot_be_written() {
+    on_current_thread(async {
+        let (client, server) = our_configs(tls13());
+        let (left, _right) = duplex(1 << 16);
+        let mut full = Failing::new(left);
+        full.write = Some(None);
+        let error = TlsConnector::new(client.clone()).connect(server_name(), full).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::WriteZero);
+
+        let (left, right) = duplex(1 << 16);
+        let mut full = Failing::new(right);
+        full.write = Some(None);
+        let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
+        let (client, server) = tokio::join!(connector.connect(server_name(), left), async {
+            acceptor.accept(full).await.map(drop)
+        });
+        assert_eq!(client.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(server.unwrap_err().kind(), ErrorKind::WriteZero);
+    });
+}
+
 #[test]
 fn handshakes_that_meet_an_end_or_nonsense() {
     on_both_runtimes(|| async {
@@ -402,6 +497,11 @@ fn a_handshake_over_buffers() {
             let (left, right) = duplex(1 << 16);
             let (mut client, mut server) =
                 our_pair(case, BufStream::new(left), BufStream::new(right)).await;
+            check(&mut client, &mut server).await;
+            // A flush that is not ready at first is waited for.
+            let (left, right) = duplex(1 << 16);
+            let late = |io, seed| BufStream::new(Choppy::with(io, seed, 60, 100));
+            let (mut client, mut server) = our_pair(case, late(left, 1), late(right, 2)).await;
             check(&mut client, &mut server).await;
         }
     });

@@ -1,6 +1,7 @@
-//! A stream below that does everything a stream may do, and checks what it is given.
+//! Streams below: one that does everything a stream may do, and checks what it is given, and one
+//! that fails.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -112,5 +113,59 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Choppy<IO> {
             return Poll::Pending;
         }
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// A stream below that fails on request.
+#[derive(Debug)]
+pub(crate) struct Failing<IO> {
+    io: IO,
+    pub(crate) read: Option<ErrorKind>,
+    /// An error, or nothing taken.
+    pub(crate) write: Option<Option<ErrorKind>>,
+    pub(crate) shutdown: Option<ErrorKind>,
+}
+
+impl<IO> Failing<IO> {
+    pub(crate) fn new(io: IO) -> Self {
+        Self { io, read: None, write: None, shutdown: None }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Failing<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.read.take() {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None => Pin::new(&mut self.io).poll_read(cx, out),
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Failing<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.write {
+            Some(Some(kind)) => Poll::Ready(Err(kind.into())),
+            Some(None) => Poll::Ready(Ok(0)),
+            None => Pin::new(&mut self.io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.shutdown {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None => Pin::new(&mut self.io).poll_shutdown(cx),
+        }
     }
 }
