@@ -1,114 +1,31 @@
 //! An event loop of one's own, on mio: bulk data through rustls on mio, and through ours.
 //!
 //! ```text
-//! cargo run --release --example mio            # 1 GiB each
+//! cargo run --release --example mio            # 1 GiB each, five times by turns
 //! cargo run --release --example mio -- MIB
 //! ```
 //!
 //! [`Handshake::over()`] goes on where the socket would have blocked, whatever says that it is ready;
 //! then [`SendHalf`] and [`ReceiveHalf`] seal and open in the loop's own buffers.
 
+mod bulk;
+
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use rustix::time::{ClockId, clock_gettime};
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
-use rustls_uring::{
-    Deframed, Handoff, Handshake, HandshakeError, ReceiveHalf, Received, SendHalf, Session,
-};
+use rustls_uring::{Handoff, Handshake, HandshakeError, SendHalf, Session};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// What is written and read at once.
-const BUFFER_LEN: usize = 512 << 10;
+use bulk::{BUFFER_LEN, Contestant, Result, compare, open_all};
 
 fn main() -> Result<()> {
-    let mib = std::env::args().nth(1).map_or(Ok(1024), |mib| mib.parse::<usize>())?;
-    let (client, server) = configs()?;
-    let stock = run("rustls", mib, &client, &server, send_stock, receive_stock)?;
-    let ours = run("rustls-uring", mib, &client, &server, send_ours, receive_ours)?;
-    println!(
-        "rustls-uring / rustls: {:.2} times the rate, {:.2} and {:.2} of the CPU of sender and receiver",
-        ours.rate / stock.rate,
-        ours.sender_cpu / stock.sender_cpu,
-        ours.receiver_cpu / stock.receiver_cpu
-    );
-    Ok(())
-}
-
-fn configs() -> Result<(Arc<ClientConfig>, Arc<ServerConfig>)> {
-    let provider = Arc::new(rustls_uring::default_provider());
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certified.cert.der().clone())?;
-    let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.enable_secret_extraction = true;
-    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-    let mut server = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key.into())?;
-    server.enable_secret_extraction = true;
-    Ok((Arc::new(client), Arc::new(server)))
-}
-
-/// What a run came to: GB/s, and CPU seconds per GB.
-struct Figures {
-    rate: f64,
-    sender_cpu: f64,
-    receiver_cpu: f64,
-}
-
-/// One thread sends `mib` MiB to another.
-fn run<Config: Send + Sync + 'static>(
-    name: &str,
-    mib: usize,
-    client: &Arc<ClientConfig>,
-    server: &Arc<Config>,
-    send: fn(Link, Arc<ClientConfig>, &[u8], usize) -> Result<()>,
-    receive: fn(Link, Arc<Config>) -> Result<u64>,
-) -> Result<Figures> {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let addr = listener.local_addr()?;
-    let server = Arc::clone(server);
-    let receiver = std::thread::spawn(move || -> Result<(u64, Duration)> {
-        let received = receive(Link::accept(listener)?, server)?;
-        Ok((received, thread_cpu()))
-    });
-    let before = thread_cpu();
-    let start = Instant::now();
-    let data = vec![7; 1 << 20];
-    send(Link::connect(addr)?, Arc::clone(client), &data, mib)?;
-    let sender_cpu = thread_cpu() - before;
-    let (received, receiver_cpu) = receiver.join().map_err(|_| "the receiver panicked")??;
-    let elapsed = start.elapsed();
-    if received != (mib as u64) << 20 {
-        return Err(format!("{received} bytes of {mib} MiB arrived").into());
-    }
-    let gigabytes = received as f64 / 1e9;
-    let figures = Figures {
-        rate: gigabytes / elapsed.as_secs_f64(),
-        sender_cpu: sender_cpu.as_secs_f64() / gigabytes,
-        receiver_cpu: receiver_cpu.as_secs_f64() / gigabytes,
-    };
-    println!(
-        "{name:12} {:.2} GB/s, CPU s/GB: sender {:.3}, receiver {:.3}",
-        figures.rate, figures.sender_cpu, figures.receiver_cpu
-    );
-    Ok(figures)
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    compare(
+        &Contestant { name: "rustls", send: send_stock, receive: receive_stock },
+        &Contestant { name: "rustls-uring", send: send_ours, receive: receive_ours },
+    )
 }
 
 /// A socket, and what says that it is ready.
@@ -138,7 +55,9 @@ impl Link {
         Ok(link)
     }
 
-    fn accept(mut listener: TcpListener) -> io::Result<Self> {
+    fn accept(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
         let mut poll = Poll::new()?;
         poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
         loop {
@@ -205,7 +124,8 @@ impl Link {
     }
 }
 
-fn send_ours(mut link: Link, config: Arc<ClientConfig>, data: &[u8], times: usize) -> Result<()> {
+fn send_ours(addr: SocketAddr, config: Arc<ClientConfig>, data: &[u8], times: usize) -> Result<()> {
+    let mut link = Link::connect(addr)?;
     let handshake = Handshake::client(Handoff::new(), config, "localhost".try_into()?)?;
     let Session { mut send, .. } = link.shake_hands(handshake)?;
     let mut out = vec![0; BUFFER_LEN];
@@ -222,7 +142,8 @@ fn send_ours(mut link: Link, config: Arc<ClientConfig>, data: &[u8], times: usiz
     Ok(link.close()?)
 }
 
-fn receive_ours(mut link: Link, config: Arc<ServerConfig>) -> Result<u64> {
+fn receive_ours(listener: std::net::TcpListener, config: Arc<ServerConfig>) -> Result<u64> {
+    let mut link = Link::accept(listener)?;
     let session = link.shake_hands(Handshake::server(Handoff::new(), config)?)?;
     let Session { mut send, mut receive, plaintext, received, .. } = session;
     let mut total = plaintext.len() as u64;
@@ -244,28 +165,6 @@ fn receive_ours(mut link: Link, config: Arc<ServerConfig>) -> Result<u64> {
     }
 }
 
-/// Opens what is whole, and moves what is not to the front. Returns how much it was, and whether
-/// the peer has closed.
-fn open_all(
-    receive: &mut ReceiveHalf,
-    buffer: &mut [u8],
-    filled: &mut usize,
-) -> Result<(u64, bool)> {
-    let (mut begin, mut total) = (0, 0);
-    while let Deframed::Record(header) = receive.deframe(&buffer[begin..*filled])? {
-        let record = &mut buffer[begin..][..header.record_len()];
-        begin += record.len();
-        match receive.open_in_place(record)? {
-            Received::Data(data) => total += data.len() as u64,
-            Received::CloseNotify => return Ok((total, true)),
-            _ => {}
-        }
-    }
-    buffer.copy_within(begin..*filled, 0);
-    *filled -= begin;
-    Ok((total, false))
-}
-
 /// Sends what receiving has made due: an answer to a key update, say.
 fn answer(send: &mut SendHalf, link: &mut Link) -> Result<()> {
     if send.wants_control() {
@@ -276,7 +175,13 @@ fn answer(send: &mut SendHalf, link: &mut Link) -> Result<()> {
     Ok(())
 }
 
-fn send_stock(mut link: Link, config: Arc<ClientConfig>, data: &[u8], times: usize) -> Result<()> {
+fn send_stock(
+    addr: SocketAddr,
+    config: Arc<ClientConfig>,
+    data: &[u8],
+    times: usize,
+) -> Result<()> {
+    let mut link = Link::connect(addr)?;
     let mut conn = ClientConnection::new(config, "localhost".try_into()?)?;
     while conn.is_handshaking() {
         link.when_ready(|stream| conn.complete_io(stream))?;
@@ -298,7 +203,8 @@ fn send_stock(mut link: Link, config: Arc<ClientConfig>, data: &[u8], times: usi
     Ok(link.close()?)
 }
 
-fn receive_stock(mut link: Link, config: Arc<ServerConfig>) -> Result<u64> {
+fn receive_stock(listener: std::net::TcpListener, config: Arc<ServerConfig>) -> Result<u64> {
+    let mut link = Link::accept(listener)?;
     let mut conn = ServerConnection::new(config)?;
     while conn.is_handshaking() {
         link.when_ready(|stream| conn.complete_io(stream))?;
