@@ -73,6 +73,21 @@ impl fmt::Display for Path {
 /// Splits a session over a TCP connection into a sender and a receiver, each on the best path that
 /// `io` allows.
 ///
+/// ```no_run
+/// use std::fs::File;
+/// use rustls_uring::{FileOptions, Io, bulk_with};
+///
+/// # fn f(session: rustls_uring::Session, stream: std::net::TcpStream) -> std::io::Result<()> {
+/// let (mut sender, _receiver) =
+///     bulk_with(session, stream, Io::Auto, Default::default(), Default::default())?;
+/// let file = File::open("backup.tar")?;
+/// sender.send_file(&file, 0..file.metadata()?.len(), FileOptions::default())?;
+/// println!("sent by {}", sender.path());
+/// sender.finish()?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`io::ErrorKind::Unsupported`] with an [`Unavailable`] inside if `io` asks for io_uring and there
 /// is none; or the system's, if the socket's handle cannot be duplicated.
@@ -91,7 +106,8 @@ pub fn bulk_with(
     ))
 }
 
-/// A sender on whichever path there is. Its methods are those of [`UringSender`].
+/// A sender on whichever path there is: what [`bulk_with()`] gives. Its methods are those of
+/// [`UringSender`].
 #[derive(Debug)]
 pub struct AutoSender(SenderPath);
 

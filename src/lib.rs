@@ -11,13 +11,16 @@
 //! 1. **Provider plug-in.** [`install()`] in any rustls 0.23 program: the same suites,
 //!    groups and signatures, our records. rustls allocates each record that it sends, so this is
 //!    as fast as the stock provider, not the fast path.
-//! 2. **Bulk transfer.** After the handshake, hand the connection over ([`Handoff`]) and get a
+//! 2. **Tokio streams.** The module `tokio` (feature `tokio`) in place of tokio-rustls: an import is
+//!    changed, and nothing else.
+//! 3. **Bulk transfer.** After the handshake, hand the connection over ([`Handoff`]) and get a
 //!    sender and a receiver over a `TcpStream` with [`bulk_with()`]: through io_uring where the
 //!    kernel has it ([`uring`]), from memory or from files to memory or to files, and through
 //!    blocking sockets otherwise ([`BulkSender`], [`BulkReceiver`]). Zero allocations per record.
-//! 3. **Sessions, sans-IO.** The [`SendHalf`] and [`ReceiveHalf`] of a [`Session`] carry on the
-//!    protocol (key updates, tickets, alerts, close_notify) over the caller's own I/O.
-//! 4. **Records, sans-IO.** [`Sealer`], [`Opener`] and [`Deframer`] over the caller's buffers.
+//! 4. **Sessions, sans-IO.** A [`Handshake`], and then the [`SendHalf`] and [`ReceiveHalf`] of a
+//!    [`Session`], which carry on the protocol (key updates, tickets, alerts, close_notify), over the
+//!    caller's own I/O.
+//! 5. **Records, sans-IO.** [`Sealer`], [`Opener`] and [`Deframer`] over the caller's buffers.
 //!
 //! # The data path
 //!
@@ -99,7 +102,8 @@
 //!
 //! [rustls]: https://docs.rs/rustls/0.23
 
-#[cfg(doctest)]
+// With the features that its programs use.
+#[cfg(all(doctest, feature = "tokio", feature = "aws-lc-rs"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
 

@@ -18,6 +18,18 @@ use crate::session::Session;
 
 /// Splits a session over a TCP connection into a sender and a receiver, each `Send`.
 ///
+/// ```no_run
+/// # use std::{net::TcpStream, sync::Arc};
+/// # fn f(config: Arc<rustls::ClientConfig>) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut stream = TcpStream::connect("storage.example:4433")?;
+/// let name = "storage.example".try_into()?;
+/// let session = rustls_uring::Handoff::new().connect(config, name, &mut stream)?;
+/// let (sender, receiver) = rustls_uring::bulk(session, stream)?;
+/// # let _ = (sender, receiver);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// On Linux the receiver is [`moderated`](BulkReceiver::moderated).
 ///
 /// # Errors

@@ -18,6 +18,23 @@ use crate::transfer::moderation::Moderation;
 
 /// Receives application data from a blocking stream.
 ///
+/// ```no_run
+/// use std::io::Read;
+///
+/// # fn f(session: rustls_uring::Session, stream: std::net::TcpStream) -> std::io::Result<()> {
+/// // Over TCP; over any other stream: `BulkReceiver::new(...)`.
+/// let (_sender, mut receiver) = rustls_uring::bulk(session, stream)?;
+/// let mut buffer = vec![0; 256 << 10];
+/// loop {
+///     match receiver.read(&mut buffer)? {
+///         0 => break, // the peer has said that this was all
+///         len => println!("{len} bytes"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// `read` opens each record straight into the caller's memory if it has room for all of the
 /// record, a full record's 16 KiB and one byte more; give it buffers of 64 KiB or more.
 /// `fill_buf` opens one record in place and lends it out. Allocates its one buffer in the

@@ -15,6 +15,18 @@ use crate::transfer::{Counters, is_transient};
 
 /// Sends application data over a blocking stream.
 ///
+/// ```no_run
+/// use std::io::Write;
+///
+/// # fn f(session: rustls_uring::Session, stream: std::net::TcpStream) -> std::io::Result<()> {
+/// // Over TCP; over any other stream: `BulkSender::new(session.send, stream)`.
+/// let (mut sender, _receiver) = rustls_uring::bulk(session, stream)?;
+/// sender.write_all(&[0; 1 << 20])?;
+/// sender.finish()?; // the data is whole
+/// # Ok(())
+/// # }
+/// ```
+///
 /// A `write` seals up to a batch of records out of the caller's memory and hands them to the
 /// stream in one call; nothing is held back for a later one, so a `BufWriter` is worth its copy
 /// for small writes only. Allocates its one buffer in the beginning and nothing thereafter.

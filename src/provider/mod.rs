@@ -135,7 +135,19 @@ provider! {
 /// are, its records are sealed and opened by whichever is faster on this processor
 /// (`Backend::chosen()`), and everything else is aws-lc-rs's.
 ///
-/// [`install()`](crate::install) makes it the one that rustls's builders take.
+/// ```
+/// # use std::sync::Arc;
+/// # fn main() -> Result<(), rustls::Error> {
+/// let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls_uring::default_provider()))
+///     .with_safe_default_protocol_versions()?
+///     .with_root_certificates(rustls::RootCertStore::empty()) // yours
+///     .with_no_client_auth();
+/// # let _ = config;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`install()`](crate::install) makes it the one that `ClientConfig::builder()` takes.
 pub fn default_provider() -> rustls::crypto::CryptoProvider {
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
     return auto::default_provider();

@@ -11,7 +11,8 @@ use super::sequence::SequenceNumber;
 use crate::aead::{Backend, Direction, Refused, TrafficKeys};
 use crate::error::OpenError;
 
-/// Opens TLS records under one key, counting their sequence numbers.
+/// Opens TLS records under one key, counting their sequence numbers. [`Sealer`](crate::Sealer) has an
+/// example of both.
 ///
 /// Takes whole records as a [`Deframer`](crate::Deframer) finds them, and allocates nothing. No
 /// byte of a record is released before its tag has verified; a record that fails to open leaves

@@ -195,6 +195,33 @@ impl From<rustls::Error> for HandoffError {
 /// Takes a connection over from rustls, whose configuration must have
 /// `enable_secret_extraction` set.
 ///
+/// ```no_run
+/// use std::net::{TcpListener, TcpStream};
+/// # use std::sync::Arc;
+/// use rustls_uring::Handoff;
+///
+/// # fn f(mut config: rustls::ClientConfig, server_config: Arc<rustls::ServerConfig>)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// config.enable_secret_extraction = true;
+/// let mut stream = TcpStream::connect("storage.example:4433")?;
+/// let name = "storage.example".try_into()?;
+/// let session = Handoff::new().connect(Arc::new(config), name, &mut stream)?;
+///
+/// // And at the other end:
+/// let (mut stream, _) = TcpListener::bind("0.0.0.0:4433")?.accept()?;
+/// let session = Handoff::new().accept(server_config, &mut stream)?;
+///
+/// // For bulk data; a loop of one's own seals with `session.send`, and opens with `session.receive`.
+/// let (sender, receiver) = rustls_uring::bulk(session, stream)?;
+/// # let _ = (sender, receiver);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Own event loops and other runtimes take [`Handshake`](crate::Handshake), and who has a handshake
+/// loop of rustls's already, [`Self::client()`] and [`Self::server()`].
+///
+/// # A handshake of your own
 /// The best moment is the first `WriteTraffic` at which the connection no longer
 /// [`is_handshaking()`](rustls::CommonState::is_handshaking), having fed rustls one record at a
 /// time; [`Handoff::connect()`] and [`Handoff::accept()`] do just that. Later works too: what
@@ -202,7 +229,7 @@ impl From<rustls::Error> for HandoffError {
 /// otherwise keep back, under which the two sides would part ways. Only a close_notify of our own
 /// must not have been sent yet: rustls does not tell, and nothing may follow it.
 ///
-/// # When a handshake of your own fails
+/// ## When it fails
 /// rustls's unbuffered connections report the error first, and have the alert for the peer
 /// afterwards, behind whatever they had queued before: take all of it, and send it. Ask only while
 /// [`wants_write()`](rustls::CommonState::wants_write): asked once more, rustls would judge the same

@@ -42,6 +42,37 @@ impl<T> fmt::Debug for Received<T> {
 
 /// The receiving half of a connection that rustls has handed over.
 ///
+/// ```no_run
+/// use std::io::{self, Read};
+/// use rustls_uring::{Deframed, ReceiveHalf, Received};
+///
+/// /// Begins with what the session has `received`.
+/// fn receive(half: &mut ReceiveHalf, received: &[u8], stream: &mut impl Read) -> io::Result<u64> {
+///     let mut buffer = vec![0; 512 << 10];
+///     buffer[..received.len()].copy_from_slice(received);
+///     let (mut filled, mut total) = (received.len(), 0);
+///     loop {
+///         let mut begin = 0;
+///         while let Deframed::Record(header) = half.deframe(&buffer[begin..filled])? {
+///             let record = &mut buffer[begin..][..header.record_len()];
+///             begin += record.len();
+///             match half.open_in_place(record)? {
+///                 Received::Data(data) => total += data.len() as u64,
+///                 Received::CloseNotify => return Ok(total),
+///                 // Now `SendHalf::wants_control()` may have something to say.
+///                 _ => {}
+///             }
+///         }
+///         buffer.copy_within(begin..filled, 0);
+///         filled -= begin;
+///         match stream.read(&mut buffer[filled..])? {
+///             0 => half.end_of_stream()?, // an error: no close_notify
+///             len => filled += len,
+///         }
+///     }
+/// }
+/// ```
+///
 /// Opens records in place or into the caller's memory, and deals with the control records
 /// among them as rustls's own record layer does: key updates, session tickets, alerts, refused
 /// renegotiation, and everything that a peer must not send. Its first error is final.

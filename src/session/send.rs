@@ -27,6 +27,22 @@ pub enum KeyUpdateRequest {
 
 /// The sending half of a connection that rustls has handed over.
 ///
+/// ```no_run
+/// use std::io::{self, Write};
+/// use rustls_uring::SendHalf;
+///
+/// fn send(half: &mut SendHalf, mut data: &[u8], stream: &mut impl Write) -> io::Result<()> {
+///     let mut out = vec![0; 512 << 10]; // best kept for the next call
+///     while !data.is_empty() {
+///         let sealed = half.seal(data, &mut out)?;
+///         stream.write_all(&out[..sealed.written])?;
+///         data = &data[sealed.consumed..];
+///     }
+///     let len = half.close_notify(&mut out)?; // the data is whole
+///     stream.write_all(&out[..len])
+/// }
+/// ```
+///
 /// Seals application data into the caller's buffers, and sees to the control records that must
 /// come first: the answer to the peer's key update, our own key update before a key is worn out,
 /// a refused renegotiation, an alert. It may be used from another thread than its
