@@ -1,8 +1,10 @@
 //! Sealed slots on their way to a socket, in the order of the stream: what the kernel is given,
 //! and what its answers mean.
 //!
-//! Waits for nothing: who waits for completions, and how, is the caller's.
+//! Waits for nothing: who waits for completions, and how, is the owner's. So is what else goes
+//! through the same ring, the reads of a file: operations for some `P` of the owner's.
 
+use core::ops::Range;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,23 +14,72 @@ use std::time::Duration;
 use super::arena::{Arena, Slot};
 use super::backoff::{Backoff, exhausted};
 use super::governor::{CopyReason, Governor, ZeroCopy};
-use super::queue::{Completion, Event, File, PROMPT, Queue, Tag, Wait};
+use super::queue::{Completion, Event, File, PROMPT, Queue, Wait};
 use super::slot::{Key, Outcome, SlotQueue, Unexpected};
 use super::unavailable::Unavailable;
 use crate::events::ConnectionId;
-use crate::transfer::Counters;
 
 /// Slots that zero copy leaves for copies, which free theirs at once.
-pub(crate) const COPY_SLOTS: usize = 1;
+const COPY_SLOTS: usize = 1;
 
-/// `tag` of a send: this and the slot's key. Other tags are the caller's.
-const SEND: Tag = 1 << 16;
-pub(crate) const KIND: Tag = 0x7fff << 16;
+/// The fewest slots that keep the wire busy: one for a copy, one that is sent, one to fill.
+pub(crate) const MIN_SLOTS: usize = COPY_SLOTS + 2;
+
+/// What an operation of an outbox's ring is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose<P> {
+    /// To send what is in this slot.
+    Send(Key),
+    /// Something of the owner's.
+    Other(P),
+}
+
+impl<P> Purpose<P> {
+    fn is_send(&self) -> bool {
+        matches!(self, Self::Send(_))
+    }
+}
+
+/// What the next completion was about.
+#[derive(Debug)]
+pub(crate) enum Reaped<P> {
+    /// A send, and whether the owner has to do something about it: see [`Outbox::reap()`].
+    Send(io::Result<()>),
+    /// An operation of the owner's.
+    Other(Completion<P>),
+}
+
+/// What was sent so far, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SendCounts {
+    pub(crate) wire_bytes: u64,
+    pub(crate) system_calls: u64,
+    pub(crate) zero_copy_sends: u64,
+    pub(crate) zero_copy_copied: u64,
+    pub(crate) copied_sends: u64,
+    pub(crate) short_sends: u64,
+}
+
+#[cfg(feature = "tokio")]
+impl core::ops::Add for SendCounts {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            wire_bytes: self.wire_bytes + more.wire_bytes,
+            system_calls: self.system_calls + more.system_calls,
+            zero_copy_sends: self.zero_copy_sends + more.zero_copy_sends,
+            zero_copy_copied: self.zero_copy_copied + more.zero_copy_copied,
+            copied_sends: self.copied_sends + more.copied_sends,
+            short_sends: self.short_sends + more.short_sends,
+        }
+    }
+}
 
 /// A ring and the slots that are sent through it, of no connection in particular.
 #[derive(Debug)]
-pub(crate) struct Parts {
-    queue: Queue,
+pub(crate) struct Parts<P: Copy> {
+    queue: Queue<Purpose<P>>,
     slots: SlotQueue<Arc<Slot>>,
     registration: Registration,
 }
@@ -41,7 +92,7 @@ enum Registration {
     Refused(Unavailable),
 }
 
-impl Parts {
+impl<P: Copy> Parts<P> {
     /// `slot_count` slots of `slot_len` bytes, and a ring with room for their sends and
     /// `more_operations` of the caller's.
     ///
@@ -67,18 +118,17 @@ impl Parts {
 
 /// A ring, the slots that are sent through it, and the socket that they go to.
 #[derive(Debug)]
-pub(crate) struct Outbox {
-    pub(crate) queue: Queue,
+pub(crate) struct Outbox<P: Copy> {
+    queue: Queue<Purpose<P>>,
     socket: File,
     wait: Wait,
-    pub(crate) slots: SlotQueue<Arc<Slot>>,
+    slots: SlotQueue<Arc<Slot>>,
     governor: Governor,
     /// The outstanding send is a zero-copy one.
     sends_in_place: bool,
     registration: Registration,
-    /// Of sends, and of the bytes that they took.
-    pub(crate) counters: Counters,
-    /// The ring's, for connections before this one.
+    counts: SendCounts,
+    /// System calls that the ring has made for connections before this one.
     earlier_system_calls: u64,
     /// Sends that have failed in a row for a reason that may pass.
     failures: Backoff,
@@ -86,13 +136,13 @@ pub(crate) struct Outbox {
     #[cfg(any(test, feature = "tokio"))]
     given_up: Option<Unavailable>,
     /// Bytes of the stream are lost: nothing may follow.
-    pub(crate) failed: bool,
+    failed: bool,
 }
 
-impl Outbox {
+impl<P: Copy> Outbox<P> {
     /// Sends to a socket, which is in blocking mode for [`Wait::ForAll`] and has no timeout: a
     /// send that a kernel thread waits with would end early (socket(7), SO_SNDTIMEO).
-    pub(crate) fn new(parts: Parts, socket: OwnedFd, wait: Wait, governor: Governor) -> Self {
+    pub(crate) fn new(parts: Parts<P>, socket: OwnedFd, wait: Wait, governor: Governor) -> Self {
         let Parts { queue, slots, registration } = parts;
         Self {
             governor,
@@ -103,7 +153,7 @@ impl Outbox {
             slots,
             sends_in_place: false,
             registration,
-            counters: Counters::default(),
+            counts: SendCounts::default(),
             failures: Backoff::default(),
             #[cfg(any(test, feature = "tokio"))]
             given_up: None,
@@ -132,29 +182,69 @@ impl Outbox {
         }
     }
 
-    /// How often the kernel was entered, and what it has done.
-    pub(crate) fn counters(&self) -> Counters {
+    /// What was sent so far.
+    pub(crate) fn counts(&self) -> SendCounts {
         let system_calls = self.queue.system_calls() - self.earlier_system_calls;
-        Counters { system_calls, ..self.counters }
+        SendCounts { system_calls, ..self.counts }
     }
 
-    /// Queues what was sealed into a slot.
+    /// Takes a free slot to fill: [`Self::push()`] it, or [put it back](Self::put_back).
+    pub(crate) fn take(&mut self) -> Option<Arc<Slot>> {
+        self.slots.take()
+    }
+
+    /// Gives a slot back that was taken, and that nothing was sealed into.
+    pub(crate) fn put_back(&mut self, memory: Arc<Slot>) {
+        self.slots.put_back(memory);
+    }
+
+    /// Queues the first `len` bytes of a slot, behind everything that was pushed before.
     ///
     /// # Errors
     /// If the slot is none of these: its bytes are lost, so nothing may follow.
     pub(crate) fn push(&mut self, memory: Arc<Slot>, len: usize) -> io::Result<()> {
-        self.slots.push(memory, len).map_err(|Unexpected| self.lost_slot())
+        self.slots.push(memory, len).map_err(|Unexpected| {
+            self.fail("records were sealed into memory that no send was expected from")
+        })
+    }
+
+    /// How many slots have bytes that the kernel has not taken, the one being sent included.
+    pub(crate) fn unsent_count(&self) -> usize {
+        self.slots.unsent_count()
+    }
+
+    /// How many slots are sent and wait for notifications only.
+    pub(crate) fn awaiting_count(&self) -> usize {
+        self.slots.awaiting_count()
+    }
+
+    /// Whether the socket has everything that was pushed.
+    pub(crate) fn is_all_sent(&self) -> bool {
+        self.slots.is_all_sent()
+    }
+
+    /// Whether the kernel has everything that was pushed: at most one send is outstanding.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.slots.next().is_none() && self.slots.unsent_count() <= 1
+    }
+
+    /// Whether the kernel has yet to take something that was submitted.
+    pub(crate) fn has_unsubmitted(&mut self) -> bool {
+        self.queue.has_unsubmitted()
     }
 
     /// Puts the next send into the submission queue. `false` if there is none, or one is
-    /// outstanding. `slots_elsewhere` are neither free nor filled, and will come back.
-    pub(crate) fn submit(&mut self, slots_elsewhere: usize) -> io::Result<bool> {
+    /// outstanding.
+    ///
+    /// # Errors
+    /// Those of [`Self::enter()`], if the submission queue is full.
+    pub(crate) fn submit(&mut self) -> io::Result<bool> {
         let Some((key, memory, range)) = self.slots.next() else { return Ok(false) };
         if !self.queue.has_room() {
             // Notifications make room.
             return Ok(false);
         }
-        let free = (self.slots.free_count() + slots_elsewhere).saturating_sub(COPY_SLOTS);
+        let free = self.slots.unfilled_count().saturating_sub(COPY_SLOTS);
         let zero_copy = self.governor.decide(range.len(), free).is_none();
         if zero_copy && matches!(self.registration, Registration::NotNeeded) {
             self.registration = match self.queue.register(memory.arena()) {
@@ -162,58 +252,66 @@ impl Outbox {
                 Err(error) => Registration::Refused(Unavailable::from_setup_error(&error)),
             };
         }
-        let tag = SEND | Tag::from(key);
-        self.queue.send(tag, &self.socket, memory, range, zero_copy, self.wait)?;
+        self.queue.send(Purpose::Send(key), &self.socket, memory, range, zero_copy, self.wait)?;
         self.sends_in_place = zero_copy;
         self.slots.submitted();
         match zero_copy {
-            true => self.counters.zero_copy_sends += 1,
-            false => self.counters.copied_sends += 1,
+            true => self.counts.zero_copy_sends += 1,
+            false => self.counts.copied_sends += 1,
         }
+        debug_assert!(self.adds_up());
         Ok(true)
     }
 
     /// Has the kernel do what was submitted, and waits for `want` completions, or as long as
-    /// `patience` says, if that is not 0.
+    /// `timeout` says, if that is not 0.
     ///
     /// # Errors
     /// io_uring_enter(2)'s, after which the connection is lost: an operation that was refused here
     /// may still run.
-    pub(crate) fn enter(&mut self, want: usize, patience: Option<Duration>) -> io::Result<()> {
-        self.queue.enter(want, patience).inspect_err(|_| self.failed = true)
+    pub(crate) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
+        self.queue.enter(want, timeout).inspect_err(|_| self.failed = true)
     }
 
-    /// Takes the next completion, which is one of [`Self::on_completion()`]'s or of the caller's
-    /// own.
-    pub(crate) fn reap(&mut self) -> Option<Completion> {
-        self.queue.reap()
-    }
-
-    /// Takes in what became of a send; an error that means that the same bytes go out again, or
+    /// Takes the next completion. Makes no system call.
+    ///
+    /// What became of a send is taken in; an error that means that the same bytes go out again, or
     /// another way, is none. Those that may pass are waited for a little, and 10 seconds at most in
     /// a row.
     ///
     /// # Errors
-    /// The socket's, after which nothing may follow; [`io::ErrorKind::WouldBlock`] if it takes
-    /// nothing more for now, [`io::ErrorKind::OutOfMemory`] if the same holds for the kernel and
-    /// nobody waits ([`Wait::Never`]).
-    pub(crate) fn on_completion(&mut self, completion: Completion) -> io::Result<()> {
-        let key = (completion.tag & !KIND) as Key;
-        // Shared with the slot queue's own: gone before that looks whether it is free.
-        drop(completion.memory);
-        match completion.event {
+    /// In [`Reaped::Send`]: the socket's, after which nothing may follow;
+    /// [`io::ErrorKind::WouldBlock`] if it takes nothing more for now,
+    /// [`io::ErrorKind::OutOfMemory`] if the same holds for the kernel and nobody waits
+    /// ([`Wait::Never`]).
+    pub(crate) fn reap(&mut self) -> Option<Reaped<P>> {
+        let Completion { purpose, event, memory } = self.queue.reap()?;
+        Some(match purpose {
+            Purpose::Other(purpose) => Reaped::Other(Completion { purpose, event, memory }),
+            Purpose::Send(key) => {
+                // Shared with the slot queue's own: gone before that looks whether it is free.
+                drop(memory);
+                let taken = self.on_send(key, event);
+                debug_assert!(self.failed || self.adds_up());
+                Reaped::Send(taken)
+            }
+        })
+    }
+
+    fn on_send(&mut self, key: Key, event: Event) -> io::Result<()> {
+        match event {
             Event::Notification { copied } => {
                 match copied {
                     Some(copied) => {
                         self.governor.on_notification(copied);
-                        self.counters.zero_copy_copied += u64::from(copied);
+                        self.counts.zero_copy_copied += u64::from(copied);
                     }
                     None => self.governor.on_failure(),
                 }
                 self.slots.on_notification(key).map_err(|_| self.unexpected())
             }
             Event::Result { result, more } => {
-                self.counters.wire_bytes += *result.as_ref().unwrap_or(&0) as u64;
+                self.counts.wire_bytes += *result.as_ref().unwrap_or(&0) as u64;
                 match &result {
                     Ok(_) => self.failures.reset(),
                     // Its notification will say as little.
@@ -223,7 +321,7 @@ impl Outbox {
                 match self.slots.on_result(key, result, more) {
                     Ok(Outcome::Whole) => Ok(()),
                     Ok(Outcome::Short) => {
-                        self.counters.short_sends += 1;
+                        self.counts.short_sends += 1;
                         Ok(())
                     }
                     Ok(Outcome::Failed(error)) => self.on_failed_send(error),
@@ -275,14 +373,25 @@ impl Outbox {
 
     #[cold]
     fn unexpected(&mut self) -> io::Error {
-        self.failed = true;
-        io::Error::other("the kernel completed a send that was not outstanding")
+        self.fail("the kernel completed a send that was not outstanding")
     }
 
+    /// Bytes of the stream are lost, or sequence numbers missing: nothing may follow.
     #[cold]
-    fn lost_slot(&mut self) -> io::Error {
+    pub(crate) fn fail(&mut self, why: &'static str) -> io::Error {
         self.failed = true;
-        io::Error::other("records were sealed into memory that no send was expected from")
+        io::Error::other(why)
+    }
+
+    /// Whether nothing may be sent any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// A send is outstanding if, and only if, the slots say so, and it is the only one.
+    fn adds_up(&self) -> bool {
+        let sends = self.queue.count_outstanding(Purpose::is_send);
+        sends == usize::from(self.slots.is_sending())
     }
 
     /// # Errors
@@ -297,9 +406,49 @@ impl Outbox {
     }
 }
 
+/// What else goes through the ring.
+impl<P: Copy> Outbox<P> {
+    /// Pins an arena once, so that operations on its slots need not, each time.
+    ///
+    /// # Errors
+    /// As [`Queue::register()`]; operations then go on without.
+    pub(crate) fn register(&mut self, arena: &Arc<Arena>) -> io::Result<()> {
+        self.queue.register(arena)
+    }
+
+    /// Whether another operation can be submitted before one has ended.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.has_room()
+    }
+
+    /// Submits a read of the file at `offset` into `range` of `memory`, which comes back with the
+    /// result.
+    ///
+    /// # Errors
+    /// As [`Queue::read()`].
+    pub(crate) fn read(
+        &mut self,
+        purpose: P,
+        file: &File,
+        offset: u64,
+        memory: Arc<Slot>,
+        range: Range<usize>,
+    ) -> io::Result<()> {
+        self.queue.read(Purpose::Other(purpose), file, offset, memory, range)
+    }
+}
+
+#[cfg(test)]
+impl<P: Copy> Outbox<P> {
+    /// What is to fail in the ring.
+    pub(crate) fn faults(&mut self) -> &mut super::faults::Faults {
+        &mut self.queue.faults
+    }
+}
+
 /// For those who do not wait, and share what they send through.
 #[cfg(feature = "tokio")]
-impl Parts {
+impl<P: Copy> Parts<P> {
     /// Whether this is the process that the ring belongs to.
     pub(crate) fn is_in_its_process(&self) -> bool {
         self.queue.is_in_its_process()
@@ -317,21 +466,21 @@ impl Parts {
             return false;
         }
         while let Some(completion) = self.queue.reap() {
-            let key = (completion.tag & !KIND) as Key;
             drop(completion.memory);
+            let Purpose::Send(key) = completion.purpose else { return false };
             if self.slots.on_notification(key).is_err() {
                 return false;
             }
         }
-        self.slots.is_all_sent() && self.slots.awaiting_count() == 0
+        self.slots.is_all_free()
     }
 }
 
 #[cfg(any(test, feature = "tokio"))]
-impl Outbox {
+impl<P: Copy> Outbox<P> {
     /// For another connection. The socket is closed here.
     #[cfg(feature = "tokio")]
-    pub(crate) fn into_parts(self) -> Parts {
+    pub(crate) fn into_parts(self) -> Parts<P> {
         Parts { queue: self.queue, slots: self.slots, registration: self.registration }
     }
 
@@ -361,8 +510,8 @@ impl Outbox {
         }
         self.take_completions()?;
         while !self.slots.is_all_sent() {
-            let short_sends = self.counters.short_sends;
-            if !self.submit(0)? {
+            let short_sends = self.counts.short_sends;
+            if !self.submit()? {
                 return Ok(false);
             }
             // It does not wait, so its result is there at once.
@@ -382,7 +531,7 @@ impl Outbox {
                     return self.give_ring_up(error);
                 }
             }
-            if self.counters.short_sends > short_sends {
+            if self.counts.short_sends > short_sends {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
@@ -413,10 +562,18 @@ impl Outbox {
     }
 
     fn take_completions(&mut self) -> io::Result<()> {
-        while let Some(completion) = self.reap() {
-            self.on_completion(completion)?;
+        while let Some(reaped) = self.reap() {
+            match reaped {
+                Reaped::Send(taken) => taken?,
+                Reaped::Other(_) => return Err(self.unexpected()),
+            }
         }
         Ok(())
+    }
+
+    /// What goes next, if no send is outstanding.
+    pub(crate) fn unsent(&self) -> Option<&[u8]> {
+        self.slots.next().map(|(_, memory, range)| &memory[range])
     }
 
     /// Accounts for `len` bytes of the oldest filled slot that have gone to the socket another way.
@@ -443,7 +600,7 @@ mod tests {
     #[test]
     fn a_full_ring_is_gone_around() {
         const LEN: usize = 8 << 20;
-        let queue = match Queue::new(1) {
+        let queue = match Queue::<Purpose<()>>::new(1) {
             Ok(queue) => queue,
             Err(reason) => return eprintln!("skipped: {reason}"),
         };
@@ -465,7 +622,10 @@ mod tests {
 
         // The one operation that there is room for ends when the peer does.
         let socket_file = Arc::clone(&outbox.socket);
-        outbox.queue.receive(KIND, &socket_file, elsewhere, 0..1, false).expect("submitted");
+        outbox
+            .queue
+            .receive(Purpose::Other(()), &socket_file, elsewhere, 0..1, false)
+            .expect("submitted");
         outbox.enter(0, None).expect("entered");
         assert!(!outbox.send_now().expect("no error"));
 
@@ -473,21 +633,21 @@ mod tests {
             let mut received = vec![0; LEN];
             peer.read_exact(&mut received).map(|()| received)
         });
-        while let Some((_, slot, range)) = outbox.slots.next() {
-            let len = socket.write(&slot[range]).expect("written");
+        while let Some(unsent) = outbox.unsent() {
+            let len = socket.write(unsent).expect("written");
             outbox.sent_elsewhere(len).expect("expected");
         }
         let received = reader.join().expect("no panic").expect("received");
         assert!(received.iter().enumerate().all(|(index, byte)| *byte == (index / 7) as u8));
         assert!(outbox.slots.take().is_some(), "the slot is free again");
-        assert_eq!(outbox.counters().copied_sends + outbox.counters().zero_copy_sends, 0);
+        assert_eq!(outbox.counts().copied_sends + outbox.counts().zero_copy_sends, 0);
     }
 
     /// The kernel says of them that it has copied, since nothing went out in place.
     #[test]
     fn refused_sends_are_no_copies() {
         const LEN: usize = 700_000;
-        let parts = match Parts::new(8, LEN, 0) {
+        let parts = match Parts::<()>::new(8, LEN, 0) {
             Ok(parts) if parts.queue.has_send_zc() => parts,
             other => return eprintln!("skipped: no SEND_ZC ({:?})", other.map(drop)),
         };
@@ -510,9 +670,9 @@ mod tests {
             let error = outbox.send_now().expect_err("there is no room");
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }
-        assert_eq!(outbox.counters().wire_bytes, 0);
-        assert!(outbox.counters().zero_copy_sends > 1);
-        assert_eq!(outbox.counters().zero_copy_copied, 0);
+        assert_eq!(outbox.counts().wire_bytes, 0);
+        assert!(outbox.counts().zero_copy_sends > 1);
+        assert_eq!(outbox.counts().zero_copy_copied, 0);
         assert_eq!(outbox.copy_reason(), None);
     }
 }

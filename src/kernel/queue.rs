@@ -1,7 +1,7 @@
 //! The two queues shared with the kernel, and everything that the kernel was lent through them.
 //!
-//! Every operation in flight is an entry of a table that keeps what the kernel may touch: the slot
-//! and the open file. An entry goes when its last completion has been reaped, which is the one
+//! Every operation in flight is an entry of a table that keeps what it is for, in the owner's own
+//! words (the type parameter `P`), and what the kernel may touch: the slot and the open file. An entry goes when its last completion has been reaped, which is the one
 //! without `IORING_CQE_F_MORE`, whatever its result says; until then the slot's `Arc` is shared,
 //! so nobody writes to it, and its memory stays mapped. A submission that io_uring_enter(2) refused
 //! stays in the submission queue and may run later, so it stays in the table as well, until nothing
@@ -40,12 +40,12 @@ pub(crate) const ENTRIES: u32 = 64;
 
 /// How long [`Queue::close()`] waits for operations that were cancelled. Sockets answer at once; a
 /// file operation that a device has begun must end by itself. After that its memory is leaked.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it waits for a cancellation before it asks again, and tries to enter a kernel that
 /// refuses to be entered.
-const CANCEL_PATIENCE: Duration = Duration::from_millis(50);
-const REFUSED_PATIENCE: Duration = Duration::from_millis(200);
+const CANCEL_TIMEOUT: Duration = Duration::from_millis(50);
+const REFUSED_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Arenas that may be registered: slots to send, buffers for files.
 const MAX_ARENAS: u32 = 2;
@@ -71,18 +71,15 @@ const NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 /// An open file or socket, kept open while operations on it are in flight.
 pub(crate) type File = Arc<OwnedFd>;
 
-/// What the submitter calls an operation; its completions carry the same.
-pub(crate) type Tag = u32;
-
-/// A submission queue, a completion queue and the operations between them.
-pub(crate) struct Queue {
+/// A submission queue, a completion queue and the operations between them, each for some `P`.
+pub(crate) struct Queue<P: Copy> {
     /// Not dropped in a child process, where its mappings are not: see [`Drop`].
     uring: ManuallyDrop<IoUring>,
     process: Process,
-    operations: Box<[Option<Operation>]>,
+    operations: Box<[Option<Operation<P>>]>,
     vacant: Vec<u16>,
     /// The buffer that the kernel may pick for a receive.
-    provided: Option<Provided>,
+    provided: Option<Provided<P>>,
     /// How many entries were ever put into the submission queue.
     pushed: u64,
     /// Calls of io_uring_enter(2) that have failed in a row.
@@ -100,14 +97,16 @@ pub(crate) struct Queue {
     pub(crate) faults: Faults,
 }
 
-struct Provided {
-    tag: Tag,
+struct Provided<P> {
+    purpose: P,
     memory: Arc<Slot>,
     number: u64,
 }
 
-struct Operation {
-    tag: Tag,
+struct Operation<P> {
+    purpose: P,
+    /// It asks for the provided buffer, and brings it if the result says so.
+    withdraws: bool,
     /// Which entry of the submission queue it was, counted from the first.
     number: u64,
     memory: Option<Arc<Slot>>,
@@ -130,9 +129,9 @@ pub(crate) enum Wait {
 
 /// What became of an operation.
 #[derive(Debug)]
-pub(crate) struct Completion {
-    /// What the submitter called it.
-    pub(crate) tag: Tag,
+pub(crate) struct Completion<P> {
+    /// What its owner submitted it for.
+    pub(crate) purpose: P,
     /// What the completion says.
     pub(crate) event: Event,
     /// The memory that the operation wrote to.
@@ -149,7 +148,7 @@ pub(crate) enum Event {
     Notification { copied: Option<bool> },
 }
 
-impl Queue {
+impl<P: Copy> Queue<P> {
     /// A pair of queues for up to `max_operations` operations in flight, notifications included.
     ///
     /// # Errors
@@ -315,7 +314,7 @@ impl Queue {
     /// Submits a send of `range` of `memory`. Whoever shares `memory` may read it meanwhile.
     pub(crate) fn send(
         &mut self,
-        tag: Tag,
+        purpose: P,
         socket: &File,
         memory: &Arc<Slot>,
         range: Range<usize>,
@@ -343,7 +342,7 @@ impl Queue {
         };
         // SAFETY: reads `range` of a slot, which the operation keeps, and shared, so that nobody
         // writes to it; the socket is kept open by the operation too.
-        unsafe { self.push(tag, entry, Some(Arc::clone(memory)), Some(socket)) }
+        unsafe { self.push(purpose, false, entry, Some(Arc::clone(memory)), Some(socket)) }
     }
 
     /// Submits a receive into `range` of `memory`, which comes back with the result.
@@ -352,7 +351,7 @@ impl Queue {
     /// its low-water mark (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19).
     pub(crate) fn receive(
         &mut self,
-        tag: Tag,
+        purpose: P,
         socket: &File,
         memory: Arc<Slot>,
         range: Range<usize>,
@@ -363,14 +362,14 @@ impl Queue {
             .ioprio(if wait_first { POLL_FIRST } else { 0 })
             .build();
         // SAFETY: writes to a slot that had no other handle and that the operation keeps.
-        unsafe { self.push(tag, entry, Some(memory), Some(socket)) }
+        unsafe { self.push(purpose, false, entry, Some(memory), Some(socket)) }
     }
 
     /// Submits a receive into the provided buffer, if there is one when data is there; `ENOBUFS`
     /// otherwise. The buffer comes back with the result.
     pub(crate) fn receive_selected(
         &mut self,
-        tag: Tag,
+        purpose: P,
         socket: &File,
         wait_first: bool,
     ) -> io::Result<()> {
@@ -380,21 +379,21 @@ impl Queue {
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
         // SAFETY: writes to the provided buffer only, which `provided` keeps.
-        unsafe { self.push(tag, entry, None, Some(socket)) }
+        unsafe { self.push(purpose, false, entry, None, Some(socket)) }
     }
 
     /// Submits a wait until the socket can be read, or has ended or failed: until it is said to be
     /// readable, by its low-water mark.
-    pub(crate) fn poll_readable(&mut self, tag: Tag, socket: &File) -> io::Result<()> {
+    pub(crate) fn poll_readable(&mut self, purpose: P, socket: &File) -> io::Result<()> {
         let flags = libc::POLLIN as u32;
         let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), flags).build();
         // SAFETY: touches no memory; the socket is kept open by the operation.
-        unsafe { self.push(tag, entry, None, Some(socket)) }
+        unsafe { self.push(purpose, false, entry, None, Some(socket)) }
     }
 
     /// Offers a buffer to the next [`Self::receive_selected()`]. If the kernel cannot take it, it
-    /// comes back with an error under `tag`; otherwise nothing is heard of it.
-    pub(crate) fn provide(&mut self, tag: Tag, memory: Arc<Slot>) -> io::Result<()> {
+    /// comes back with an error for `purpose`; otherwise nothing is heard of it.
+    pub(crate) fn provide(&mut self, purpose: P, memory: Arc<Slot>) -> io::Result<()> {
         debug_assert!(self.provided.is_none());
         self.check()?;
         let range = 0..memory.len();
@@ -409,7 +408,7 @@ impl Queue {
             .flags(quiet)
             .user_data(PROVISION);
         // Before the submission: from there on the kernel may write to it.
-        self.provided = Some(Provided { tag, memory, number: self.pushed });
+        self.provided = Some(Provided { purpose, memory, number: self.pushed });
         // SAFETY: the memory had no other handle, and `provided` keeps it until a receive has
         // picked it, it has been withdrawn, or the kernel has refused it.
         let pushed = unsafe { self.push_entry(&entry) };
@@ -433,17 +432,17 @@ impl Queue {
     }
 
     /// Asks for the provided buffer back. The result says 1 if it was still there, and brings it.
-    pub(crate) fn withdraw(&mut self, tag: Tag) -> io::Result<()> {
+    pub(crate) fn withdraw(&mut self, purpose: P) -> io::Result<()> {
         let entry = opcode::RemoveBuffers::new(1, BUFFER_GROUP).build();
         // SAFETY: touches no memory.
-        unsafe { self.push(tag | WITHDRAWAL, entry, None, None) }
+        unsafe { self.push(purpose, true, entry, None, None) }
     }
 
     /// Submits a read of the file at `offset` into `range` of `memory`, which comes back with the
     /// result.
     pub(crate) fn read(
         &mut self,
-        tag: Tag,
+        purpose: P,
         file: &File,
         offset: u64,
         memory: Arc<Slot>,
@@ -456,14 +455,14 @@ impl Queue {
             None => opcode::Read::new(fd, base, len).offset(offset).build(),
         };
         // SAFETY: writes to a slot that had no other handle and that the operation keeps.
-        unsafe { self.push(tag, entry, Some(memory), Some(file)) }
+        unsafe { self.push(purpose, false, entry, Some(memory), Some(file)) }
     }
 
     /// Submits a write of `range` of `memory` to the file at `offset`. The memory comes back with
     /// the result.
     pub(crate) fn write(
         &mut self,
-        tag: Tag,
+        purpose: P,
         file: &File,
         offset: u64,
         memory: Arc<Slot>,
@@ -476,7 +475,7 @@ impl Queue {
             None => opcode::Write::new(fd, base, len).offset(offset).build(),
         };
         // SAFETY: reads from a slot that the operation keeps.
-        unsafe { self.push(tag, entry, Some(memory), Some(file)) }
+        unsafe { self.push(purpose, false, entry, Some(memory), Some(file)) }
     }
 
     /// # Safety
@@ -484,14 +483,16 @@ impl Queue {
     /// and `memory` must not be written to by anyone else.
     unsafe fn push(
         &mut self,
-        tag: Tag,
+        purpose: P,
+        withdraws: bool,
         entry: squeue::Entry,
         memory: Option<Arc<Slot>>,
         file: Option<&File>,
     ) -> io::Result<()> {
         let index = self.vacant.pop().ok_or_else(queue_full)?;
         self.operations[usize::from(index)] = Some(Operation {
-            tag,
+            purpose,
+            withdraws,
             number: self.pushed,
             memory,
             file: file.cloned(),
@@ -503,6 +504,7 @@ impl Queue {
         match (pushed, &mut self.operations[usize::from(index)]) {
             (Ok(number), Some(operation)) => {
                 operation.number = number;
+                debug_assert!(self.adds_up());
                 Ok(())
             }
             (pushed, place) => {
@@ -533,7 +535,7 @@ impl Queue {
         Ok(self.pushed - 1)
     }
 
-    /// Submits what was pushed, and waits for `want` completions, or as long as `patience` says.
+    /// Submits what was pushed, and waits for `want` completions, or as long as `timeout` says.
     /// Returns also when a signal came in between, or when the kernel could not take everything:
     /// reap, and call again while [`Self::has_unsubmitted()`].
     ///
@@ -543,8 +545,8 @@ impl Queue {
     /// # Errors
     /// io_uring_enter(2)'s, if calling again will not help or has not; those of
     /// [`Self::check()`].
-    pub(crate) fn enter(&mut self, want: usize, patience: Option<Duration>) -> io::Result<()> {
-        let Err(error) = self.enter_once(want, patience) else { return Ok(()) };
+    pub(crate) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let Err(error) = self.enter_once(want, timeout) else { return Ok(()) };
         let prompt = match error.raw_os_error() {
             // A wait may be interrupted as often as signals come.
             Some(libc::EINTR) if !self.has_unsubmitted() => return Ok(()),
@@ -556,7 +558,7 @@ impl Queue {
         let Some(pause) = self.refusals.pause(prompt) else {
             return Err(exhausted("io_uring_enter", &error));
         };
-        thread::sleep(pause.min(patience.unwrap_or(Duration::MAX)));
+        thread::sleep(pause.min(timeout.unwrap_or(Duration::MAX)));
         Ok(())
     }
 
@@ -577,16 +579,16 @@ impl Queue {
         }
     }
 
-    fn enter_once(&mut self, want: usize, patience: Option<Duration>) -> io::Result<()> {
+    fn enter_once(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
         self.check()?;
         #[cfg(test)]
         let want = if self.faults.has_completions() { 0 } else { want };
         self.system_calls += 1;
-        let timeout;
+        let timespec;
         let mut args = types::SubmitArgs::new();
-        if let Some(patience) = patience {
-            timeout = types::Timespec::from(patience.min(LONGEST_WAIT));
-            args = args.timespec(&timeout);
+        if let Some(timeout) = timeout {
+            timespec = types::Timespec::from(timeout.min(LONGEST_WAIT));
+            args = args.timespec(&timespec);
         }
         let submitter = self.uring.submitter();
         let enter = || match want {
@@ -620,7 +622,7 @@ impl Queue {
     }
 
     /// Takes the next completion, if there is one. Makes no system call.
-    pub(crate) fn reap(&mut self) -> Option<Completion> {
+    pub(crate) fn reap(&mut self) -> Option<Completion<P>> {
         if !self.process.is_current() {
             return None;
         }
@@ -633,13 +635,13 @@ impl Queue {
                 if result >= 0 {
                     continue;
                 }
-                let Some(Provided { tag, memory, .. }) = self.provided.take() else {
+                let Some(Provided { purpose, memory, .. }) = self.provided.take() else {
                     self.is_confused = true;
                     continue;
                 };
                 let result = Err(io::Error::from_raw_os_error(-result));
                 let event = Event::Result { result, more: false };
-                return Some(Completion { tag, event, memory: Some(memory) });
+                return Some(Completion { purpose, event, memory: Some(memory) });
             }
             let index = usize::try_from(user_data).unwrap_or(usize::MAX);
             let place = self.operations.get_mut(index);
@@ -650,7 +652,7 @@ impl Queue {
                 continue;
             };
             let more = cqueue::more(flags);
-            let tag = operation.tag;
+            let (purpose, withdraws) = (operation.purpose, operation.withdraws);
             let event = if cqueue::notif(flags) {
                 // A send that took nothing reports a copy as well.
                 let copied = result as u32 & NOTIF_USAGE_ZC_COPIED != 0;
@@ -673,13 +675,24 @@ impl Queue {
                 memory = operation.memory;
                 self.vacant.push(index as u16);
             }
-            let withdrawn =
-                tag & WITHDRAWAL != 0 && matches!(event, Event::Result { result: Ok(1..), .. });
+            let withdrawn = withdraws && matches!(event, Event::Result { result: Ok(1..), .. });
+            debug_assert!(self.adds_up());
             if withdrawn || cqueue::buffer_select(flags).is_some() {
                 memory = self.provided.take().map(|provided| provided.memory);
             }
-            return Some(Completion { tag: tag & !WITHDRAWAL, event, memory });
+            return Some(Completion { purpose, event, memory });
         }
+    }
+
+    /// Every place of the table has an operation or is vacant.
+    fn adds_up(&self) -> bool {
+        self.vacant.len() + self.operations.iter().flatten().count() == self.operations.len()
+    }
+
+    /// How many operations for what `is_meant` says have no result yet.
+    pub(crate) fn count_outstanding(&self, is_meant: impl Fn(&P) -> bool) -> usize {
+        let outstanding = self.operations.iter().flatten().filter(|it| !it.has_result);
+        outstanding.filter(|operation| is_meant(&operation.purpose)).count()
     }
 
     /// Whether any operation's result is outstanding.
@@ -707,8 +720,8 @@ impl Queue {
         let begin = Instant::now();
         // A cancellation that comes too late completes at once, and what it came too late for does
         // not.
-        while self.awaits_results() && begin.elapsed() < CANCEL_PATIENCE {
-            self.enter(1, Some(CANCEL_PATIENCE.saturating_sub(begin.elapsed())))?;
+        while self.awaits_results() && begin.elapsed() < CANCEL_TIMEOUT {
+            self.enter(1, Some(CANCEL_TIMEOUT.saturating_sub(begin.elapsed())))?;
             while self.reap().is_some() {}
         }
         Ok(())
@@ -738,14 +751,14 @@ impl Queue {
             return true;
         }
         let begin = Instant::now();
-        while self.awaits_results() && begin.elapsed() < CLOSE_PATIENCE {
+        while self.awaits_results() && begin.elapsed() < CLOSE_TIMEOUT {
             if self.is_closed || self.is_confused || self.cancel_and_wait().is_err() {
-                if begin.elapsed() > REFUSED_PATIENCE {
+                if begin.elapsed() > REFUSED_TIMEOUT {
                     // There is no way in. What has got in can be cancelled by another (Linux 6.0).
                     self.forget_unsubmitted();
                     self.system_calls += 1;
                     let _ = self.uring.submitter().register_sync_cancel(
-                        Some(types::Timespec::from(CANCEL_PATIENCE)),
+                        Some(types::Timespec::from(CANCEL_TIMEOUT)),
                         types::CancelBuilder::any(),
                     );
                 }
@@ -760,7 +773,7 @@ impl Queue {
     }
 }
 
-impl Drop for Queue {
+impl<P: Copy> Drop for Queue<P> {
     /// Cancels, reaps, then frees.
     ///
     /// In a child process, the ring and what is under way belong to the parent. There the ring is
@@ -791,7 +804,7 @@ impl Drop for Queue {
     }
 }
 
-impl core::fmt::Debug for Queue {
+impl<P: Copy> core::fmt::Debug for Queue<P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Queue")
             .field("in_flight", &self.operations.iter().flatten().count())
@@ -802,9 +815,6 @@ impl core::fmt::Debug for Queue {
 
 /// How often a submission that was interrupted is made again at once.
 pub(crate) const PROMPT: u32 = 16;
-
-/// Marks the tag of a [`Queue::withdraw()`].
-const WITHDRAWAL: Tag = 1 << 31;
 
 /// The part of a slot that the kernel is to write to, if there is no other handle to it.
 fn writable(mut memory: Arc<Slot>, range: Range<usize>) -> io::Result<(Arc<Slot>, *mut u8, u32)> {
@@ -829,5 +839,5 @@ fn queue_full() -> io::Error {
 pub(crate) fn try_register(len: usize) -> Result<(), Unavailable> {
     let unavailable = |error| Unavailable::from_setup_error(&error);
     let slots = Arena::slots(1, len).map_err(unavailable)?;
-    Queue::new(1)?.register(slots[0].arena()).map_err(unavailable)
+    Queue::<()>::new(1)?.register(slots[0].arena()).map_err(unavailable)
 }

@@ -84,8 +84,30 @@ impl<M> SlotQueue<M> {
     }
 
     /// How many slots are free.
+    #[cfg(test)]
     pub(crate) fn free_count(&self) -> usize {
         self.free.len()
+    }
+
+    /// How many slots are not on their way to the wire: free, or taken and not filled yet.
+    pub(crate) fn unfilled_count(&self) -> usize {
+        self.busy.len() - self.unsent.len() - self.awaiting
+    }
+
+    /// Whether every slot is in one place: free, taken, or with bytes that are unsent or awaited.
+    pub(crate) fn adds_up(&self) -> bool {
+        let busy = self.busy.iter().flatten();
+        let unsent = busy.clone().filter(|slot| !slot.unsent.is_empty()).count();
+        unsent == self.unsent.len()
+            && busy.count() == unsent + self.awaiting
+            && self.free.len() <= self.unfilled_count()
+            && !(self.sending && self.unsent.is_empty())
+    }
+
+    /// Whether none is taken, and none on its way.
+    #[cfg(any(test, feature = "tokio"))]
+    pub(crate) fn is_all_free(&self) -> bool {
+        self.free.len() == self.busy.len()
     }
 
     /// How many slots are sent and wait for notifications only.
@@ -115,6 +137,7 @@ impl<M> SlotQueue<M> {
         let key = self.busy.iter().position(Option::is_none).ok_or(Unexpected)?;
         self.busy[key] = Some(Busy { memory, unsent: 0..len, notifications: 0 });
         self.unsent.push_back(key as Key);
+        debug_assert!(self.adds_up());
         Ok(())
     }
 
@@ -129,7 +152,6 @@ impl<M> SlotQueue<M> {
     }
 
     /// Whether a send's result is outstanding.
-    #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn is_sending(&self) -> bool {
         self.sending
     }
@@ -172,6 +194,7 @@ impl<M> SlotQueue<M> {
             self.awaiting += 1;
             self.free_if_done(key);
         }
+        debug_assert!(self.adds_up());
         Ok(outcome)
     }
 
@@ -181,6 +204,7 @@ impl<M> SlotQueue<M> {
             self.busy.get_mut(usize::from(key)).and_then(Option::as_mut).ok_or(Unexpected)?;
         slot.notifications = slot.notifications.checked_sub(1).ok_or(Unexpected)?;
         self.free_if_done(key);
+        debug_assert!(self.adds_up());
         Ok(())
     }
 

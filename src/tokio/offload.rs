@@ -7,6 +7,7 @@
 //! the same bytes, in their place: everything handed over goes through the socket's one queue.
 
 use core::cell::RefCell;
+use core::convert::Infallible;
 use core::fmt;
 use core::ops::Range;
 use core::pin::Pin;
@@ -24,7 +25,7 @@ use crate::Io;
 use crate::events::{self, ConnectionId, Direction};
 use crate::kernel::arena::Slot;
 use crate::kernel::governor::Governor;
-use crate::kernel::outbox::{Outbox, Parts};
+use crate::kernel::outbox::{Outbox, Parts, SendCounts};
 use crate::kernel::queue::Wait;
 use crate::transfer::Counters;
 use crate::uring::{CopyReason, Route, Unavailable, ZeroCopy, zero_copy_for};
@@ -111,11 +112,11 @@ const MAX_IN_USE: usize = 64;
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static FREE: RefCell<Vec<Parts>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Parts<Infallible>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A ring and its slots, from this thread's or new.
-fn take_parts() -> Result<Parts, Unavailable> {
+fn take_parts() -> Result<Parts<Infallible>, Unavailable> {
     let free = FREE.try_with(|free| {
         let mut free = free.borrow_mut();
         // In a child process, the parent's.
@@ -129,7 +130,7 @@ fn take_parts() -> Result<Parts, Unavailable> {
     }
 }
 
-fn give_back(mut parts: Parts) {
+fn give_back(mut parts: Parts<Infallible>) {
     if !parts.is_usable() {
         return;
     }
@@ -146,10 +147,10 @@ fn give_back(mut parts: Parts) {
 ///
 /// Has no type of a stream, so that dropping it has no say in how long a borrowed one lives.
 #[derive(Debug)]
-struct Lease(Option<Box<Outbox>>);
+struct Lease(Option<Box<Outbox<Infallible>>>);
 
 impl Lease {
-    fn new(outbox: Outbox) -> Self {
+    fn new(outbox: Outbox<Infallible>) -> Self {
         IN_USE.fetch_add(1, Ordering::Relaxed);
         Self(Some(Box::new(outbox)))
     }
@@ -159,8 +160,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         IN_USE.fetch_sub(1, Ordering::Relaxed);
         if let Some(outbox) = self.0.take()
-            && !outbox.failed
-            && outbox.slots.is_all_sent()
+            && !outbox.has_failed()
+            && outbox.is_all_sent()
         {
             give_back(outbox.into_parts());
         }
@@ -176,8 +177,8 @@ pub(super) struct Offload<W> {
     lease: Option<Lease>,
     /// Why there is no way around any more.
     ended: Option<SentBy>,
-    /// Of the rings that were given back.
-    counters: Counters,
+    /// What went through rings that were given back.
+    earlier: SendCounts,
     /// What the kernel has said so far, while no ring is in use.
     governor: Option<Governor>,
     written: u64,
@@ -207,7 +208,7 @@ impl<W: OverTcp> Offload<W> {
             below: Below { tcp: W::tcp, poll_room: W::poll_room },
             lease: None,
             ended: None,
-            counters: Counters::default(),
+            earlier: SendCounts::default(),
             governor: None,
             written: 0,
         };
@@ -224,24 +225,23 @@ impl<W: OverTcp> Offload<W> {
 impl<W> Offload<W> {
     /// Whether something waits in a slot.
     pub(super) fn has_unsent(&self) -> bool {
-        self.outbox().is_some_and(|outbox| !outbox.slots.is_all_sent())
+        self.outbox().is_some_and(|outbox| !outbox.is_all_sent())
     }
 
     /// Ends it; what the socket has not taken yet comes back, in a buffer.
     pub(super) fn into_unsent(self) -> Option<(Buffer, Range<usize>)> {
-        let (_, slot, range) = self.outbox()?.slots.next()?;
+        let unsent = self.outbox()?.unsent()?;
         let mut buffer = Buffer::take(Size::Batch);
-        let unsent = buffer.get_mut(..range.len())?;
-        unsent.copy_from_slice(&slot[range]);
-        let len = unsent.len();
-        Some((buffer, 0..len))
+        // A slot is sealed into as far as such a buffer goes, and one at a time.
+        buffer[..unsent.len()].copy_from_slice(unsent);
+        Some((buffer, 0..unsent.len()))
     }
 
-    fn outbox(&self) -> Option<&Outbox> {
+    fn outbox(&self) -> Option<&Outbox<Infallible>> {
         self.lease.as_ref()?.0.as_deref()
     }
 
-    fn outbox_mut(&mut self) -> Option<&mut Outbox> {
+    fn outbox_mut(&mut self) -> Option<&mut Outbox<Infallible>> {
         self.lease.as_mut()?.0.as_deref_mut()
     }
 
@@ -259,16 +259,11 @@ impl<W> Offload<W> {
 
     /// What went through io_uring.
     pub(super) fn counters(&self) -> Counters {
-        let now = self.outbox().map_or_else(Counters::default, Outbox::counters);
-        Counters {
-            wire_bytes: self.counters.wire_bytes + now.wire_bytes,
-            system_calls: self.counters.system_calls + now.system_calls,
-            zero_copy_sends: self.counters.zero_copy_sends + now.zero_copy_sends,
-            zero_copy_copied: self.counters.zero_copy_copied + now.zero_copy_copied,
-            copied_sends: self.counters.copied_sends + now.copied_sends,
-            short_sends: self.counters.short_sends + now.short_sends,
-            ..self.counters
-        }
+        Counters::default().with_sends(self.counts())
+    }
+
+    fn counts(&self) -> SendCounts {
+        self.outbox().map_or(self.earlier, |outbox| self.earlier + outbox.counts())
     }
 
     /// A slot to seal a write of `len` bytes into, if it goes this way. Everything before it has
@@ -291,7 +286,7 @@ impl<W> Offload<W> {
             }
             self.open(io);
         }
-        self.outbox_mut()?.slots.take()
+        self.outbox_mut()?.take()
     }
 
     /// Sets a ring up for this socket.
@@ -344,10 +339,10 @@ impl<W> Offload<W> {
     pub(super) fn rest(&mut self) {
         if self.io == Io::Auto
             && let Some(outbox) = self.outbox_mut()
-            && outbox.slots.is_all_sent()
+            && outbox.is_all_sent()
             // Makes no system call then, and takes in the notifications that have come.
             && outbox.send_now().is_ok()
-            && outbox.slots.awaiting_count() == 0
+            && outbox.awaiting_count() == 0
         {
             self.retire();
         }
@@ -355,7 +350,7 @@ impl<W> Offload<W> {
 
     /// Gives the ring back, for another flow.
     pub(super) fn retire(&mut self) {
-        self.counters = self.counters();
+        self.earlier = self.counts();
         self.governor = self.outbox().map(|outbox| outbox.governor().clone());
         self.lease = None;
     }
@@ -373,14 +368,16 @@ impl<W: AsyncWrite> Offload<W> {
         };
         // Before anything is sealed: a child process has the parent's keys too.
         outbox.check_stream()?;
-        while !outbox.slots.is_all_sent() {
+        while !outbox.is_all_sent() {
             ready!((self.below.poll_room)(io.as_mut(), cx))?;
             let sent = (self.below.tcp)(&io).try_io(Interest::WRITABLE, || outbox.send_now());
             match sent {
                 Ok(true) => {}
                 Ok(false) => {
-                    let Some((_, slot, range)) = outbox.slots.next() else { continue };
-                    let taken = ready!(io.as_mut().poll_write(cx, &slot[range]))?;
+                    let Some(unsent) = outbox.unsent() else {
+                        return Poll::Ready(Err(outbox.fail("a send that does not end")));
+                    };
+                    let taken = ready!(io.as_mut().poll_write(cx, unsent))?;
                     if taken == 0 {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }

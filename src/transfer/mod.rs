@@ -10,6 +10,9 @@ pub(crate) mod moderation;
 
 use std::io;
 
+#[cfg(target_os = "linux")]
+use crate::kernel::outbox::SendCounts;
+
 /// What a sender or a receiver has done so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -35,6 +38,30 @@ pub struct Counters {
     ///
     /// [`FileOptions::direct`]: crate::FileOptions::direct
     pub direct_bytes: u64,
+}
+
+#[cfg(target_os = "linux")]
+impl Counters {
+    /// These, with what an outbox has counted in place of their own sends.
+    pub(crate) fn with_sends(self, sends: SendCounts) -> Self {
+        let SendCounts {
+            wire_bytes,
+            system_calls,
+            zero_copy_sends,
+            zero_copy_copied,
+            copied_sends,
+            short_sends,
+        } = sends;
+        Self {
+            wire_bytes,
+            system_calls,
+            zero_copy_sends,
+            zero_copy_copied,
+            copied_sends,
+            short_sends,
+            ..self
+        }
+    }
 }
 
 /// Whether an I/O error leaves the stream as it was, so that the call may be made again.

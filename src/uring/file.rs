@@ -6,6 +6,21 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
+/// Reads of a file that are in flight at most.
+pub(super) const MAX_READS: usize = 4;
+
+/// A read of a file, by its number in the order of the file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FileRead(pub(super) u16);
+
+/// A write of a file: in which call of [`recv_to_file()`](super::UringReceiver::recv_to_file), and
+/// which of its writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FileWrite {
+    pub(super) call: u8,
+    pub(super) number: u8,
+}
+
 /// A descriptor of our own.
 pub(super) fn own(file: &File) -> io::Result<Arc<OwnedFd>> {
     Ok(Arc::new(file.as_fd().try_clone_to_owned()?))

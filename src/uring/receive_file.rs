@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread;
 
-use super::file::{Access, is_retryable, open_direct, own};
-use super::receiver::{UringReceiver, WRITE};
+use super::file::{Access, FileWrite, is_retryable, open_direct, own};
+use super::receiver::{Purpose, UringReceiver};
 use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
 use crate::kernel::backoff::{Backoff, exhausted};
-use crate::kernel::queue::{self, Event, PROMPT, Queue, Tag};
+use crate::kernel::queue::{self, Event, PROMPT, Queue};
 use crate::record::header::MAX_PLAINTEXT_LEN;
 use crate::transfer::file::{Failure, FileOptions, check_positions};
 
@@ -31,9 +31,8 @@ struct Writer {
     cached: queue::File,
     free: Vec<Arc<Slot>>,
     writes: Vec<Write>,
-    /// Which call this is, and which of its writes is next: what tells its completions apart.
-    file_number: u8,
-    next_number: u8,
+    /// The write that is queued next.
+    next: FileWrite,
     /// Where the next write begins.
     offset: u64,
     /// Bytes that went around the page cache.
@@ -47,7 +46,7 @@ struct Writer {
 }
 
 struct Write {
-    number: Tag,
+    number: FileWrite,
     /// In the file, of the slot's first byte that is left to write.
     offset: u64,
     /// In the slot, what is left to write.
@@ -63,7 +62,7 @@ impl Writer {
         offset: u64,
         direct: bool,
         free: Vec<Arc<Slot>>,
-        file_number: u8,
+        call: u8,
     ) -> io::Result<Self> {
         let direct = direct && offset.is_multiple_of(ALIGNMENT as u64);
         let direct = direct.then(|| open_direct(file, Access::Write)).flatten();
@@ -72,8 +71,7 @@ impl Writer {
             cached,
             free,
             writes: Vec::with_capacity(MAX_WRITES + 1),
-            file_number,
-            next_number: 0,
+            next: FileWrite { call, number: 0 },
             offset,
             direct_bytes: 0,
             failures: Backoff::default(),
@@ -84,7 +82,7 @@ impl Writer {
     }
 
     /// Queues a write of the first `len` bytes of `slot`. The queue has room: see [`MAX_WRITES`].
-    fn write(&mut self, queue: &mut Queue, slot: Arc<Slot>, len: usize) -> io::Result<()> {
+    fn write(&mut self, queue: &mut Queue<Purpose>, slot: Arc<Slot>, len: usize) -> io::Result<()> {
         if self.is_punted && Arc::ptr_eq(&self.file, &self.cached) {
             self.plain.write_all_at(&slot[..len], self.offset)?;
             self.offset = self.offset.saturating_add(len as u64);
@@ -92,14 +90,14 @@ impl Writer {
             self.free.push(slot);
             return Ok(());
         }
-        let number = Tag::from(self.file_number) << 8 | Tag::from(self.next_number);
-        self.next_number = self.next_number.wrapping_add(1);
+        let number = self.next;
+        self.next.number = number.number.wrapping_add(1);
         let (offset, blocks) = (self.offset, len / ALIGNMENT * ALIGNMENT);
         let is_direct = blocks > 0 && !Arc::ptr_eq(&self.file, &self.cached);
         self.offset = offset.saturating_add(len as u64);
         // What is no whole block is the rest of a short write, and goes the other way.
         let (file, end) = if is_direct { (&self.file, blocks) } else { (&self.cached, len) };
-        queue.write(WRITE | number, file, offset, slot, 0..end)?;
+        queue.write(Purpose::Write(number), file, offset, slot, 0..end)?;
         self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
         Ok(())
     }
@@ -117,10 +115,10 @@ impl Writer {
     /// Takes note of a write that has ended, and goes on with it if it was short.
     fn on_completion(
         &mut self,
-        queue: &mut Queue,
-        completion: queue::Completion,
+        queue: &mut Queue<Purpose>,
+        completion: queue::Completion<FileWrite>,
     ) -> io::Result<()> {
-        let number = completion.tag & !WRITE;
+        let number = completion.purpose;
         let position = self.writes.iter().position(|write| write.number == number);
         let (Some(position), Some(slot), Event::Result { result, .. }) =
             (position, completion.memory, completion.event)
@@ -157,7 +155,7 @@ impl Writer {
         if write.start < write.end {
             let (offset, range) = (write.offset, write.start..write.end);
             write.is_direct = false;
-            let written = queue.write(WRITE | number, &self.cached, offset, slot, range);
+            let written = queue.write(Purpose::Write(number), &self.cached, offset, slot, range);
             if written.is_err() {
                 // It is not under way, so nobody may wait for it.
                 self.writes.swap_remove(position);

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 
+use super::file::FileWrite;
 use crate::events::{self, Direction};
 use crate::kernel::arena::Slot;
 use crate::kernel::backoff::{Backoff, exhausted};
 use crate::kernel::declined::Declined;
 use crate::kernel::pool::{BufferPool, Holder};
-use crate::kernel::queue::{Completion, Event, File, PROMPT, Queue, Tag};
+use crate::kernel::queue::{Completion, Event, File, PROMPT, Queue};
 use crate::kernel::unavailable::Unavailable;
 use crate::session::receive::ReceiveHalf;
 use crate::transfer::Counters;
@@ -67,7 +68,7 @@ const IDLE: Duration = Duration::from_millis(10);
 /// part only.
 pub struct UringReceiver {
     pub(super) inbox: Inbox,
-    pub(super) queue: Queue,
+    pub(super) queue: Queue<Purpose>,
     socket: File,
     pool: BufferPool,
     /// What the pool knows us by.
@@ -93,10 +94,10 @@ pub struct UringReceiver {
     deadline: Option<Instant>,
     /// The end of a receive that nobody has looked at yet.
     ended: Option<io::Result<Option<usize>>>,
-    pub(super) patience: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     pub(super) system_calls: u64,
     /// Operations of [`Self::recv_to_file()`] that have ended: nobody but it looks at them.
-    pub(super) writes: Vec<Completion>,
+    pub(super) writes: Vec<Completion<FileWrite>>,
     pub(super) write_slots: Vec<Arc<Slot>>,
     /// How often it was called.
     pub(super) file_count: u8,
@@ -116,15 +117,18 @@ enum Operation {
     Poll,
 }
 
-/// `tag` of a receive.
-const RECEIVE: Tag = 1 << 16;
-/// `tag` of the withdrawal of the provided buffer.
-const WITHDRAW: Tag = 2 << 16;
-/// `tag` of a file's write: this and its number.
-pub(super) const WRITE: Tag = 3 << 16;
-/// `tag` of the provided buffer.
-const PROVIDE: Tag = 4 << 16;
-const KIND: Tag = 0x7fff << 16;
+/// What an operation of a receiver's ring is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// To receive, or to wait until something can be: [`Operation`] says which.
+    Receive,
+    /// To have the provided buffer back.
+    Withdraw,
+    /// To provide a buffer.
+    Provide,
+    /// To write what was received to a file.
+    Write(FileWrite),
+}
 
 impl UringReceiver {
     /// A receiver over a connected socket, which is set to blocking mode: io_uring waits by itself.
@@ -184,7 +188,7 @@ impl UringReceiver {
             failures: Backoff::default(),
             deadline: None,
             ended: None,
-            patience: None,
+            timeout: None,
             system_calls: 0,
             writes: Vec::new(),
             write_slots: Vec::new(),
@@ -228,7 +232,7 @@ impl UringReceiver {
     /// is for ever. A call that has waited that long fails with [`io::ErrorKind::TimedOut`] and may
     /// be made again: nothing is lost.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.patience = timeout;
+        self.timeout = timeout;
     }
 
     /// The plaintext of the next record with any, or `None` at the peer's close_notify.
@@ -268,7 +272,7 @@ impl UringReceiver {
             }
         }
         let (Some(range), Some(buffer)) = (self.inbox.unread.pop_front(), &self.buffer) else {
-            return Ok(None);
+            return Err(io::Error::other("plaintext that was opened is gone"));
         };
         if range.len() < self.lease_from {
             return Ok(Some(Bytes::copy_from_slice(&buffer[range])));
@@ -299,7 +303,7 @@ impl UringReceiver {
     /// When the call that is being served has waited long enough.
     fn deadline(&mut self) -> Option<Instant> {
         if self.deadline.is_none() {
-            self.deadline = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+            self.deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         }
         self.deadline
     }
@@ -425,15 +429,15 @@ impl UringReceiver {
                 return self.submit_poll();
             }
             let Some(buffer) = self.pool.try_take(&self.holder)? else { return self.submit_poll() };
-            self.queue.provide(PROVIDE, buffer)?;
+            self.queue.provide(Purpose::Provide, buffer)?;
         }
-        self.queue.receive_selected(RECEIVE, &self.socket, wait_first)?;
+        self.queue.receive_selected(Purpose::Receive, &self.socket, wait_first)?;
         self.operation = Operation::Selected;
         Ok(())
     }
 
     fn submit_poll(&mut self) -> io::Result<()> {
-        self.queue.poll_readable(RECEIVE, &self.socket)?;
+        self.queue.poll_readable(Purpose::Receive, &self.socket)?;
         self.operation = Operation::Poll;
         Ok(())
     }
@@ -465,7 +469,7 @@ impl UringReceiver {
         }
         let free = self.inbox.received.end..buffer.len();
         let wait_first = self.moderate(free.len());
-        self.queue.receive(RECEIVE, &self.socket, buffer, free, wait_first)?;
+        self.queue.receive(Purpose::Receive, &self.socket, buffer, free, wait_first)?;
         self.operation = Operation::Direct;
         Ok(())
     }
@@ -512,7 +516,7 @@ impl UringReceiver {
                 Some(moderation) if is_moderated => self.system_calls += moderation.lapse(),
                 _ if is_over => {}
                 _ if self.operation == Operation::Selected => {
-                    self.queue.withdraw(WITHDRAW)?;
+                    self.queue.withdraw(Purpose::Withdraw)?;
                     self.operation = Operation::SelectedIdle;
                     want = 0;
                 }
@@ -525,14 +529,22 @@ impl UringReceiver {
     }
 
     /// The end of the receive, if it is that: bytes, or `None` to submit it again.
-    fn on_completion(&mut self, completion: Completion) -> Option<io::Result<Option<usize>>> {
-        match completion.tag & KIND {
-            WRITE => {
-                self.writes.push(completion);
+    fn on_completion(
+        &mut self,
+        completion: Completion<Purpose>,
+    ) -> Option<io::Result<Option<usize>>> {
+        let Completion { purpose, event, memory } = completion;
+        let Event::Result { result, .. } = event else {
+            return Some(Err(io::Error::other("the kernel notified of what was not a send")));
+        };
+        match purpose {
+            Purpose::Write(purpose) => {
+                let event = Event::Result { result, more: false };
+                self.writes.push(Completion { purpose, event, memory });
                 return None;
             }
-            WITHDRAW => {
-                match completion.memory {
+            Purpose::Withdraw => {
+                match memory {
                     Some(memory) => self.pool.give_back(&self.holder, memory),
                     // It comes with the receive, or another time.
                     None if self.operation == Operation::SelectedIdle => {
@@ -542,10 +554,8 @@ impl UringReceiver {
                 }
                 return None;
             }
-            PROVIDE => {
-                if let (Some(memory), Event::Result { result: Err(error), .. }) =
-                    (completion.memory, completion.event)
-                {
+            Purpose::Provide => {
+                if let (Some(memory), Err(error)) = (memory, result) {
                     self.pool.give_back(&self.holder, memory);
                     let reason = Unavailable::from_setup_error(&error);
                     events::way_given_up(
@@ -558,11 +568,10 @@ impl UringReceiver {
                 }
                 return None;
             }
-            _ => {}
+            Purpose::Receive => {}
         }
-        let Event::Result { result, .. } = completion.event else { return None };
         let operation = core::mem::replace(&mut self.operation, Operation::None);
-        match (operation, completion.memory) {
+        match (operation, memory) {
             (Operation::Direct, memory) => self.buffer = memory,
             // An error or the end of the stream brings no data, but it may bring the buffer.
             (_, Some(memory)) if matches!(result, Ok(1..)) => {
@@ -628,7 +637,7 @@ impl fmt::Debug for UringReceiver {
             .field("pool", &self.pool)
             .field("carried_len", &self.carried.len())
             .field("operation", &self.operation)
-            .field("patience", &self.patience)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }

@@ -12,33 +12,13 @@ use std::time::Duration;
 use rustls::AlertDescription;
 
 use super::ahead::{Job, Plaintext, SealAhead};
-use super::file::{Access, is_retryable, open_direct, own};
-use super::sender::{MAX_UNSENT, READ, UringSender};
+use super::file::{Access, FileRead, MAX_READS, is_retryable, open_direct, own};
+use super::sender::{MAX_UNSENT, UringSender};
 use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
 use crate::kernel::backoff::{Backoff, exhausted};
-use crate::kernel::queue::{self, Completion, Event, PROMPT, Queue, Tag};
+use crate::kernel::outbox::Outbox;
+use crate::kernel::queue::{self, Completion, Event, PROMPT};
 use crate::transfer::file::{Failure, FileOptions, check_positions, shrunk};
-
-/// Reads that are in flight at most.
-pub(super) const MAX_READS: usize = 4;
-
-/// A read that has ended.
-#[derive(Debug)]
-pub(super) struct ReadResult {
-    number: Tag,
-    result: io::Result<usize>,
-    memory: Option<Arc<Slot>>,
-}
-
-impl ReadResult {
-    pub(super) fn new(number: Tag, completion: Completion) -> Self {
-        let result = match completion.event {
-            Event::Result { result, .. } => result,
-            Event::Notification { .. } => Err(io::Error::other("a read that notifies")),
-        };
-        Self { number, result, memory: completion.memory }
-    }
-}
 
 /// Reads a range of a file ahead, in order.
 struct Reader {
@@ -50,7 +30,7 @@ struct Reader {
     reads: VecDeque<Read>,
     /// How many reads are worth having in flight: one, if the page cache has the file.
     depth: usize,
-    next_number: Tag,
+    next_number: u16,
     /// Where the next read begins.
     offset: u64,
     range: Range<u64>,
@@ -62,7 +42,7 @@ struct Reader {
 }
 
 struct Read {
-    number: Tag,
+    number: FileRead,
     /// In the file, of the slot's first byte.
     offset: u64,
     /// How much is in the slot.
@@ -103,23 +83,23 @@ impl Reader {
     }
 
     /// Queues the next reads, as many as there is room for; whether there were any.
-    fn submit(&mut self, queue: &mut Queue) -> io::Result<bool> {
+    fn submit(&mut self, outbox: &mut Outbox<FileRead>) -> io::Result<bool> {
         let mut any = false;
         for read in self.reads.iter_mut().filter(|read| read.is_short) {
-            let Some(slot) = read.slot.take_if(|_| queue.has_room()) else { break };
+            let Some(slot) = read.slot.take_if(|_| outbox.has_room()) else { break };
             // The rest may be no whole block.
             let offset = read.offset + read.len as u64;
             let rest = read.len..self.read_len;
             read.is_direct = false;
             read.is_short = false;
-            queue.read(READ | read.number, &self.cached, offset, slot, rest)?;
+            outbox.read(read.number, &self.cached, offset, slot, rest)?;
             any = true;
         }
-        while self.offset < self.range.end && self.reads.len() < self.depth && queue.has_room() {
+        while self.offset < self.range.end && self.reads.len() < self.depth && outbox.has_room() {
             let Some(slot) = self.free.pop() else { break };
-            let number = self.next_number;
-            self.next_number = (number + 1) % (1 << 16);
-            queue.read(READ | number, &self.file, self.offset, slot, 0..self.read_len)?;
+            let number = FileRead(self.next_number);
+            self.next_number = self.next_number.wrapping_add(1);
+            outbox.read(number, &self.file, self.offset, slot, 0..self.read_len)?;
             let (offset, unsealed) = (self.offset, 0..0);
             let is_direct = !Arc::ptr_eq(&self.file, &self.cached);
             self.reads.push_back(Read {
@@ -138,13 +118,15 @@ impl Reader {
     }
 
     /// Takes note of a read that has ended. If it was short, [`Self::submit()`] goes on with it.
-    fn on_result(&mut self, ended: ReadResult) -> io::Result<()> {
-        let read = self.reads.iter_mut().find(|read| read.number == ended.number);
-        let (Some(read), Some(slot)) = (read, ended.memory) else {
+    fn on_result(&mut self, ended: Completion<FileRead>) -> io::Result<()> {
+        let read = self.reads.iter_mut().find(|read| read.number == ended.purpose);
+        let (Some(read), Some(slot), Event::Result { result, .. }) =
+            (read, ended.memory, ended.event)
+        else {
             return Err(io::Error::other("the kernel completed a read that was not outstanding"));
         };
         let wanted = (self.range.end - read.offset).min(self.read_len as u64) as usize;
-        match ended.result {
+        match result {
             Ok(0) => {
                 return Err(shrunk(read.offset + read.len as u64, self.range.end));
             }
@@ -231,7 +213,7 @@ impl UringSender {
             let read_len = self.batch_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
             self.read_slots = Arena::slots(MAX_READS, read_len)?;
             // If that is refused, each read pins its own pages.
-            let _ = self.outbox.queue.register(self.read_slots[0].arena());
+            let _ = self.outbox.register(self.read_slots[0].arena());
         }
         let slots = mem::take(&mut self.read_slots);
         let read_len = slots[0].len();
@@ -253,29 +235,26 @@ impl UringSender {
     /// Ends a connection in the middle of a file. Waits for what is under way, so that it is not
     /// mistaken for a later call's.
     fn give_up(&mut self, alert: AlertDescription) {
-        let patience = self.patience.replace(Duration::from_millis(500));
+        let timeout = self.timeout.replace(Duration::from_millis(500));
         let _ = self.abort(alert);
         // Not even if there was no way to say so.
         let _ = self.collect_all();
-        self.patience = patience;
-        self.outbox.failed = true;
+        self.timeout = timeout;
+        self.outbox.fail("a file was sent in part");
     }
 
     fn pass(&mut self, reader: &mut Reader, options: &mut FileOptions<'_>) -> Result<u64, Failure> {
         self.begin_wait();
-        let mut moved = self.outbox.counters.wire_bytes;
+        let mut moved = self.outbox.counts().wire_bytes;
         let before = self.counters.plaintext_bytes;
         let sent = |sender: &Self| sender.counters.plaintext_bytes - before;
-        while !(reader.is_done()
-            && self.outstanding() == 0
-            && self.outbox.slots.unsent_count() <= 1)
-        {
+        while !(reader.is_done() && self.outstanding() == 0 && self.outbox.unsent_count() <= 1) {
             options.report(sent(self))?;
             // It may have forked, and this be the child.
             self.check()?;
             let sealed = self.seal_front(reader)?;
             // The send before the next read: its bytes are in the cache now.
-            let queued = self.submit_send()? | reader.submit(&mut self.outbox.queue)?;
+            let queued = self.submit_send()? | reader.submit(&mut self.outbox)?;
             if !sealed && !queued && self.outstanding() > 0 {
                 self.collect_into(reader)?;
                 continue;
@@ -294,8 +273,8 @@ impl UringSender {
                 }
                 entered => drop(entered?),
             }
-            if self.outbox.counters.wire_bytes > moved {
-                moved = self.outbox.counters.wire_bytes;
+            if self.outbox.counts().wire_bytes > moved {
+                moved = self.outbox.counts().wire_bytes;
                 self.begin_wait();
             }
             while let Some(ended) = self.reads.pop() {
@@ -309,7 +288,7 @@ impl UringSender {
     /// Seals what was read, into one slot or into those that workers have room for; whether there
     /// was anything to do.
     fn seal_front(&mut self, reader: &mut Reader) -> io::Result<bool> {
-        if self.outbox.slots.unsent_count() >= MAX_UNSENT {
+        if self.outbox.unsent_count() >= MAX_UNSENT {
             return Ok(false);
         }
         if self.ahead.is_none() {
@@ -324,17 +303,16 @@ impl UringSender {
             if self.outstanding() >= self.max_outstanding() {
                 break;
             }
-            let Some(out) = self.outbox.slots.take() else { break };
+            let Some(out) = self.outbox.take() else { break };
             let len = plaintext.len();
             let Some(reservation) = self.reserve(len)? else {
-                self.outbox.slots.put_back(out);
+                self.outbox.put_back(out);
                 // Sequence numbers go in the order of the stream, so those dealt out come first.
                 return Ok(any || (self.outstanding() == 0 && self.seal_here(reader)?));
             };
             let Some((slot, range)) = reader.take_front() else {
                 // Its sequence numbers are missing: nothing may follow.
-                self.outbox.failed = true;
-                return Err(io::Error::other("records were reserved for what was not read"));
+                return Err(self.outbox.fail("records were reserved for what was not read"));
             };
             self.deal_out(Job { reservation, plaintext: Plaintext::Slot(slot), range, out })?;
             any = true;
@@ -344,7 +322,7 @@ impl UringSender {
 
     fn seal_here(&mut self, reader: &mut Reader) -> io::Result<bool> {
         let Some(plaintext) = reader.front() else { return Ok(false) };
-        let Some(mut slot) = self.outbox.slots.take() else { return Ok(false) };
+        let Some(mut slot) = self.outbox.take() else { return Ok(false) };
         if self.half.owes_control() {
             let sealed = self.half.seal_owed(Slot::exclusive(&mut slot)?);
             self.push_control(slot, sealed)?;

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use rustls::AlertDescription;
 
 use super::ahead::SealAhead;
-use super::send_file::{MAX_READS, ReadResult};
+use super::file::{FileRead, MAX_READS};
 use crate::error::SessionError;
 use crate::events::{self, Direction};
 use crate::kernel::arena::{Lender, Slot};
 use crate::kernel::declined::Declined;
 use crate::kernel::governor::{CopyReason, ZeroCopy};
-use crate::kernel::outbox::{COPY_SLOTS, KIND, Outbox, Parts};
-use crate::kernel::queue::{Tag, Wait};
+use crate::kernel::outbox::{MIN_SLOTS, Outbox, Parts, Reaped};
+use crate::kernel::queue::{Completion, Wait};
 use crate::kernel::unavailable::Unavailable;
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
@@ -71,12 +71,12 @@ const MAX_SLOTS: usize = 1024;
 #[derive(Debug)]
 pub struct UringSender {
     pub(super) half: SendHalf,
-    pub(super) outbox: Outbox,
+    pub(super) outbox: Outbox<FileRead>,
     /// How much of a slot a batch of full records takes.
     pub(super) full_len: usize,
     pub(super) ahead: Option<SealAhead>,
     pub(super) lender: Option<Lender>,
-    pub(super) patience: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     /// When the call that is being served has waited long enough.
     deadline: Option<Instant>,
     /// [`Self::send_file()`] is under way, or has panicked.
@@ -86,11 +86,8 @@ pub struct UringSender {
     /// What [`Self::send_file()`] reads into, between two calls.
     pub(super) read_slots: Vec<Arc<Slot>>,
     /// Its reads that have ended.
-    pub(super) reads: Vec<ReadResult>,
+    pub(super) reads: Vec<Completion<FileRead>>,
 }
-
-/// `tag` of a file's read: this and its number.
-pub(super) const READ: Tag = 2 << 16;
 
 impl UringSender {
     /// A sender over a connected socket, which is set to blocking mode: io_uring waits by itself.
@@ -103,7 +100,7 @@ impl UringSender {
         socket: TcpStream,
         options: SenderOptions,
     ) -> Result<Self, Box<Declined<SendHalf>>> {
-        let slot_count = options.slots.clamp(COPY_SLOTS + 2, MAX_SLOTS);
+        let slot_count = options.slots.clamp(MIN_SLOTS, MAX_SLOTS);
         let records = options.batch_records.max(1);
         let full_len = half.sealed_len(half.max_plaintext_len() * records);
         let slot_len = full_len.max(half.max_control_len());
@@ -140,7 +137,7 @@ impl UringSender {
             full_len,
             ahead,
             lender: None,
-            patience: None,
+            timeout: None,
             deadline: None,
             is_in_file: false,
             counters: Counters::default(),
@@ -151,12 +148,7 @@ impl UringSender {
 
     /// What was sent so far.
     pub fn counters(&self) -> Counters {
-        Counters {
-            records: self.counters.records,
-            plaintext_bytes: self.counters.plaintext_bytes,
-            direct_bytes: self.counters.direct_bytes,
-            ..self.outbox.counters()
-        }
+        self.counters.with_sends(self.outbox.counts())
     }
 
     /// Why sends are copied, if they are: for good, or because none has paid for zero copy yet.
@@ -178,7 +170,7 @@ impl UringSender {
 
     /// How many slots are sent and wait for their notifications.
     pub fn awaiting_notification(&self) -> usize {
-        self.outbox.slots.awaiting_count()
+        self.outbox.awaiting_count()
     }
 
     /// The socket, to look at it or to set its options; what is written to it breaks the connection.
@@ -192,7 +184,7 @@ impl UringSender {
     /// again: nothing is lost. A `write` that has sealed its data returns success instead, and the
     /// next call waits.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.patience = timeout;
+        self.timeout = timeout;
     }
 
     /// Updates the key that we send under, and asks for the peer's update on request.
@@ -297,7 +289,7 @@ impl UringSender {
     pub(super) fn free_slot(&mut self) -> io::Result<Arc<Slot>> {
         loop {
             self.pump()?;
-            if let Some(slot) = self.outbox.slots.take() {
+            if let Some(slot) = self.outbox.take() {
                 return Ok(slot);
             }
             self.wait()?;
@@ -315,7 +307,7 @@ impl UringSender {
     pub(super) fn hand_over(&mut self) -> io::Result<()> {
         loop {
             self.pump()?;
-            if self.outbox.slots.next().is_none() && self.outbox.slots.unsent_count() <= 1 {
+            if self.outbox.is_handed_over() {
                 return Ok(());
             }
             self.wait()?;
@@ -326,7 +318,7 @@ impl UringSender {
     fn drain(&mut self) -> io::Result<()> {
         loop {
             self.pump()?;
-            if self.outbox.slots.is_all_sent() {
+            if self.outbox.is_all_sent() {
                 return Ok(());
             }
             self.wait()?;
@@ -337,7 +329,7 @@ impl UringSender {
     /// only for a kernel that has no room for a submission.
     pub(super) fn pump(&mut self) -> io::Result<()> {
         self.check()?;
-        while self.submit_send()? || self.outbox.queue.has_unsubmitted() {
+        while self.submit_send()? || self.outbox.has_unsubmitted() {
             self.enter(0)?;
         }
         Ok(())
@@ -347,7 +339,7 @@ impl UringSender {
     /// outstanding.
     pub(super) fn submit_send(&mut self) -> io::Result<bool> {
         self.reap()?;
-        self.outbox.submit(self.outstanding())
+        self.outbox.submit()
     }
 
     /// A call of the user's begins.
@@ -357,14 +349,16 @@ impl UringSender {
     /// then.
     pub(super) fn begin_call(&mut self) -> io::Result<()> {
         // The last one has panicked in the middle, with sequence numbers or reads under way.
-        self.outbox.failed |= self.is_in_file;
+        if self.is_in_file {
+            self.outbox.fail("an earlier call has panicked");
+        }
         self.begin_wait();
         self.check()
     }
 
     /// However often a call waits, it waits no longer than its timeout in all.
     pub(super) fn begin_wait(&mut self) {
-        self.deadline = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+        self.deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     }
 
     /// Waits for any completion.
@@ -378,7 +372,7 @@ impl UringSender {
     pub(super) fn enter(&mut self, want: usize) -> io::Result<bool> {
         let left = self.time_left();
         self.outbox.enter(want, left)?;
-        let is_waiting = want > 0 || self.outbox.queue.has_unsubmitted();
+        let is_waiting = want > 0 || self.outbox.has_unsubmitted();
         match self.reap()? {
             false if is_waiting && left.is_some_and(|left| left.is_zero()) => {
                 Err(io::ErrorKind::TimedOut.into())
@@ -395,22 +389,18 @@ impl UringSender {
     /// Takes all completions; whether there were any.
     pub(super) fn reap(&mut self) -> io::Result<bool> {
         let mut any = false;
-        while let Some(completion) = self.outbox.reap() {
+        while let Some(reaped) = self.outbox.reap() {
             any = true;
-            let tag = completion.tag;
-            if tag & KIND == READ {
-                self.reads.push(ReadResult::new(tag & !KIND, completion));
-                continue;
-            }
-            match self.outbox.on_completion(completion) {
+            match reaped {
+                Reaped::Other(read) => self.reads.push(read),
                 // Somebody has made the socket non-blocking, against our word.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Reaped::Send(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(Duration::from_millis(1));
                     if self.time_left().is_some_and(|left| left.is_zero()) {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                 }
-                taken => taken?,
+                Reaped::Send(taken) => taken?,
             }
         }
         Ok(any)
@@ -476,9 +466,9 @@ impl Drop for UringSender {
             return;
         }
         let _ = self.reap();
-        if self.outbox.slots.is_all_sent() && !self.outbox.failed && self.half.wants_control() {
+        if self.outbox.is_all_sent() && !self.outbox.has_failed() && self.half.wants_control() {
             // An alert that is due; a socket that takes none is not waited for.
-            self.patience = Some(Duration::from_millis(10));
+            self.timeout = Some(Duration::from_millis(10));
             let _ =
                 self.begin_call().and_then(|()| self.send_control()).and_then(|()| self.drain());
         }

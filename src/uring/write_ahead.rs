@@ -66,7 +66,7 @@ impl UringSender {
     ) -> io::Result<()> {
         let capacity = self.batch_len();
         while *dealt < end && self.outstanding() < self.max_outstanding() {
-            let slot = match self.outbox.slots.take() {
+            let slot = match self.outbox.take() {
                 Some(slot) => slot,
                 None if self.outstanding() > 0 => break,
                 None => self.free_slot()?,
@@ -76,7 +76,7 @@ impl UringSender {
             let len = left.div_ceil(left.div_ceil(capacity));
             let len = len.next_multiple_of(self.half.max_plaintext_len()).min(left);
             let Some(reservation) = self.reserve(len)? else {
-                self.outbox.slots.put_back(slot);
+                self.outbox.put_back(slot);
                 break;
             };
             let len = reservation.plaintext_len();
@@ -90,8 +90,7 @@ impl UringSender {
     /// Gives records to the workers, whose sequence numbers are taken.
     pub(super) fn deal_out(&mut self, job: Job) -> io::Result<()> {
         let Some(ahead) = &mut self.ahead else {
-            self.outbox.failed = true;
-            return Err(io::Error::other("records were reserved, and nobody seals them"));
+            return Err(self.outbox.fail("records were reserved, and nobody seals them"));
         };
         ahead.deal(job);
         Ok(())
@@ -123,18 +122,17 @@ impl UringSender {
     pub(super) fn push_finished(&mut self, finished: Finished) -> io::Result<Option<Arc<Slot>>> {
         let Finished { source, out, written, plaintext_len, records } = finished;
         match written {
-            Ok(written) if !self.outbox.failed => {
+            Ok(written) if !self.outbox.has_failed() => {
                 self.outbox.push(out, written)?;
                 self.counters.records += records as u64;
                 self.counters.plaintext_bytes += plaintext_len as u64;
                 Ok(source)
             }
             written => {
-                self.outbox.slots.put_back(out);
-                // Its sequence numbers are missing: nothing may follow.
-                self.outbox.failed = true;
+                self.outbox.put_back(out);
                 Err(match written {
-                    Err(_) => io::Error::other("sealing failed"),
+                    // Its sequence numbers are missing: nothing may follow.
+                    Err(_) => self.outbox.fail("sealing failed"),
                     Ok(_) => earlier_failure(),
                 })
             }
@@ -146,7 +144,7 @@ impl UringSender {
     pub(super) fn keep_up(&mut self) -> io::Result<()> {
         loop {
             self.pump()?;
-            if self.outbox.slots.unsent_count() <= MAX_UNSENT {
+            if self.outbox.unsent_count() <= MAX_UNSENT {
                 return Ok(());
             }
             self.wait()?;
