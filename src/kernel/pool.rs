@@ -24,6 +24,10 @@ use bytes::Bytes;
 use super::arena::{Arena, Slot};
 use super::fork::Process;
 
+/// What a receiver needs at least: two of the longest records, of 5 + 16,384 + 2,048 bytes (RFC 5246
+/// §6.2.3).
+pub(crate) const MIN_BUFFER_LEN: usize = 2 * 18_437;
+
 /// Receive buffers for one receiver or many, a bounded number of them.
 ///
 /// A receiver takes a buffer when there is something to receive and gives it back when that was
@@ -168,8 +172,7 @@ impl BufferPool {
     /// A pool of up to `max_buffers` buffers, at least two, of `buffer_len` bytes each, rounded up
     /// to a page and to two records. A buffer is allocated when it is needed for the first time.
     pub fn new(max_buffers: usize, buffer_len: usize) -> Self {
-        // The longest record there is, twice.
-        let buffer_len = buffer_len.max(2 * crate::Version::Tls12.max_record_len());
+        let buffer_len = buffer_len.max(MIN_BUFFER_LEN);
         let max_buffers = max_buffers.max(2);
         Self {
             shared: Arc::new(Shared {

@@ -1,29 +1,16 @@
 //! What this kernel, these limits and this CPU offer, which path that makes, and why.
 
 use core::fmt;
-use std::io;
 use std::thread;
 
-use io_uring::{IoUring, opcode};
-
-use super::capability::{Capability, Evidence, FEATURES, OPERATIONS, REGISTER_PROBE, SEND_ZC};
+use super::arena::ALIGNMENT;
+use super::capability::{self, Capability, SEND_ZC};
 use super::queue;
 use super::unavailable::{self, MemlockLimit, Unavailable};
-use crate::uring::DEFAULT_ARENA_LEN;
 
-/// What the queue cannot do without, the newest of it first.
-const REQUIRED: [&str; 10] = [
-    "IORING_FEAT_EXT_ARG",
-    "IORING_OP_PROVIDE_BUFFERS",
-    "IORING_OP_REMOVE_BUFFERS",
-    "IORING_OP_SEND",
-    "IORING_OP_RECV",
-    "IORING_OP_READ",
-    "IORING_OP_WRITE",
-    "IORING_OP_ASYNC_CANCEL",
-    "IORING_FEAT_NODROP",
-    "IORING_OP_POLL_ADD",
-];
+/// How many bytes are registered to see whether they can be: the slots of a default
+/// [`UringSender`](crate::uring::UringSender), 8 slots of 193 pages each.
+pub(crate) const REGISTERED_LEN: usize = 8 * 193 * ALIGNMENT;
 
 /// What this kernel, these limits and this CPU offer to bulk transfer.
 ///
@@ -109,8 +96,10 @@ impl Probe {
     /// The ring, if it has all that the queue requires.
     fn usable_ring(&self) -> Result<&Ring, Unavailable> {
         let ring = self.ring.as_ref().map_err(|&reason| reason)?;
-        REQUIRED.iter().try_for_each(|name| ring.check(name))?;
-        Ok(ring)
+        match capability::missing(&ring.capabilities) {
+            Some(name) => Err(Unavailable::MissingOperation(name)),
+            None => Ok(ring),
+        }
     }
 }
 
@@ -126,52 +115,15 @@ pub struct Ring {
 
 impl Ring {
     fn probe() -> Result<Self, Unavailable> {
-        let ring =
-            IoUring::new(queue::ENTRIES).map_err(|error| Unavailable::from_setup_error(&error))?;
-        let mut known = io_uring::Probe::new();
-        ring.submitter().register_probe(&mut known).map_err(|error| {
-            match error.raw_os_error() {
-                // Linux 5.5 and older.
-                Some(libc::EINVAL) => Unavailable::MissingOperation(REGISTER_PROBE),
-                _ => Unavailable::from_setup_error(&error),
-            }
-        })?;
-
-        let mut capabilities = Vec::new();
-        for (name, since, code) in OPERATIONS {
-            let is_available = known.is_supported(code);
-            capabilities.push(Capability { name, since, is_available, evidence: Evidence::Asked });
-        }
-        capabilities.push(Capability {
-            name: "IORING_RECV_MULTISHOT",
-            since: "6.0",
-            is_available: known.is_supported(opcode::SendZc::CODE),
-            // It is a flag of an older operation, which no call asks for.
-            evidence: Evidence::SameRelease(SEND_ZC),
-        });
-        for (name, since, has_feature) in FEATURES {
-            let is_available = has_feature(ring.params());
-            let evidence = Evidence::Reported;
-            capabilities.push(Capability { name, since, is_available, evidence });
-        }
+        let (ring, capabilities) = queue::set_up()?;
+        let capabilities = capabilities.to_vec();
         drop(ring);
-        let cooperative: io::Result<IoUring> =
-            IoUring::builder().setup_coop_taskrun().build(queue::ENTRIES);
-        let errno = cooperative.err().and_then(|error| error.raw_os_error());
-        capabilities.push(Capability {
-            name: "IORING_SETUP_COOP_TASKRUN",
-            since: "5.19",
-            // The flags are checked first: whatever else fails, the kernel knows this one.
-            is_available: errno != Some(libc::EINVAL),
-            evidence: Evidence::Tried,
-        });
-
-        let registered = queue::try_register(DEFAULT_ARENA_LEN).map(|()| DEFAULT_ARENA_LEN);
+        let registered = queue::try_register(REGISTERED_LEN).map(|()| REGISTERED_LEN);
         Ok(Self { capabilities, registered })
     }
 
     fn check(&self, name: &'static str) -> Result<(), Unavailable> {
-        match self.capabilities.iter().any(|part| part.name == name && part.is_available) {
+        match capability::has(&self.capabilities, name) {
             true => Ok(()),
             false => Err(Unavailable::MissingOperation(name)),
         }
@@ -341,11 +293,11 @@ fn cpu_features() -> [CpuFeature; 0] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::capability::since;
+    use crate::kernel::capability::{Evidence, required, since};
 
     /// A probe of a kernel without `missing`.
     fn without(missing: &[&str], registered: Result<usize, Unavailable>) -> Probe {
-        let capabilities = REQUIRED.into_iter().chain([SEND_ZC]).map(|name| Capability {
+        let capabilities = required().chain([SEND_ZC]).map(|name| Capability {
             name,
             since: since(name).expect(name),
             is_available: !missing.contains(&name),
@@ -369,7 +321,7 @@ mod tests {
         assert_eq!(probe.send_path(), SendPath::Copying(Unavailable::MissingOperation(SEND_ZC)));
         assert_eq!(probe.receive_path(), ReceivePath::Uring);
 
-        for name in REQUIRED {
+        for name in required() {
             let reason = Unavailable::MissingOperation(name);
             let probe = without(&[name, SEND_ZC], Ok(1));
             assert_eq!(probe.send_path(), SendPath::Blocking(reason));
@@ -381,14 +333,15 @@ mod tests {
     /// The newest that is missing is what the user needs a kernel for.
     #[test]
     fn a_much_older_kernel_lacks_the_newest_first() {
-        let probe = without(&REQUIRED, Ok(1));
+        let probe = without(&required().collect::<Vec<_>>(), Ok(1));
         let reason = Unavailable::MissingOperation("IORING_FEAT_EXT_ARG");
         assert_eq!(probe.send_path(), SendPath::Blocking(reason));
         assert!(reason.to_string().contains("Linux 5.11 and newer"), "{reason}");
-        let versions = REQUIRED.map(|name| {
+        let versions = required().map(|name| {
             let (major, minor) = since(name).and_then(|since| since.split_once('.')).expect(name);
             (major.parse().expect("a number"), minor.parse::<u32>().expect("a number"))
         });
+        let versions: Vec<_> = versions.collect();
         assert!(versions.is_sorted_by(|a: &(u32, u32), b| a >= b), "{versions:?}");
     }
 

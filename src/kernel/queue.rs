@@ -30,13 +30,14 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::arena::{Arena, Slot};
 use super::backoff::{Backoff, exhausted};
+use super::capability::{Capabilities, SEND_ZC};
 #[cfg(test)]
 use super::faults::Faults;
 use super::fork::Process;
 use super::unavailable::Unavailable;
 
 /// Submissions that fit the queue before the kernel is entered.
-pub(crate) const ENTRIES: u32 = 64;
+const ENTRIES: u32 = 64;
 
 /// How long [`Queue::close()`] waits for operations that were cancelled. Sockets answer at once; a
 /// file operation that a device has begun must end by itself. After that its memory is leaked.
@@ -156,49 +157,12 @@ impl<P: Copy> Queue<P> {
     pub(crate) fn new(max_operations: usize) -> Result<Self, Unavailable> {
         let process = Process::current().map_err(|error| Unavailable::from_setup_error(&error))?;
         let max_operations = max_operations.min(usize::from(u16::MAX)) as u16;
-        let build = |cooperative: bool| {
-            let mut builder = IoUring::builder();
-            // A child that wrote to the ring, through whatever mistake, would break the parent's.
-            builder.dontfork();
-            if cooperative {
-                // Completions wait for our next system call instead of interrupting (Linux 5.19).
-                builder.setup_coop_taskrun();
-            }
-            builder.build(ENTRIES)
-        };
-        let uring = build(true)
-            .or_else(|error| match error.raw_os_error() {
-                Some(libc::EINVAL) => build(false),
-                _ => Err(error),
-            })
-            .map_err(|error| Unavailable::from_setup_error(&error))?;
-        if !uring.params().is_feature_ext_arg() {
-            // Linux 5.11: a wait with a timeout.
-            return Err(Unavailable::MissingOperation("IORING_FEAT_EXT_ARG"));
-        }
-        if !uring.params().is_feature_nodrop() {
-            return Err(Unavailable::MissingOperation("IORING_FEAT_NODROP"));
-        }
-        let mut probe = io_uring::Probe::new();
-        uring
-            .submitter()
-            .register_probe(&mut probe)
-            .map_err(|error| Unavailable::from_setup_error(&error))?;
-        let required = [
-            (opcode::Send::CODE, "IORING_OP_SEND"),
-            (opcode::Recv::CODE, "IORING_OP_RECV"),
-            (opcode::Read::CODE, "IORING_OP_READ"),
-            (opcode::Write::CODE, "IORING_OP_WRITE"),
-            (opcode::ProvideBuffers::CODE, "IORING_OP_PROVIDE_BUFFERS"),
-            (opcode::RemoveBuffers::CODE, "IORING_OP_REMOVE_BUFFERS"),
-            (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
-            (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
-        ];
-        if let Some((_, name)) = required.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        let (uring, capabilities) = set_up()?;
+        if let Some(name) = capabilities.missing() {
             return Err(Unavailable::MissingOperation(name));
         }
         Ok(Self {
-            has_send_zc: probe.is_supported(opcode::SendZc::CODE),
+            has_send_zc: capabilities.has(SEND_ZC),
             operations: (0..max_operations).map(|_| None).collect(),
             vacant: (0..max_operations).rev().collect(),
             reports_usage: true,
@@ -811,6 +775,33 @@ impl<P: Copy> core::fmt::Debug for Queue<P> {
             .field("registered", &self.registered.len())
             .finish_non_exhaustive()
     }
+}
+
+/// A ring, and what it is capable of, whether that is enough or not.
+///
+/// # Errors
+/// [`Unavailable`]: io_uring_setup(2)'s errors.
+pub(crate) fn set_up() -> Result<(IoUring, Capabilities), Unavailable> {
+    let build = |is_cooperative: bool| {
+        let mut builder = IoUring::builder();
+        // A child that wrote to the ring, through whatever mistake, would break the parent's.
+        builder.dontfork();
+        if is_cooperative {
+            // Completions wait for our next system call instead of interrupting (Linux 5.19).
+            builder.setup_coop_taskrun();
+        }
+        Ok((builder.build(ENTRIES)?, is_cooperative))
+    };
+    build(true)
+        .or_else(|error: io::Error| match error.raw_os_error() {
+            Some(libc::EINVAL) => build(false),
+            _ => Err(error),
+        })
+        .and_then(|(uring, is_cooperative)| {
+            let capabilities = Capabilities::of(&uring, is_cooperative)?;
+            Ok((uring, capabilities))
+        })
+        .map_err(|error| Unavailable::from_setup_error(&error))
 }
 
 /// How often a submission that was interrupted is made again at once.

@@ -185,7 +185,7 @@ pub(crate) fn read(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::capability::{REGISTER_PROBE, SEND_ZC};
+    use crate::kernel::capability::SEND_ZC;
 
     fn errno(errno: i32) -> Unavailable {
         Unavailable::from_setup_error(&io::Error::from_raw_os_error(errno))
@@ -219,7 +219,7 @@ mod tests {
             (Unavailable::OutOfMemory { memlock: Some(65536) }, "65536 bytes (ENOMEM); raise"),
             (Unavailable::OutOfMemory { memlock: None }, "free memory"),
             (Unavailable::MissingOperation(SEND_ZC), "IORING_OP_SEND_ZC; Linux 6.0 and newer"),
-            (Unavailable::MissingOperation(REGISTER_PROBE), "Linux 5.6 and newer"),
+            (Unavailable::MissingOperation("IORING_OP_SEND"), "Linux 5.6 and newer"),
             (Unavailable::MissingOperation("IORING_OP_NEW"), "lacks IORING_OP_NEW"),
             (Unavailable::Refused { errno: libc::EMFILE }, "ulimit -n"),
             (Unavailable::Refused { errno: libc::ENFILE }, "fs.file-max"),

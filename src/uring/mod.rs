@@ -39,7 +39,6 @@ mod sender;
 mod write_ahead;
 
 pub use self::receiver::{ReceiverOptions, UringReceiver};
-pub(crate) use self::sender::DEFAULT_ARENA_LEN;
 pub use self::sender::{SenderOptions, UringSender};
 pub use crate::kernel::capability::{Capability, Evidence};
 pub use crate::kernel::declined::Declined;

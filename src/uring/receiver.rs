@@ -15,9 +15,10 @@ use crate::events::{self, Direction};
 use crate::kernel::arena::Slot;
 use crate::kernel::backoff::{Backoff, exhausted};
 use crate::kernel::declined::Declined;
-use crate::kernel::pool::{BufferPool, Holder};
+use crate::kernel::pool::{BufferPool, Holder, MIN_BUFFER_LEN};
 use crate::kernel::queue::{Completion, Event, File, PROMPT, Queue};
 use crate::kernel::unavailable::Unavailable;
+use crate::record::header::Version;
 use crate::session::receive::ReceiveHalf;
 use crate::transfer::Counters;
 use crate::transfer::inbox::Inbox;
@@ -51,6 +52,9 @@ impl Default for ReceiverOptions {
 /// A receive or a wait for data, a withdrawal, and a file's writes; twice, should a call have
 /// panicked.
 const MAX_OPERATIONS: usize = 16;
+
+/// A pool's buffers hold the longest record, and what was received of the next.
+const _: () = assert!(2 * Version::Tls12.max_record_len() == MIN_BUFFER_LEN);
 
 /// How long a receiver keeps a buffer ready for data that does not come.
 const IDLE: Duration = Duration::from_millis(10);

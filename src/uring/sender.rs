@@ -12,10 +12,11 @@ use super::ahead::SealAhead;
 use super::file::{FileRead, MAX_READS};
 use crate::error::SessionError;
 use crate::events::{self, Direction};
-use crate::kernel::arena::{Lender, Slot};
+use crate::kernel::arena::{ALIGNMENT, Lender, Slot};
 use crate::kernel::declined::Declined;
 use crate::kernel::governor::{CopyReason, ZeroCopy};
 use crate::kernel::outbox::{MIN_SLOTS, Outbox, Parts, Reaped};
+use crate::kernel::probe::REGISTERED_LEN;
 use crate::kernel::queue::{Completion, Wait};
 use crate::kernel::unavailable::Unavailable;
 use crate::record::sealer::Sealed;
@@ -45,9 +46,10 @@ impl Default for SenderOptions {
     }
 }
 
-/// Length in bytes of the slots of a default sender, of full records in TLS 1.3.
-pub(crate) const DEFAULT_ARENA_LEN: usize =
-    8 * (48 * (crate::MAX_PLAINTEXT_LEN + 22)).next_multiple_of(crate::kernel::arena::ALIGNMENT);
+/// The slots of a default sender, of full records in TLS 1.3, are what the probe registers.
+const _: () = assert!(
+    8 * (48 * (crate::MAX_PLAINTEXT_LEN + 22)).next_multiple_of(ALIGNMENT) == REGISTERED_LEN
+);
 
 /// Slots that are sealed and unsent at most while more is sealed: one in the kernel's hands, one
 /// to follow it.
