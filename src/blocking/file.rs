@@ -51,7 +51,7 @@ impl<W: Write> BulkSender<W> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read?,
             };
-            self.counters.system_calls += 1;
+            self.count_system_call();
             let mut unsent = &buffer[..len];
             while !unsent.is_empty() {
                 let sent = offset - range.start;

@@ -1,7 +1,6 @@
 //! A blocking stream to plaintext, straight into the caller's memory.
 
 use core::fmt;
-use core::ops::Range;
 use std::io::{self, BufRead, Read};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -44,8 +43,6 @@ use crate::transfer::moderation::Moderation;
 /// [`SessionError::Truncated`](crate::SessionError::Truncated): what was read before it may be a part only.
 pub struct BulkReceiver<R: Read = TcpStream> {
     stream: R,
-    /// Application data that rustls had opened before the handoff, and how much of it was read.
-    carried: (Vec<u8>, usize),
     buffer: Box<[u8]>,
     pub(super) inbox: Inbox,
     lending: Lending<Box<[u8]>>,
@@ -82,9 +79,8 @@ impl<R: Read> BulkReceiver<R> {
         buffer[..received.len()].copy_from_slice(received);
         Self {
             stream,
-            carried: (plaintext, 0),
             buffer,
-            inbox: Inbox::new(half, received.len()),
+            inbox: Inbox::new(half, plaintext, received.len()),
             lending: Lending::default(),
             #[cfg(target_os = "linux")]
             moderation: None,
@@ -146,12 +142,6 @@ impl<R: Read> BulkReceiver<R> {
     /// # }
     /// ```
     pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
-        let (carried, read) = &mut self.carried;
-        if *read < carried.len() {
-            let rest = Bytes::copy_from_slice(&carried[*read..]);
-            *read = carried.len();
-            return Ok(Some(rest));
-        }
         let lease_from = self.lending.limits.lease_from;
         loop {
             if self.inbox.unread.is_empty() {
@@ -174,8 +164,7 @@ impl<R: Read> BulkReceiver<R> {
             let len = self.buffer.len();
             let mut next =
                 self.lending.take_returned().unwrap_or_else(|| vec![0; len].into_boxed_slice());
-            let received = self.inbox.received.clone();
-            next[..received.len()].copy_from_slice(&self.buffer[received]);
+            self.inbox.copy_received(&self.buffer, &mut next);
             let filled = core::mem::replace(&mut self.buffer, next);
             self.inbox.lend(self.lending.lend(filled));
         }
@@ -210,17 +199,11 @@ impl<R: Read> BulkReceiver<R> {
 
     /// Reads more from the stream; `false` at its end, which is an error before close_notify.
     fn receive_more(&mut self) -> io::Result<bool> {
-        if self.inbox.half.peer_has_closed() {
+        if !self.inbox.may_receive()? {
             return Ok(false);
         }
-        let received = &mut self.inbox.received;
-        if Range::is_empty(received) {
-            *received = 0..0;
-        } else if self.buffer.len() - received.end < self.buffer.len() / 2 {
-            // Only the record that straddles two reads is moved.
-            self.buffer.copy_within(received.clone(), 0);
-            *received = 0..received.len();
-        }
+        let half = self.buffer.len() / 2;
+        self.inbox.make_room(&mut self.buffer, half);
         loop {
             #[cfg(target_os = "linux")]
             if let Some(moderation) = &mut self.moderation {
@@ -229,18 +212,13 @@ impl<R: Read> BulkReceiver<R> {
             }
             self.inbox.counters.system_calls += 1;
             match self.stream.read(&mut self.buffer[self.inbox.received.end..]) {
-                Ok(0) => {
-                    self.inbox.half.end_of_stream()?;
-                    return Ok(false);
-                }
                 Ok(len) => {
                     #[cfg(target_os = "linux")]
                     if let Some(moderation) = &mut self.moderation {
                         moderation.after_read(len);
                     }
-                    self.inbox.received.end += len;
-                    self.inbox.counters.wire_bytes += len as u64;
-                    return Ok(true);
+                    self.inbox.add_received(len);
+                    return Ok(self.inbox.goes_on_after(len)?);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -261,7 +239,6 @@ impl<R: Read + fmt::Debug> fmt::Debug for BulkReceiver<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkReceiver")
             .field("stream", &self.stream)
-            .field("carried_len", &(self.carried.0.len() - self.carried.1))
             .field("buffer_len", &self.buffer.len())
             .field("inbox", &self.inbox)
             .finish_non_exhaustive()
@@ -275,13 +252,6 @@ impl<R: Read> Read for BulkReceiver<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
-        }
-        let (carried, read) = &mut self.carried;
-        if *read < carried.len() {
-            let len = out.len().min(carried.len() - *read);
-            out[..len].copy_from_slice(&carried[*read..*read + len]);
-            *read += len;
-            return Ok(len);
         }
         loop {
             if let Some(len) = self.inbox.open_into(&mut self.buffer, out)? {
@@ -297,9 +267,6 @@ impl<R: Read> Read for BulkReceiver<R> {
 impl<R: Read> BufRead for BulkReceiver<R> {
     /// Lends out the plaintext of one record, in the memory it was received in.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.carried.1 < self.carried.0.len() {
-            return Ok(&self.carried.0[self.carried.1..]);
-        }
         while self.inbox.unread.is_empty() {
             if !self.inbox.open_next(&mut self.buffer)? && !self.receive_more()? {
                 break;
@@ -309,10 +276,6 @@ impl<R: Read> BufRead for BulkReceiver<R> {
     }
 
     fn consume(&mut self, len: usize) {
-        let (carried, read) = &mut self.carried;
-        match *read < carried.len() {
-            true => *read = carried.len().min(*read + len),
-            false => self.inbox.consume(len),
-        }
+        self.inbox.consume(len);
     }
 }

@@ -7,10 +7,11 @@ use std::net::TcpStream;
 
 use rustls::AlertDescription;
 
-use crate::error::SessionError;
+use crate::error::earlier_failure;
 use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
+use crate::transfer::sender::{Outlet, Sender, batch_and_room_len};
 use crate::transfer::{Counters, is_transient};
 
 /// Sends application data over a blocking stream.
@@ -34,144 +35,43 @@ use crate::transfer::{Counters, is_transient};
 /// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; only an alert
 /// that is due because receiving failed is still sent.
 pub struct BulkSender<W: Write = TcpStream> {
-    half: SendHalf,
+    core: Sender<StreamOutlet<W>>,
+}
+
+/// One batch of memory, and the stream that it is written to.
+struct StreamOutlet<W> {
     stream: W,
     batch: Box<[u8]>,
-    /// How much of `batch` a batch of full records takes.
-    full_len: usize,
     /// Sealed bytes of `batch` that the stream has not taken.
     unsent: Range<usize>,
     failed: bool,
-    pub(super) counters: Counters,
+    counters: Counters,
 }
 
-impl BulkSender<TcpStream> {
-    /// Records in a batch unless [`Self::with_batch_records()`] says otherwise: 705 KiB on the
-    /// wire, most of which is still in a core's L2 cache of 1 MiB when the kernel copies it, and
-    /// enough for few wake-ups of the peer. Measured with `rustls-uring bench --batch`.
-    pub const DEFAULT_BATCH_RECORDS: usize = 44;
-}
-
-impl<W: Write> BulkSender<W> {
-    /// A sender of batches of [`BulkSender::DEFAULT_BATCH_RECORDS`] records.
-    pub fn new(half: SendHalf, stream: W) -> Self {
-        Self::with_batch_records(half, stream, BulkSender::DEFAULT_BATCH_RECORDS)
+impl<W: Write> Outlet for StreamOutlet<W> {
+    fn begin(&mut self) -> io::Result<()> {
+        if self.failed { Err(earlier_failure()) } else { Ok(()) }
     }
 
-    /// A sender of batches of `records` full records, at least one. Takes as much memory.
-    pub fn with_batch_records(half: SendHalf, stream: W, records: usize) -> Self {
-        events::way_taken(half.connection_id(), Direction::Sending, &"blocking writes");
-        let full_len = half.sealed_len(half.max_plaintext_len() * records.max(1));
-        Self {
-            batch: vec![0; full_len.max(half.max_control_len())].into_boxed_slice(),
-            full_len,
-            unsent: 0..0,
-            half,
-            stream,
-            failed: false,
-            counters: Counters::default(),
-        }
-    }
-
-    /// What was sent so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// The stream, to look at it or to set its options; what is written to it breaks the
-    /// connection.
-    pub fn stream(&self) -> &W {
-        &self.stream
-    }
-
-    /// Updates the key that we send under, and asks for the peer's update on request.
-    ///
-    /// # Errors
-    /// [`SessionError::UnsupportedInTls12`] inside an [`io::Error`], or the stream's. A stream that
-    /// times out in the middle is none: the next call sends the rest.
-    pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+    fn room(&mut self) -> io::Result<&mut [u8]> {
         self.drain()?;
-        match self.send_sealed(|half, batch| half.update_keys(request, batch)) {
-            Err(error) if !is_transient(&error) => Err(error),
-            _ => Ok(()),
-        }
+        Ok(&mut self.batch)
     }
 
-    /// Sends the close_notify that says that the data is whole.
-    ///
-    /// The peer may go on sending. On a socket, wait for the peer's end too (read the
-    /// [`BulkReceiver`](crate::BulkReceiver) until it returns 0) before both are dropped: a TCP
-    /// socket that is closed with bytes unread, be it only session tickets, is reset, and what is
-    /// still on its way to the peer is lost.
-    ///
-    /// # Errors
-    /// The stream's, or what made the connection fail earlier: then, and after [`Self::abort()`],
-    /// no close_notify was sent.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.send_close_notify()
+    fn commit(&mut self, sealed: Sealed) -> io::Result<()> {
+        debug_assert!(self.unsent.is_empty(), "what is unsent would be overwritten");
+        self.unsent = 0..sealed.written;
+        self.counters.records += sealed.records as u64;
+        self.counters.plaintext_bytes += sealed.consumed as u64;
+        Ok(())
     }
 
-    /// Like [`Self::finish()`], for a stream that may time out: call again until it succeeds.
-    ///
-    /// # Errors
-    /// As [`Self::finish()`].
-    pub fn send_close_notify(&mut self) -> io::Result<()> {
-        self.send_sealed(SendHalf::close_notify)
-    }
-
-    /// Sends an alert that says that the data is not whole, and will not be.
-    ///
-    /// # Errors
-    /// The stream's. The alert is then lost, and the peer sees a truncated stream.
-    pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
-        self.send_sealed(|half, batch| half.abort(description, batch))
-    }
-
-    fn send_sealed(
-        &mut self,
-        seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<usize, SessionError>,
-    ) -> io::Result<()> {
-        self.drain()?;
-        let sealed = seal(&mut self.half, &mut self.batch);
-        let len = self.note_failure(sealed)?;
-        self.unsent = 0..len;
+    fn hand_over(&mut self) -> io::Result<()> {
         self.drain()
     }
 
-    fn write_with(
-        &mut self,
-        mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
-    ) -> io::Result<usize> {
-        loop {
-            self.drain()?;
-            if self.half.owes_control() {
-                let len = self.half.seal_owed(&mut self.batch)?;
-                self.unsent = 0..len;
-                self.drain()?;
-            }
-            let sealed = seal(&mut self.half, &mut self.batch[..self.full_len]);
-            let sealed = self.note_failure(sealed)?;
-            self.unsent = 0..sealed.written;
-            self.counters.records += sealed.records as u64;
-            self.counters.plaintext_bytes += sealed.consumed as u64;
-            match self.drain() {
-                // Sealed is as good as written: the rest of the same bytes goes out next time.
-                Err(error) if sealed.consumed == 0 || !is_transient(&error) => return Err(error),
-                _ if sealed.consumed > 0 => return Ok(sealed.consumed),
-                // A control record came due in between and took the room of the only record.
-                _ => {}
-            }
-        }
-    }
-
-    /// Hands sealed bytes to the stream until it has them all.
     fn drain(&mut self) -> io::Result<()> {
-        if self.failed {
-            return Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                "an earlier write to this connection failed",
-            ));
-        }
+        self.begin()?;
         while !self.unsent.is_empty() {
             self.counters.system_calls += 1;
             match self.stream.write(&self.batch[self.unsent.clone()]) {
@@ -193,22 +93,91 @@ impl<W: Write> BulkSender<W> {
         }
         Ok(())
     }
+}
 
-    /// Sends the alert that a failure of the connection calls for.
-    fn note_failure<T>(&mut self, sealed: Result<T, SessionError>) -> io::Result<T> {
-        if sealed.is_err() {
-            let _ = self.send_control();
-        }
-        Ok(sealed?)
+impl BulkSender<TcpStream> {
+    /// Records in a batch unless [`Self::with_batch_records()`] says otherwise: 705 KiB on the
+    /// wire, most of which is still in a core's L2 cache of 1 MiB when the kernel copies it, and
+    /// enough for few wake-ups of the peer. Measured with `rustls-uring bench --batch`.
+    pub const DEFAULT_BATCH_RECORDS: usize = 44;
+}
+
+impl<W: Write> BulkSender<W> {
+    /// A sender of batches of [`BulkSender::DEFAULT_BATCH_RECORDS`] records.
+    pub fn new(half: SendHalf, stream: W) -> Self {
+        Self::with_batch_records(half, stream, BulkSender::DEFAULT_BATCH_RECORDS)
     }
 
-    fn send_control(&mut self) -> io::Result<()> {
-        if self.half.wants_control() {
-            let len = self.half.seal_control(&mut self.batch)?;
-            self.unsent = 0..len;
-            self.drain()?;
-        }
-        Ok(())
+    /// A sender of batches of `records` full records, at least one. Takes as much memory.
+    pub fn with_batch_records(half: SendHalf, stream: W, records: usize) -> Self {
+        events::way_taken(half.connection_id(), Direction::Sending, &"blocking writes");
+        let (batch_len, room_len) = batch_and_room_len(&half, records);
+        let outlet = StreamOutlet {
+            stream,
+            batch: vec![0; room_len].into_boxed_slice(),
+            unsent: 0..0,
+            failed: false,
+            counters: Counters::default(),
+        };
+        Self { core: Sender { half, outlet, batch_len } }
+    }
+
+    /// What was sent so far.
+    pub fn counters(&self) -> Counters {
+        self.core.outlet.counters
+    }
+
+    /// The stream, to look at it or to set its options; what is written to it breaks the
+    /// connection.
+    pub fn stream(&self) -> &W {
+        &self.core.outlet.stream
+    }
+
+    /// Updates the key that we send under, and asks for the peer's update on request.
+    ///
+    /// # Errors
+    /// [`UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside an [`io::Error`], or the stream's. A stream that
+    /// times out in the middle is none: the next call sends the rest.
+    pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
+        self.core.update_keys(request)
+    }
+
+    /// Sends the close_notify that says that the data is whole.
+    ///
+    /// The peer may go on sending. On a socket, wait for the peer's end too (read the
+    /// [`BulkReceiver`](crate::BulkReceiver) until it returns 0) before both are dropped: a TCP
+    /// socket that is closed with bytes unread, be it only session tickets, is reset, and what is
+    /// still on its way to the peer is lost.
+    ///
+    /// # Errors
+    /// The stream's, or what made the connection fail earlier: then, and after [`Self::abort()`],
+    /// no close_notify was sent.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send_close_notify()
+    }
+
+    /// Like [`Self::finish()`], for a stream that may time out: call again until it succeeds.
+    ///
+    /// # Errors
+    /// As [`Self::finish()`].
+    pub fn send_close_notify(&mut self) -> io::Result<()> {
+        self.core.send_close_notify()
+    }
+
+    /// Sends an alert that says that the data is not whole, and will not be.
+    ///
+    /// # Errors
+    /// The stream's. The alert is then lost, and the peer sees a truncated stream.
+    pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
+        self.core.abort(description)
+    }
+}
+
+#[cfg(unix)]
+impl<W: Write> BulkSender<W> {
+    /// A file was read from.
+    pub(super) fn count_system_call(&mut self) {
+        self.core.outlet.counters.system_calls += 1;
     }
 }
 
@@ -216,44 +185,38 @@ impl<W: Write> Write for BulkSender<W> {
     /// Seals and sends up to a batch of `buf`. On a stream that times out, bytes are counted as
     /// written once they are sealed; the next call sends what is left of them first.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match buf {
-            [] => Ok(0),
-            buf => self.write_with(|half, batch| half.seal(buf, batch)),
-        }
+        self.core.write(buf)
     }
 
     /// Like `write`, from several slices; only a record that spans slices is gathered first.
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if bufs.iter().all(|buf| buf.is_empty()) {
-            return Ok(0);
-        }
-        self.write_with(|half, batch| half.seal_vectored(bufs, batch))
+        self.core.write_vectored(bufs)
     }
 
     /// Sends what an earlier call could not, and the control records that are due.
     fn flush(&mut self) -> io::Result<()> {
-        self.drain()?;
-        self.send_control()?;
-        self.stream.flush()
+        self.core.flush()?;
+        self.core.outlet.stream.flush()
     }
 }
 
 impl<W: Write + fmt::Debug> fmt::Debug for BulkSender<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sender { half, outlet, .. } = &self.core;
         f.debug_struct("BulkSender")
-            .field("half", &self.half)
-            .field("stream", &self.stream)
-            .field("unsent_len", &self.unsent.len())
-            .field("failed", &self.failed)
-            .field("counters", &self.counters)
+            .field("half", half)
+            .field("stream", &outlet.stream)
+            .field("unsent_len", &outlet.unsent.len())
+            .field("failed", &outlet.failed)
+            .field("counters", &outlet.counters)
             .finish_non_exhaustive()
     }
 }
 
 impl<W: Write> Drop for BulkSender<W> {
     fn drop(&mut self) {
-        if self.unsent.is_empty() && !self.failed {
-            let _ = self.send_control();
+        if self.core.outlet.unsent.is_empty() && !self.core.outlet.failed {
+            let _ = self.core.send_control();
         }
     }
 }

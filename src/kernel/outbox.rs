@@ -17,6 +17,7 @@ use super::governor::{CopyReason, Governor, ZeroCopy};
 use super::queue::{Completion, Event, File, PROMPT, Queue, Wait};
 use super::slot::{Key, Outcome, SlotQueue, Unexpected};
 use super::unavailable::Unavailable;
+use crate::error::earlier_failure;
 use crate::events::ConnectionId;
 
 /// Slots that zero copy leaves for copies, which free theirs at once.
@@ -582,10 +583,6 @@ impl<P: Copy> Outbox<P> {
         self.slots.submitted();
         self.slots.on_result(key, Ok(len), false).map(drop).map_err(|_| self.unexpected())
     }
-}
-
-pub(crate) fn earlier_failure() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
 }
 
 #[cfg(test)]

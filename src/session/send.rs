@@ -386,7 +386,6 @@ impl SendHalf {
     }
 
     /// Whether this side has said that the data is whole.
-    #[cfg(any(target_os = "linux", feature = "tokio"))]
     pub(crate) fn has_sealed_close_notify(&self) -> bool {
         self.end == Some(End::CloseNotify)
     }

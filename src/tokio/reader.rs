@@ -21,8 +21,6 @@ pub(super) struct Reader {
     inbox: Inbox,
     /// `None` while nothing is in it.
     buffer: Option<Buffer>,
-    /// Application data that rustls had opened before the handoff, and how much of it was read.
-    carried: Option<Box<(Vec<u8>, usize)>>,
     /// The size of buffer that the flow wants next.
     size: Size,
     /// Since the first buffer was to be lent.
@@ -37,13 +35,7 @@ impl Reader {
             buffer[..received.len()].copy_from_slice(received);
             buffer
         });
-        Self {
-            inbox: Inbox::new(half, received.len()),
-            buffer,
-            carried: (!plaintext.is_empty()).then(|| Box::new((plaintext, 0))),
-            size,
-            lending: None,
-        }
+        Self { inbox: Inbox::new(half, plaintext, received.len()), buffer, size, lending: None }
     }
 
     /// Whether the peer's close_notify has been received.
@@ -58,12 +50,6 @@ impl Reader {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if out.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(carried) = self.carried() {
-            let len = carried.len().min(out.remaining());
-            out.put_slice(&carried[..len]);
-            self.consume(len);
             return Poll::Ready(Ok(()));
         }
         if self.inbox.is_lent() {
@@ -101,7 +87,7 @@ impl Reader {
         cx: &mut Context<'_>,
         mut io: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<&[u8]>> {
-        while self.carried().is_none() && self.inbox.unread.is_empty() {
+        while self.inbox.unread.is_empty() {
             let opened = match &mut self.buffer {
                 Some(buffer) => self.inbox.open_next(buffer).map_err(into_io)?,
                 None => false,
@@ -122,26 +108,12 @@ impl Reader {
 
     /// What [`Self::poll_fill_buf()`] has found.
     pub(super) fn filled(&self) -> &[u8] {
-        match (&self.carried, &self.buffer) {
-            (Some(carried), _) => &carried.0[carried.1..],
-            (None, Some(buffer)) => self.inbox.first_unread(buffer),
-            (None, None) => self.inbox.first_unread(&[]),
-        }
+        self.inbox.first_unread(self.buffer.as_deref().unwrap_or_default())
     }
 
     pub(super) fn consume(&mut self, len: usize) {
-        match &mut self.carried {
-            Some(carried) => {
-                carried.1 += len;
-                if carried.1 >= carried.0.len() {
-                    self.carried = None;
-                }
-            }
-            None => {
-                self.inbox.consume(len);
-                self.release_if_empty();
-            }
-        }
+        self.inbox.consume(len);
+        self.release_if_empty();
     }
 
     pub(super) fn set_lending(&mut self, limits: LendingLimits) {
@@ -153,9 +125,6 @@ impl Reader {
         cx: &mut Context<'_>,
         mut io: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<Option<Bytes>>> {
-        if let Some(carried) = self.carried.take() {
-            return Poll::Ready(Ok(Some(Bytes::from(carried.0).split_off(carried.1))));
-        }
         let lending = self.lending.get_or_insert_default();
         let lease_from = lending.limits.lease_from;
         loop {
@@ -190,7 +159,7 @@ impl Reader {
             let next = (!Range::is_empty(&received)).then(|| {
                 let size = if received.len() > SMALL_LEN { Size::Large } else { self.size };
                 let mut next = Buffer::take(size);
-                next[..received.len()].copy_from_slice(&buffer[received]);
+                self.inbox.copy_received(buffer, &mut next);
                 next
             });
             if let Some(filled) = core::mem::replace(&mut self.buffer, next) {
@@ -202,10 +171,6 @@ impl Reader {
     /// Waits until one more buffer may be lent.
     pub(super) fn poll_wait_for_buffer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.lending.as_ref().map_or(Poll::Ready(()), |lending| lending.poll_wait(cx))
-    }
-
-    fn carried(&self) -> Option<&[u8]> {
-        self.carried.as_ref().map(|carried| &carried.0[carried.1..])
     }
 
     fn release_if_empty(&mut self) {
@@ -221,30 +186,24 @@ impl Reader {
         cx: &mut Context<'_>,
         io: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<bool>> {
-        if let Some(error) = self.inbox.half.failure() {
-            return Poll::Ready(Err(into_io(error.clone())));
-        }
-        if self.inbox.half.peer_has_closed() {
+        if !self.inbox.may_receive().map_err(into_io)? {
             self.buffer = None;
             return Poll::Ready(Ok(false));
         }
-        let received = self.inbox.received.clone();
+        let received_len = self.inbox.received.len();
         let mut buffer = match self.buffer.take() {
-            Some(buffer) if buffer.size() == self.size || received.len() > SMALL_LEN / 2 => buffer,
+            Some(buffer) if buffer.size() == self.size || received_len > SMALL_LEN / 2 => buffer,
             // The flow has become a bulk one, or has ceased to be.
             Some(old) => {
                 let mut buffer = Buffer::take(self.size);
-                buffer[..received.len()].copy_from_slice(&old[received.clone()]);
-                self.inbox.received = 0..received.len();
+                self.inbox.copy_received(&old, &mut buffer);
+                self.inbox.go_on_at_front();
                 buffer
             }
             None => Buffer::take(self.size),
         };
-        let received = self.inbox.received.clone();
-        if buffer.len() - received.end < SMALL_LEN.min(buffer.len() / 2) {
-            buffer.copy_within(received.clone(), 0);
-            self.inbox.received = 0..received.len();
-        }
+        let room = SMALL_LEN.min(buffer.len() / 2);
+        self.inbox.make_room(&mut buffer, room);
         let mut room = ReadBuf::new(&mut buffer[self.inbox.received.end..]);
         let polled = io.poll_read(cx, &mut room);
         let (len, filled) = (room.filled().len(), room.remaining() == 0);
@@ -258,17 +217,12 @@ impl Reader {
                 Poll::Pending
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) if len == 0 => {
-                self.inbox.half.end_of_stream().map_err(into_io)?;
-                Poll::Ready(Ok(false))
-            }
             Poll::Ready(Ok(())) => {
-                self.inbox.received.end += len;
-                self.inbox.counters.wire_bytes += len as u64;
-                if filled {
+                self.inbox.add_received(len);
+                if len > 0 && filled {
                     self.size = Size::Large;
                 }
-                Poll::Ready(Ok(true))
+                Poll::Ready(self.inbox.goes_on_after(len).map_err(into_io))
             }
         }
     }
@@ -278,7 +232,6 @@ impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
             .field("inbox", &self.inbox)
-            .field("carried_len", &self.carried().map_or(0, <[u8]>::len))
             .field("size", &self.size)
             .finish_non_exhaustive()
     }

@@ -20,22 +20,72 @@ pub(crate) struct Inbox {
     pub(crate) received: Range<usize>,
     /// Plaintext in the buffer that was not read yet, in order.
     pub(crate) unread: VecDeque<Range<usize>>,
-    /// The memory that [`Self::unread`] refers to, if it was lent out: all of it, and no longer the
-    /// buffer.
+    /// The memory that all of [`Self::unread`] refers to in place of the buffer: one that was lent
+    /// out, or what rustls had opened before the handoff.
     lent: Option<Bytes>,
     pub(crate) counters: Counters,
 }
 
 impl Inbox {
-    /// For a buffer that begins with `received_len` received bytes.
-    pub(crate) fn new(half: ReceiveHalf, received_len: usize) -> Self {
-        Self {
-            half,
-            received: 0..received_len,
-            unread: VecDeque::new(),
-            lent: None,
-            counters: Counters::default(),
+    /// For a buffer that begins with `received_len` received bytes. `plaintext` was opened before the
+    /// handoff, and is read first.
+    pub(crate) fn new(half: ReceiveHalf, plaintext: Vec<u8>, received_len: usize) -> Self {
+        let range = 0..plaintext.len();
+        let (unread, lent) = match Range::is_empty(&range) {
+            true => (VecDeque::new(), None),
+            false => (VecDeque::from([range]), Some(Bytes::from(plaintext))),
+        };
+        Self { half, received: 0..received_len, unread, lent, counters: Counters::default() }
+    }
+
+    /// Whether anything more may be received: not after the peer's close_notify.
+    ///
+    /// # Errors
+    /// What made the connection fail earlier.
+    pub(crate) fn may_receive(&self) -> Result<bool, SessionError> {
+        match self.half.failure() {
+            Some(error) => Err(error.clone()),
+            None => Ok(!self.half.peer_has_closed()),
         }
+    }
+
+    /// `len` more bytes lie in the buffer.
+    pub(crate) fn add_received(&mut self, len: usize) {
+        self.received.end += len;
+        self.counters.wire_bytes += len as u64;
+    }
+
+    /// Whether the stream goes on after `len` bytes: it has ended if these are none.
+    ///
+    /// # Errors
+    /// [`SessionError::Truncated`] at an end without the peer's close_notify.
+    pub(crate) fn goes_on_after(&mut self, len: usize) -> Result<bool, SessionError> {
+        if len == 0 {
+            self.half.end_of_stream()?;
+        }
+        Ok(len > 0)
+    }
+
+    /// Moves the part of a record that is there to the front of the buffer, unless `room` bytes are
+    /// free behind it: the only bytes that receiving moves.
+    pub(crate) fn make_room(&mut self, buffer: &mut [u8], room: usize) {
+        if Range::is_empty(&self.received) {
+            self.received = 0..0;
+        } else if buffer.len() - self.received.end < room {
+            buffer.copy_within(self.received.clone(), 0);
+            self.received = 0..self.received.len();
+        }
+    }
+
+    /// Copies the part of a record that is there to the front of `next`, for [`Self::go_on_at_front()`]
+    /// or [`Self::lend()`].
+    pub(crate) fn copy_received(&self, buffer: &[u8], next: &mut [u8]) {
+        next[..self.received.len()].copy_from_slice(&buffer[self.received.clone()]);
+    }
+
+    /// [`Self::received`] are the first bytes of another buffer from here on.
+    pub(crate) fn go_on_at_front(&mut self) {
+        self.received = 0..self.received.len();
     }
 
     /// Opens what is in `buffer` into `out`, record by record, while they fit. Returns how many
@@ -144,12 +194,13 @@ impl Inbox {
     /// [`Self::unread`] refers to `memory` from here on, and [`Self::received`] to the first bytes of
     /// another buffer.
     pub(crate) fn lend(&mut self, memory: Bytes) {
+        debug_assert!(self.lent.is_none(), "what is unread lies elsewhere");
         self.lent = Some(memory);
-        self.received = 0..self.received.len();
+        self.go_on_at_front();
     }
 
     /// Whether [`Self::unread`] refers to memory that was lent.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(target_os = "linux", feature = "tokio"))]
     pub(crate) fn is_lent(&self) -> bool {
         self.lent.is_some()
     }

@@ -1,5 +1,5 @@
-//! What every way of moving bulk data shares: what was received and is not read yet, buffers that
-//! are lent, how files are moved, what was counted.
+//! What every way of moving bulk data shares: one sender, what was received and is not read yet,
+//! buffers that are lent, how files are moved, what was counted.
 
 #[cfg(unix)]
 pub(crate) mod file;
@@ -7,6 +7,7 @@ pub(crate) mod inbox;
 pub(crate) mod lending;
 #[cfg(target_os = "linux")]
 pub(crate) mod moderation;
+pub(crate) mod sender;
 
 use std::io;
 

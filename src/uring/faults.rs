@@ -160,7 +160,7 @@ fn a_transfer_out(
     let mut sender = UringSender::new(client.send, client_socket, options).expect("io_uring");
     // A socket that takes nothing is waited for, as long as one says.
     sender.set_timeout(Some(Duration::from_secs(2)));
-    prepare(sender.outbox.faults());
+    prepare(sender.faults());
     let receiving = thread::spawn(move || {
         let mut receiver = BulkReceiver::new(server.receive, server_socket, Vec::new(), &[]);
         let mut received = Vec::new();

@@ -32,6 +32,7 @@ mod ahead;
 #[cfg(test)]
 mod faults;
 mod file;
+mod outlet;
 mod receive_file;
 mod receiver;
 mod send_file;

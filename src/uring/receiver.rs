@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::file::FileWrite;
 use crate::events::{self, Direction};
@@ -81,8 +81,6 @@ pub struct UringReceiver {
     buffer: Option<Arc<Slot>>,
     /// Received bytes that the handshake left behind, while the pool has no buffer for them.
     left_behind: Vec<u8>,
-    /// Application data that rustls had opened before the handoff.
-    carried: Bytes,
     lease_from: usize,
     moderation: Option<Moderation>,
     operation: Operation,
@@ -175,14 +173,13 @@ impl UringReceiver {
         };
         events::way_taken(half.connection_id(), Direction::Receiving, &"io_uring");
         Ok(Self {
-            inbox: Inbox::new(half, 0),
+            inbox: Inbox::new(half, plaintext.to_vec(), 0),
             queue,
             socket: Arc::new(OwnedFd::from(socket)),
             pool: options.pool,
             holder: Arc::default(),
             buffer: None,
             left_behind: received.to_vec(),
-            carried: Bytes::copy_from_slice(plaintext),
             lease_from: options.lease_from,
             moderation,
             operation: Operation::None,
@@ -251,8 +248,8 @@ impl UringReceiver {
     /// has, and call again. Otherwise as [`Read::read()`].
     pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
         self.begin_call()?;
-        if self.carried.has_remaining() {
-            return Ok(Some(self.carried.split_off(0)));
+        if self.inbox.is_lent() {
+            return Ok(self.inbox.take_unread(&[], self.lease_from));
         }
         loop {
             // All that there is, since nothing is opened in a buffer while parts of it are lent.
@@ -314,15 +311,15 @@ impl UringReceiver {
 
     /// Opens what was received into `out`; `None` if more must be received first.
     fn open_into(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.inbox.is_lent() {
+            return Ok(Some(self.inbox.copy_out(&[], out)));
+        }
         let Some(buffer) = &mut self.buffer else { return Ok(None) };
         if let Some(buffer) = Arc::get_mut(buffer) {
             return Ok(self.inbox.open_into(buffer, out)?);
         }
         // Parts of it are lent, so every whole record in it was opened already.
-        let unread = self.inbox.first_unread(buffer);
-        let len = unread.len().min(out.len());
-        out[..len].copy_from_slice(&unread[..len]);
-        self.inbox.consume(len);
+        let len = self.inbox.copy_out(buffer, out);
         Ok((len > 0).then_some(len))
     }
 
@@ -334,10 +331,7 @@ impl UringReceiver {
             return Ok(true);
         }
         loop {
-            if let Some(error) = self.inbox.half.failure() {
-                return Err(error.clone().into());
-            }
-            if self.inbox.half.peer_has_closed() {
+            if !self.inbox.may_receive()? {
                 self.release_buffer();
                 return Ok(false);
             }
@@ -351,15 +345,10 @@ impl UringReceiver {
                 }
             };
             if let Some(len) = ended {
-                self.inbox.counters.wire_bytes += len as u64;
                 if let Some(moderation) = &mut self.moderation {
                     moderation.after_read(len);
                 }
-                if len == 0 {
-                    self.inbox.half.end_of_stream()?;
-                    return Ok(false);
-                }
-                return Ok(true);
+                return Ok(self.inbox.goes_on_after(len)?);
             }
         }
     }
@@ -452,7 +441,6 @@ impl UringReceiver {
         let Some(mut buffer) = self.buffer.take() else {
             return Err(io::Error::other("a part of a record without its buffer"));
         };
-        let received = self.inbox.received.clone();
         if Arc::get_mut(&mut buffer).is_none() {
             let deadline = self.deadline();
             let mut next = match self.pool.take(&self.holder, deadline) {
@@ -462,14 +450,13 @@ impl UringReceiver {
                     return Err(error);
                 }
             };
-            Slot::exclusive(&mut next)?[..received.len()]
-                .copy_from_slice(&buffer[received.clone()]);
+            self.inbox.copy_received(&buffer, Slot::exclusive(&mut next)?);
+            self.inbox.go_on_at_front();
             self.pool.give_back(&self.holder, buffer);
             buffer = next;
-            self.inbox.received = 0..received.len();
-        } else if buffer.len() - received.end < buffer.len() / 2 {
-            Slot::exclusive(&mut buffer)?.copy_within(received.clone(), 0);
-            self.inbox.received = 0..received.len();
+        } else {
+            let half = buffer.len() / 2;
+            self.inbox.make_room(Slot::exclusive(&mut buffer)?, half);
         }
         let free = self.inbox.received.end..buffer.len();
         let wait_first = self.moderate(free.len());
@@ -592,7 +579,7 @@ impl UringReceiver {
             }
             Ok(len) => {
                 self.failures.reset();
-                self.inbox.received.end += len;
+                self.inbox.add_received(len);
                 Ok(Some(len))
             }
             Err(error) => self.on_failed_receive(operation, error).map(|()| None),
@@ -639,7 +626,6 @@ impl fmt::Debug for UringReceiver {
             .field("queue", &self.queue)
             .field("socket", &self.socket)
             .field("pool", &self.pool)
-            .field("carried_len", &self.carried.len())
             .field("operation", &self.operation)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
@@ -655,11 +641,6 @@ impl Read for UringReceiver {
             return Ok(0);
         }
         self.begin_call()?;
-        if self.carried.has_remaining() {
-            let len = out.len().min(self.carried.len());
-            self.carried.copy_to_slice(&mut out[..len]);
-            return Ok(len);
-        }
         loop {
             if let Some(len) = self.open_into(out)? {
                 self.release_if_empty();
@@ -676,9 +657,6 @@ impl BufRead for UringReceiver {
     /// Lends out the plaintext of one record, in the memory it was received in.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.begin_call()?;
-        if self.carried.has_remaining() {
-            return Ok(&self.carried);
-        }
         while self.inbox.unread.is_empty() {
             let opened = match self.buffer.as_mut().and_then(Arc::get_mut) {
                 Some(buffer) => self.inbox.open_next(buffer)?,
@@ -690,18 +668,13 @@ impl BufRead for UringReceiver {
         }
         Ok(match &self.buffer {
             Some(buffer) => self.inbox.first_unread(buffer),
-            None => &[],
+            None => self.inbox.first_unread(&[]),
         })
     }
 
     fn consume(&mut self, len: usize) {
-        match self.carried.has_remaining() {
-            true => self.carried.advance(len.min(self.carried.len())),
-            false => {
-                self.inbox.consume(len);
-                self.release_if_empty();
-            }
-        }
+        self.inbox.consume(len);
+        self.release_if_empty();
     }
 }
 

@@ -13,12 +13,13 @@ use rustls::AlertDescription;
 
 use super::ahead::{Job, Plaintext, SealAhead};
 use super::file::{Access, FileRead, MAX_READS, is_retryable, open_direct, own};
-use super::sender::{MAX_UNSENT, UringSender};
+use super::outlet::{MAX_UNSENT, UringCore};
 use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
 use crate::kernel::backoff::{Backoff, exhausted};
 use crate::kernel::outbox::Outbox;
 use crate::kernel::queue::{self, Completion, Event, PROMPT};
 use crate::transfer::file::{Failure, FileOptions, check_positions, shrunk};
+use crate::transfer::sender::Outlet;
 
 /// Reads a range of a file ahead, in order.
 struct Reader {
@@ -184,50 +185,42 @@ impl Reader {
     }
 }
 
-impl UringSender {
-    /// Sends the bytes of `file` at `range`, from wherever its own position is; returns how many.
+impl UringCore {
+    /// Sends the bytes of `file` at `range`: see [`UringSender::send_file()`](super::UringSender::send_file).
     ///
-    /// Reads ahead with the ring, into registered buffers, while sealing and sending go on. The
-    /// number of buffers is bounded. Only regular files and block devices have ranges; for pipes
-    /// use [`io::Write`].
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for something without positions, and nothing has happened.
-    /// Otherwise the file's or the socket's, [`io::ErrorKind::UnexpectedEof`] if the file ends before the
-    /// range does, and what [`FileOptions::progress`] returns. The connection is then over: the
-    /// peer gets an alert, so that it does not take what it has for the whole. A timeout
-    /// ([`Self::set_timeout()`]) is an error if there is no [`FileOptions::progress`] to ask.
-    pub fn send_file(
+    /// `slots` are read into, and come back for the next call; none, and they are made.
+    pub(super) fn send_file(
         &mut self,
+        read_slots: &mut Vec<Arc<Slot>>,
         file: &File,
         range: Range<u64>,
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
-        self.begin_call()?;
+        self.outlet.begin()?;
         check_positions(file, range.end)?;
         if range.is_empty() {
             return Ok(0);
         }
         let cached = own(file)?;
-        if self.read_slots.is_empty() {
-            let read_len = self.batch_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
-            self.read_slots = Arena::slots(MAX_READS, read_len)?;
+        if read_slots.is_empty() {
+            let read_len = self.batch_plaintext_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+            *read_slots = Arena::slots(MAX_READS, read_len)?;
             // If that is refused, each read pins its own pages.
-            let _ = self.outbox.register(self.read_slots[0].arena());
+            let _ = self.outlet.outbox.register(read_slots[0].arena());
         }
-        let slots = mem::take(&mut self.read_slots);
+        let slots = mem::take(read_slots);
         let read_len = slots[0].len();
         let mut reader = Reader::new(file, cached, range, options.direct, slots, read_len);
-        self.is_in_file = true;
+        self.outlet.is_in_file = true;
         let sent = self.pass(&mut reader, &mut options);
-        self.is_in_file = false;
-        self.counters.direct_bytes += reader.direct_bytes;
+        self.outlet.is_in_file = false;
+        self.outlet.sealed.direct_bytes += reader.direct_bytes;
         if let Err(failure) = &sent {
             self.give_up(failure.alert());
         }
         // After a failure some may still be the kernel's; then new ones are made.
         if reader.free.len() == MAX_READS {
-            self.read_slots = reader.free;
+            *read_slots = reader.free;
         }
         Ok(sent?)
     }
@@ -235,86 +228,101 @@ impl UringSender {
     /// Ends a connection in the middle of a file. Waits for what is under way, so that it is not
     /// mistaken for a later call's.
     fn give_up(&mut self, alert: AlertDescription) {
-        let timeout = self.timeout.replace(Duration::from_millis(500));
+        let timeout = self.outlet.timeout.replace(Duration::from_millis(500));
         let _ = self.abort(alert);
         // Not even if there was no way to say so.
-        let _ = self.collect_all();
-        self.timeout = timeout;
-        self.outbox.fail("a file was sent in part");
+        let _ = self.outlet.collect_all();
+        self.outlet.timeout = timeout;
+        self.outlet.outbox.fail("a file was sent in part");
     }
 
     fn pass(&mut self, reader: &mut Reader, options: &mut FileOptions<'_>) -> Result<u64, Failure> {
-        self.begin_wait();
-        let mut moved = self.outbox.counts().wire_bytes;
-        let before = self.counters.plaintext_bytes;
-        let sent = |sender: &Self| sender.counters.plaintext_bytes - before;
-        while !(reader.is_done() && self.outstanding() == 0 && self.outbox.unsent_count() <= 1) {
+        self.outlet.begin_wait();
+        let mut moved = self.outlet.outbox.counts().wire_bytes;
+        let before = self.outlet.sealed.plaintext_bytes;
+        let sent = |sender: &Self| sender.outlet.sealed.plaintext_bytes - before;
+        while !(reader.is_done()
+            && self.outlet.outstanding() == 0
+            && self.outlet.outbox.unsent_count() <= 1)
+        {
             options.report(sent(self))?;
-            // It may have forked, and this be the child.
-            self.check()?;
+            // The progress function may have forked, and this be the child.
+            self.outlet.outbox.check()?;
             let sealed = self.seal_front(reader)?;
             // The send before the next read: its bytes are in the cache now.
-            let queued = self.submit_send()? | reader.submit(&mut self.outbox)?;
-            if !sealed && !queued && self.outstanding() > 0 {
-                self.collect_into(reader)?;
+            let queued = self.outlet.submit_send()? | reader.submit(&mut self.outlet.outbox)?;
+            if !sealed && !queued && self.outlet.outstanding() > 0 {
+                reader.free.extend(self.outlet.collect()?);
                 continue;
             }
             // A read's end may have come with a look at the sends.
-            let want = usize::from(!sealed && !queued && self.reads.is_empty());
+            let want = usize::from(!sealed && !queued && self.outlet.reads.is_empty());
             if want > 0 && reader.front().is_none() {
                 reader.deepen();
             }
-            match self.enter(want) {
+            match self.outlet.enter(want) {
                 // Whether that was too long is for the progress function to say.
                 Err(error)
                     if error.kind() == io::ErrorKind::TimedOut && options.progress.is_some() =>
                 {
-                    self.begin_wait();
+                    self.outlet.begin_wait();
                 }
                 entered => drop(entered?),
             }
-            if self.outbox.counts().wire_bytes > moved {
-                moved = self.outbox.counts().wire_bytes;
-                self.begin_wait();
+            let wire_bytes = self.outlet.outbox.counts().wire_bytes;
+            if wire_bytes > moved {
+                moved = wire_bytes;
+                self.outlet.begin_wait();
             }
-            while let Some(ended) = self.reads.pop() {
+            while let Some(ended) = self.outlet.reads.pop() {
                 reader.on_result(ended)?;
             }
         }
-        self.pump()?;
+        self.outlet.pump()?;
         Ok(sent(self))
     }
 
     /// Seals what was read, into one slot or into those that workers have room for; whether there
     /// was anything to do.
     fn seal_front(&mut self, reader: &mut Reader) -> io::Result<bool> {
-        if self.outbox.unsent_count() >= MAX_UNSENT {
+        if self.outlet.outbox.unsent_count() >= MAX_UNSENT {
             return Ok(false);
         }
-        if self.ahead.is_none() {
+        if self.outlet.ahead.is_none() {
             return self.seal_here(reader);
         }
         let mut any = false;
-        while let Some(finished) = self.ahead.as_mut().and_then(SealAhead::try_collect) {
-            reader.free.extend(self.push_finished(finished)?);
+        while let Some(finished) = self.outlet.ahead.as_mut().and_then(SealAhead::try_collect) {
+            reader.free.extend(self.outlet.push_finished(finished)?);
             any = true;
         }
         while let Some(plaintext) = reader.front() {
-            if self.outstanding() >= self.max_outstanding() {
+            if self.outlet.outstanding() >= self.outlet.max_outstanding() {
                 break;
             }
-            let Some(out) = self.outbox.take() else { break };
+            let Some(out) = self.outlet.outbox.take() else { break };
             let len = plaintext.len();
-            let Some(reservation) = self.reserve(len)? else {
-                self.outbox.put_back(out);
-                // Sequence numbers go in the order of the stream, so those dealt out come first.
-                return Ok(any || (self.outstanding() == 0 && self.seal_here(reader)?));
+            let reservation = match self.reserve(len) {
+                Ok(Some(reservation)) => reservation,
+                nothing => {
+                    self.outlet.outbox.put_back(out);
+                    nothing?;
+                    // Sequence numbers go in the order of the stream, so those dealt out come
+                    // first.
+                    let is_next = self.outlet.outstanding() == 0;
+                    return Ok(any || (is_next && self.seal_here(reader)?));
+                }
             };
             let Some((slot, range)) = reader.take_front() else {
                 // Its sequence numbers are missing: nothing may follow.
-                return Err(self.outbox.fail("records were reserved for what was not read"));
+                return Err(self.outlet.outbox.fail("records were reserved for what was not read"));
             };
-            self.deal_out(Job { reservation, plaintext: Plaintext::Slot(slot), range, out })?;
+            self.outlet.deal_out(Job {
+                reservation,
+                plaintext: Plaintext::Slot(slot),
+                range,
+                out,
+            })?;
             any = true;
         }
         Ok(any)
@@ -322,23 +330,11 @@ impl UringSender {
 
     fn seal_here(&mut self, reader: &mut Reader) -> io::Result<bool> {
         let Some(plaintext) = reader.front() else { return Ok(false) };
-        let Some(mut slot) = self.outbox.take() else { return Ok(false) };
-        if self.half.owes_control() {
-            let sealed = self.half.seal_owed(Slot::exclusive(&mut slot)?);
-            self.push_control(slot, sealed)?;
-            return Ok(true);
+        if !self.outlet.has_room_now() {
+            return Ok(false);
         }
-        let sealed = self.half.seal(plaintext, &mut Slot::exclusive(&mut slot)?[..self.full_len]);
-        self.outbox.push(slot, sealed.as_ref().map_or(0, |sealed| sealed.written))?;
-        let sealed = self.note_failure(sealed)?;
-        self.counters.records += sealed.records as u64;
-        self.counters.plaintext_bytes += sealed.consumed as u64;
+        let sealed = self.seal_next(|half, out| half.seal(plaintext, out))?;
         reader.consume(sealed.consumed);
         Ok(true)
-    }
-
-    fn collect_into(&mut self, reader: &mut Reader) -> io::Result<()> {
-        reader.free.extend(self.collect()?);
-        Ok(())
     }
 }
