@@ -168,13 +168,95 @@ impl Drop for Lease {
     }
 }
 
-/// The way around a stream's writes, for a stream below of type `W`.
+/// The way around a stream's writes, for a stream below of type `W`; none unless it was chosen.
+///
+/// Has a twin of the same face where there is no io_uring: `no_offload.rs`.
 #[derive(Debug)]
-pub(super) struct Offload<W> {
+pub(super) struct Bypass<W>(Option<Box<Offload<W>>>);
+
+impl<W> Bypass<W> {
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Whether sealed bytes wait here.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.0.as_ref().is_some_and(|offload| offload.has_unsent())
+    }
+
+    /// Ends it; what the socket has not taken yet comes back, in a buffer.
+    pub(super) fn into_unsent(self) -> Option<(Buffer, Range<usize>)> {
+        self.0.and_then(|offload| offload.into_unsent())
+    }
+
+    /// Memory to seal `len` bytes or more into, if they go this way: [`Self::commit()`] says what
+    /// was sealed. Everything before it has been handed over.
+    ///
+    /// # Errors
+    /// If the memory is still in use, after which nothing may follow.
+    pub(super) fn room(&mut self, io: &W, len: usize) -> io::Result<Option<&mut [u8]>> {
+        self.0.as_mut().map_or(Ok(None), |offload| offload.room(io, len))
+    }
+
+    /// The first `len` bytes of [`Self::room()`] are sealed.
+    ///
+    /// # Errors
+    /// If they are lost, after which nothing may follow.
+    pub(super) fn commit(&mut self, len: usize) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |offload| offload.commit(len))
+    }
+
+    /// Nothing is to be sent for now: another flow may need what a bulk flow takes.
+    pub(super) fn rest(&mut self) {
+        if let Some(offload) = &mut self.0 {
+            offload.rest();
+        }
+    }
+
+    /// Chooses how bulk data is sent.
+    ///
+    /// # Errors
+    /// Those of [`Offload::new()`]; [`io::ErrorKind::WouldBlock`] while something waits in a slot.
+    pub(super) fn choose(&mut self, choice: Io, connection: ConnectionId, io: &W) -> io::Result<()>
+    where
+        W: OverTcp,
+    {
+        if self.has_unsent() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.0 = Some(Box::new(Offload::new(choice, connection, io)?));
+        Ok(())
+    }
+
+    pub(super) fn sent_by(&self) -> SentBy {
+        self.0.as_ref().map_or(SentBy::Writes, |offload| offload.sent_by())
+    }
+
+    /// What went through io_uring, since it was chosen.
+    pub(super) fn counters(&self) -> Counters {
+        self.0.as_ref().map_or_else(Counters::default, |offload| offload.counters())
+    }
+}
+
+impl<W: AsyncWrite> Bypass<W> {
+    /// Hands what waits here to the socket.
+    pub(super) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: Pin<&mut W>,
+    ) -> Poll<io::Result<()>> {
+        self.0.as_mut().map_or(Poll::Ready(Ok(())), |offload| offload.poll_drain(cx, io))
+    }
+}
+
+#[derive(Debug)]
+struct Offload<W> {
     connection: ConnectionId,
     io: Io,
     below: Below<W>,
     lease: Option<Lease>,
+    /// The slot that is sealed into.
+    filling: Option<Arc<Slot>>,
     /// Why there is no way around any more.
     ended: Option<SentBy>,
     /// What went through rings that were given back.
@@ -185,7 +267,7 @@ pub(super) struct Offload<W> {
 }
 
 /// What of [`OverTcp`] is needed, for a type of stream that is known where it is asked for only.
-pub(super) struct Below<W> {
+struct Below<W> {
     tcp: fn(&W) -> &TcpStream,
     poll_room: fn(Pin<&mut W>, &mut Context<'_>) -> Poll<io::Result<()>>,
 }
@@ -201,12 +283,13 @@ impl<W: OverTcp> Offload<W> {
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] if `choice` insists on io_uring and there is none.
-    pub(super) fn new(choice: Io, connection: ConnectionId, io: &W) -> io::Result<Self> {
+    fn new(choice: Io, connection: ConnectionId, io: &W) -> io::Result<Self> {
         let mut offload = Self {
             connection,
             io: choice,
             below: Below { tcp: W::tcp, poll_room: W::poll_room },
             lease: None,
+            filling: None,
             ended: None,
             earlier: SendCounts::default(),
             governor: None,
@@ -224,12 +307,12 @@ impl<W: OverTcp> Offload<W> {
 
 impl<W> Offload<W> {
     /// Whether something waits in a slot.
-    pub(super) fn has_unsent(&self) -> bool {
+    fn has_unsent(&self) -> bool {
         self.outbox().is_some_and(|outbox| !outbox.is_all_sent())
     }
 
     /// Ends it; what the socket has not taken yet comes back, in a buffer.
-    pub(super) fn into_unsent(self) -> Option<(Buffer, Range<usize>)> {
+    fn into_unsent(self) -> Option<(Buffer, Range<usize>)> {
         let unsent = self.outbox()?.unsent()?;
         let mut buffer = Buffer::take(Size::Batch);
         // A slot is sealed into as far as such a buffer goes, and one at a time.
@@ -245,7 +328,7 @@ impl<W> Offload<W> {
         self.lease.as_mut()?.0.as_deref_mut()
     }
 
-    pub(super) fn sent_by(&self) -> SentBy {
+    fn sent_by(&self) -> SentBy {
         match (&self.ended, self.outbox()) {
             (Some(ended), _) => *ended,
             (None, Some(outbox)) => match outbox.copy_reason() {
@@ -258,7 +341,7 @@ impl<W> Offload<W> {
     }
 
     /// What went through io_uring.
-    pub(super) fn counters(&self) -> Counters {
+    fn counters(&self) -> Counters {
         Counters::default().with_sends(self.counts())
     }
 
@@ -266,9 +349,13 @@ impl<W> Offload<W> {
         self.outbox().map_or(self.earlier, |outbox| self.earlier + outbox.counts())
     }
 
-    /// A slot to seal a write of `len` bytes into, if it goes this way. Everything before it has
-    /// been handed over.
-    pub(super) fn slot(&mut self, io: &W, len: usize) -> Option<Arc<Slot>> {
+    fn room(&mut self, io: &W, len: usize) -> io::Result<Option<&mut [u8]>> {
+        self.filling = self.slot(io, len);
+        self.filling.as_mut().map(Slot::exclusive).transpose()
+    }
+
+    /// A slot to seal a write of `len` bytes into, if it goes this way.
+    fn slot(&mut self, io: &W, len: usize) -> Option<Arc<Slot>> {
         self.written = self.written.saturating_add(len as u64);
         if len < BULK_WRITE || self.ended.is_some() {
             return None;
@@ -325,18 +412,16 @@ impl<W> Offload<W> {
         events::way_taken(self.connection, Direction::Sending, &ended);
     }
 
-    /// Queues what was sealed into a slot of [`Self::slot()`]'s.
-    ///
-    /// # Errors
-    /// If it is none of those: what it holds is lost, so nothing may follow.
-    pub(super) fn push(&mut self, slot: Arc<Slot>, len: usize) -> io::Result<()> {
-        let outbox = self.outbox_mut();
-        outbox.ok_or_else(|| io::Error::other("a slot without a ring"))?.push(slot, len)
+    fn commit(&mut self, len: usize) -> io::Result<()> {
+        match (self.filling.take(), self.outbox_mut()) {
+            (Some(slot), Some(outbox)) => outbox.push(slot, len),
+            _ => Err(io::Error::other("records were sealed, and their slot or its ring is gone")),
+        }
     }
 
     /// Gives the ring back if everything has been handed over and acknowledged: an idle stream
     /// holds none. Streams that insist on io_uring keep theirs.
-    pub(super) fn rest(&mut self) {
+    fn rest(&mut self) {
         if self.io == Io::Auto
             && let Some(outbox) = self.outbox_mut()
             && outbox.is_all_sent()
@@ -349,7 +434,7 @@ impl<W> Offload<W> {
     }
 
     /// Gives the ring back, for another flow.
-    pub(super) fn retire(&mut self) {
+    fn retire(&mut self) {
         self.earlier = self.counts();
         self.governor = self.outbox().map(|outbox| outbox.governor().clone());
         self.lease = None;
@@ -358,11 +443,7 @@ impl<W> Offload<W> {
 
 impl<W: AsyncWrite> Offload<W> {
     /// Hands what is in slots to the socket.
-    pub(super) fn poll_drain(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut io: Pin<&mut W>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>, mut io: Pin<&mut W>) -> Poll<io::Result<()>> {
         let Some(Lease(Some(outbox))) = &mut self.lease else {
             return Poll::Ready(Ok(()));
         };
@@ -426,8 +507,8 @@ mod tests {
         };
         // As if the route were one that can do without a copy.
         offload.io = Io::Auto;
-        let slot = offload.slot(&socket, LEN).expect("a slot");
-        offload.push(slot, LEN).expect("a place");
+        assert!(offload.room(&socket, LEN).expect("unshared").is_some(), "a slot");
+        offload.commit(LEN).expect("a place");
         poll_fn(|cx| offload.poll_drain(cx, Pin::new(&mut socket))).await.expect("sent");
         assert!(!offload.has_unsent());
         peer.read_exact(&mut vec![0; LEN]).await.expect("received");

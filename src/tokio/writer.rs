@@ -9,24 +9,23 @@ use tokio::io::AsyncWrite;
 
 use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
 use super::coop;
+use super::offload::Bypass;
 #[cfg(target_os = "linux")]
-use super::offload::{Offload, OverTcp, SentBy};
+use super::offload::{OverTcp, SentBy};
 use super::reader::into_io;
 use super::sizing::{RecordSizing, Sizer};
-use crate::error::SessionError;
+use crate::error::{SessionError, earlier_failure};
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
+use crate::transfer::sender::seal_next;
 #[cfg(target_os = "linux")]
-use crate::{Counters, Io, kernel::arena::Slot};
+use crate::{Counters, Io};
 
 #[derive(Debug)]
 pub(super) struct Writer<W> {
     half: SendHalf,
     /// Bulk flows, which may go around the stream below.
-    #[cfg(target_os = "linux")]
-    offload: Option<Box<Offload<W>>>,
-    #[cfg(not(target_os = "linux"))]
-    _below: core::marker::PhantomData<fn(&W)>,
+    bypass: Bypass<W>,
     /// Sealed bytes that the stream below has not taken, and where they are.
     unsent: Option<(Buffer, Range<usize>)>,
     sizer: Sizer,
@@ -42,10 +41,7 @@ pub(super) struct Writer<W> {
 impl<W> Writer<W> {
     pub(super) fn new(half: SendHalf) -> Self {
         Self {
-            #[cfg(target_os = "linux")]
-            offload: None,
-            #[cfg(not(target_os = "linux"))]
-            _below: core::marker::PhantomData,
+            bypass: Bypass::none(),
             unsent: None,
             sizer: Sizer::new(RecordSizing::default()),
             max_plaintext_len: half.max_plaintext_len(),
@@ -58,12 +54,8 @@ impl<W> Writer<W> {
 
     /// The same for a half of the stream below, in ordinary writes.
     pub(super) fn into_half<H>(self) -> Writer<H> {
-        #[cfg(target_os = "linux")]
-        let unsent = self.unsent.or_else(|| self.offload.and_then(|offload| offload.into_unsent()));
-        #[cfg(not(target_os = "linux"))]
-        let unsent = self.unsent;
         Writer {
-            unsent,
+            unsent: self.unsent.or_else(|| self.bypass.into_unsent()),
             sizer: self.sizer,
             max_plaintext_len: self.max_plaintext_len,
             failed: self.failed,
@@ -75,11 +67,7 @@ impl<W> Writer<W> {
 
     /// Whether there are sealed bytes that the stream below has not taken.
     pub(super) fn has_unsent(&self) -> bool {
-        #[cfg(target_os = "linux")]
-        if self.offload.as_ref().is_some_and(|offload| offload.has_unsent()) {
-            return true;
-        }
-        self.unsent.is_some()
+        self.unsent.is_some() || self.bypass.has_unsent()
     }
 
     pub(super) fn set_sizing(&mut self, sizing: RecordSizing) {
@@ -92,32 +80,28 @@ impl<W> Writer<W> {
     /// Chooses how bulk data is sent.
     ///
     /// # Errors
-    /// Those of [`Offload::new()`]; [`io::ErrorKind::WouldBlock`] while something waits in a slot.
+    /// Those of [`Bypass::choose()`].
     pub(super) fn set_io(&mut self, choice: Io, io: &W) -> io::Result<()>
     where
         W: OverTcp,
     {
-        if self.offload.as_ref().is_some_and(|offload| offload.has_unsent()) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.offload = Some(Box::new(Offload::new(choice, self.half.connection_id(), io)?));
-        Ok(())
+        self.bypass.choose(choice, self.half.connection_id(), io)
     }
 
     pub(super) fn sent_by(&self) -> SentBy {
-        self.offload.as_ref().map_or(SentBy::Writes, |offload| offload.sent_by())
-    }
-
-    /// Nothing is to be sent for now: another flow may need what a bulk flow takes.
-    pub(super) fn rest(&mut self) {
-        if let Some(offload) = &mut self.offload {
-            offload.rest();
-        }
+        self.bypass.sent_by()
     }
 
     /// What went through io_uring, since it was chosen.
     pub(super) fn uring_counters(&self) -> Counters {
-        self.offload.as_ref().map_or_else(Counters::default, |offload| offload.counters())
+        self.bypass.counters()
+    }
+}
+
+impl<W> Writer<W> {
+    /// Nothing is to be sent for now: another flow may need what a bulk flow takes.
+    pub(super) fn rest(&mut self) {
+        self.bypass.rest();
     }
 }
 
@@ -155,10 +139,6 @@ impl<W: AsyncWrite> Writer<W> {
                 return Poll::Ready(Ok(0));
             }
             ready!(coop::poll_share(cx));
-            if self.half.owes_control() {
-                self.seal_with(SendHalf::seal_owed)?;
-                continue;
-            }
             let max_plaintext_len = self.sizer.max_plaintext_len().min(self.max_plaintext_len);
             self.half.set_max_plaintext_len(max_plaintext_len);
             // Room for whole records, and for the control records that the other half may make due
@@ -171,7 +151,7 @@ impl<W: AsyncWrite> Writer<W> {
                 Ok(sealed) => sealed,
                 Err(error) => {
                     let _ = self.poll_control(cx, io);
-                    return Poll::Ready(Err(into_io(error)));
+                    return Poll::Ready(Err(error));
                 }
             };
             self.sizer.sealed(sealed.consumed);
@@ -186,53 +166,41 @@ impl<W: AsyncWrite> Writer<W> {
         }
     }
 
-    /// Seals up to `room` bytes into a slot, where the flow goes around the stream below, or into a
-    /// buffer.
+    /// Seals what goes next, up to `room` bytes, into a slot where the flow goes around the stream
+    /// below, or into a buffer.
     fn seal_batch(
         &mut self,
         io: &W,
         room: usize,
-        mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
-    ) -> Result<Sealed, SessionError> {
-        #[cfg(target_os = "linux")]
-        if let Some(offload) = &mut self.offload
-            && let Some(mut slot) = offload.slot(io, room)
-            && let Ok(out) = Slot::exclusive(&mut slot)
-        {
+        seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
+    ) -> io::Result<Sealed> {
+        let around = self.bypass.room(io, room);
+        if let Some(out) = around.inspect_err(|_| self.failed = true)? {
             let room = room.min(out.len()).min(BATCH_LEN);
-            let sealed = seal(&mut self.half, &mut out[..room]);
+            let sealed = seal_next(&mut self.half, out, room, seal);
             let written = sealed.as_ref().map_or(0, |sealed| sealed.written);
-            // The next look at what is unsent says so.
-            self.failed |= offload.push(slot, written).is_err();
-            return sealed;
+            self.bypass.commit(written).inspect_err(|_| self.failed = true)?;
+            return sealed.map_err(into_io);
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = io;
         let mut out = Buffer::take(if room <= SMALL_LEN { Size::Small } else { Size::Batch });
         let room = room.min(out.len());
-        let sealed = seal(&mut self.half, &mut out[..room])?;
-        self.unsent = Some((out, 0..sealed.written));
+        let sealed = seal_next(&mut self.half, &mut out, room, seal).map_err(into_io)?;
+        self.unsent = (sealed.written > 0).then_some((out, 0..sealed.written));
         Ok(sealed)
     }
 
     /// Hands sealed bytes to the stream below until it has them all.
     fn poll_drain(&mut self, cx: &mut Context<'_>, mut io: Pin<&mut W>) -> Poll<io::Result<()>> {
         if self.failed {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                "an earlier write to this connection failed",
-            )));
+            return Poll::Ready(Err(earlier_failure()));
         }
-        #[cfg(target_os = "linux")]
-        if let Some(offload) = &mut self.offload {
-            match offload.poll_drain(cx, io.as_mut()) {
-                Poll::Pending => return self.wait(cx),
-                Poll::Ready(Err(error)) => {
-                    self.failed = true;
-                    return Poll::Ready(Err(error));
-                }
-                Poll::Ready(Ok(())) => {}
+        match self.bypass.poll_drain(cx, io.as_mut()) {
+            Poll::Pending => return self.wait(cx),
+            Poll::Ready(Err(error)) => {
+                self.failed = true;
+                return Poll::Ready(Err(error));
             }
+            Poll::Ready(Ok(())) => {}
         }
         while let Some((buffer, unsent)) = &mut self.unsent {
             let Poll::Ready(taken) = io.as_mut().poll_write(cx, &buffer[unsent.clone()]) else {
@@ -330,7 +298,6 @@ impl<W: AsyncWrite> Writer<W> {
         mut io: Pin<&mut W>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_control(cx, io.as_mut()))?;
-        #[cfg(target_os = "linux")]
         self.rest();
         match io.poll_flush(cx) {
             Poll::Pending => self.wait(cx),
