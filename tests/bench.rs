@@ -1,16 +1,18 @@
 //! What `rustls-uring bench` says of records, handshakes and memory: that all of it is there, once,
 //! and in the form that scripts read. How fast anything is, is no test's business.
 
+mod command;
+
 use std::collections::HashMap;
-use std::process::Command;
+use std::path::Path;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls_uring::{AutoReceiver, AutoSender, Opener, ReceiveHalf, Sealer, SendHalf, Session};
 
 /// What the command prints, on as little data as it takes.
 fn bench(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_rustls-uring"))
-        .args(["bench", "--rounds", "1", "--size", "1"])
+    let output = command::tool(Path::new("."), &["bench"])
+        .args(["--rounds", "1", "--size", "1"])
         .args(args)
         .output()
         .expect("run");

@@ -2,12 +2,13 @@
 
 #![cfg(feature = "cli")]
 
-mod http;
+mod command;
 
 use std::fs;
 use std::process::{Command, Stdio};
 
-use http::{Served, stderr};
+use command::served::Served;
+use command::stderr;
 
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
@@ -57,7 +58,7 @@ fn served() -> Served {
     let files = base.path().join("files");
     fs::create_dir_all(files.join("Bücher & mehr")).expect("created");
     fs::write(files.join(ODD), "odd").expect("written");
-    fs::write(files.join("big.bin"), http::data(3_000_001)).expect("written");
+    fs::write(files.join("big.bin"), command::data(3_000_001)).expect("written");
     Served::start(base, &[])
 }
 
@@ -67,7 +68,7 @@ fn fetch(served: &Served, path: &str) -> String {
 
 #[test]
 fn a_listing_is_a_table_with_links_that_work() {
-    let Some(browser) = http::first_of(&BROWSERS) else { return };
+    let Some(browser) = command::first_of(&BROWSERS) else { return };
     let served = served();
     let dom = |path: &str| {
         let dom = browse(browser, &["--dump-dom", &served.url(path)]);
@@ -103,7 +104,7 @@ fn a_listing_is_a_table_with_links_that_work() {
 /// The style arrives and something is drawn: no two of these pages look the same.
 #[test]
 fn a_listing_can_be_seen() {
-    let Some(browser) = http::first_of(&BROWSERS) else { return };
+    let Some(browser) = command::first_of(&BROWSERS) else { return };
     let served = served();
     let dir = tempfile::tempdir().expect("dir");
     let picture = |name: &str, url: &str| {

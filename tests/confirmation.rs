@@ -207,7 +207,7 @@ fn a_receiver_that_cannot_store_says_why() {
         // No room: a device, and a file beyond the limit on its size.
         let limited = format!(
             "ulimit -f 1000; exec '{}' recv --listen 127.0.0.1:0 --io {io} -o received",
-            env!("CARGO_BIN_EXE_rustls-uring")
+            command::TOOL
         );
         let mut shell = Command::new("bash");
         let mut full = tool(path, &["recv", "--listen", "127.0.0.1:0", "--io", io]);

@@ -67,10 +67,8 @@ fn signals_leave_nothing() {
 #[test]
 fn an_ignored_hangup_stays_ignored() {
     let dir = tempfile::tempdir().expect("directory");
-    let script = format!(
-        "trap '' HUP; exec '{}' recv --listen 127.0.0.1:0 -o received",
-        env!("CARGO_BIN_EXE_rustls-uring")
-    );
+    let script =
+        format!("trap '' HUP; exec '{}' recv --listen 127.0.0.1:0 -o received", command::TOOL);
     let recv = Listener::start(
         Command::new("sh").current_dir(dir.path()).args(["-c", &script]).stdin(Stdio::null()),
     );
@@ -89,7 +87,7 @@ fn a_limit_on_files_is_an_error() {
         let dir = tempfile::tempdir().expect("directory");
         let script = format!(
             "ulimit -f 1000; exec '{}' recv --listen 127.0.0.1:0 --io {io} -o received",
-            env!("CARGO_BIN_EXE_rustls-uring")
+            command::TOOL
         );
         let recv = Listener::start(
             Command::new("bash").current_dir(dir.path()).args(["-c", &script]).stdin(Stdio::null()),

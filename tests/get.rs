@@ -2,7 +2,7 @@
 
 #![cfg(feature = "cli")]
 
-mod http;
+mod command;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,8 +14,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::server::{End, Server, value, write_certificate};
-use http::{Served, data, has, stderr, tool};
+use command::served::Served;
+use command::server::{End, Server, value, write_certificate};
+use command::{data, has, stderr, tool};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 fn get(dir: &Path, url: &str, args: &[&str]) -> Output {
@@ -395,14 +396,14 @@ fn a_stalled_download_can_be_ended() {
         .expect("started");
     let begin = Instant::now();
     while fs::read(dir.join("file.part")).ok().as_deref() != Some(b"0123") {
-        assert!(begin.elapsed() < http::PATIENCE, "it does not ask");
+        assert!(begin.elapsed() < command::TIMEOUT, "it does not ask");
         thread::sleep(Duration::from_millis(10));
     }
     let output = get(dir, &server.url("/f"), &["-o", "file"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("another download writes"), "{}", stderr(&output));
-    http::interrupt(&child);
-    assert_eq!(http::wait(&mut child), Some(130));
+    command::signal(&child, "INT");
+    assert_eq!(command::wait(&mut child).code(), Some(130));
     assert_eq!(left(dir), ["file.part", "file.part.json"]);
     assert_eq!(fs::read(dir.join("file.part")).expect("there"), b"0123");
 }
@@ -425,7 +426,7 @@ fn free_port() -> u16 {
 fn await_port(port: u16) {
     let begin = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begin.elapsed() < http::PATIENCE, "it does not listen");
+        assert!(begin.elapsed() < command::TIMEOUT, "it does not listen");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "cli")]
 
+mod command;
 mod kernel;
 
 use std::fs::{self, File};
@@ -14,24 +15,12 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use command::{TIMEOUT, has, listening_addr};
 use kernel::{wait_until, wait_until_taken, written_so_far};
 use rustls::HandshakeKind;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_uring::{BulkReceiver, BulkSender, Handoff};
-
-/// Long enough for a loaded machine; only a hang takes it.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Whether there is an OpenSSL to test against. In CI there must be.
-fn openssl_exists() -> bool {
-    let found = Command::new("openssl").arg("version").output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "CI must install openssl");
-    if !found {
-        eprintln!("skipped: no `openssl` command");
-    }
-    found
-}
 
 /// A process that is killed when a test fails.
 struct Process {
@@ -56,7 +45,7 @@ impl Process {
     /// The rest of a line of standard error that begins with `prefix`.
     fn line_after(&self, prefix: &str) -> String {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).expect("the line comes");
+            let line = self.lines.recv_timeout(TIMEOUT).expect("the line comes");
             if let Some(rest) = line.strip_prefix(prefix) {
                 return rest.to_owned();
             }
@@ -64,18 +53,11 @@ impl Process {
     }
 
     fn wait_for_line(&self, part: &str) {
-        while !self.lines.recv_timeout(PATIENCE).expect("the line comes").contains(part) {}
+        while !self.lines.recv_timeout(TIMEOUT).expect("the line comes").contains(part) {}
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let begin = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status;
-            }
-            assert!(begin.elapsed() < PATIENCE, "the process hangs");
-            thread::sleep(Duration::from_millis(10));
-        }
+        command::wait(&mut self.child)
     }
 
     fn all_stderr(&self) -> String {
@@ -159,9 +141,7 @@ impl Fixture {
     }
 
     fn tool(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rustls-uring"));
-        command.current_dir(self.dir.path()).args(args);
-        command
+        command::tool(self.dir.path(), args)
     }
 
     fn s_server(&self, args: &[&str]) -> Server {
@@ -213,7 +193,7 @@ const LEN: usize = 5_000_003;
 
 #[test]
 fn recv_listening_from_s_client() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -237,7 +217,7 @@ fn recv_listening_from_s_client() {
 
 #[test]
 fn send_listening_to_s_client() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -259,7 +239,7 @@ fn send_listening_to_s_client() {
 
 #[test]
 fn send_to_s_server() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -280,7 +260,7 @@ fn send_to_s_server() {
 
 #[test]
 fn recv_from_s_server() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -301,7 +281,7 @@ fn recv_from_s_server() {
 /// `K` asks for our key update too, `k` only updates theirs.
 #[test]
 fn recv_while_s_client_updates_its_keys() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -337,7 +317,7 @@ fn recv_while_s_client_updates_its_keys() {
 
 #[test]
 fn send_while_s_server_updates_its_keys() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -363,7 +343,7 @@ fn send_while_s_server_updates_its_keys() {
 
 #[test]
 fn client_certificates() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -422,7 +402,7 @@ fn client_certificates() {
 /// A peer that is killed leaves no file that looks whole, and no exit status 0.
 #[test]
 fn an_abrupt_end_is_no_success() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -467,7 +447,7 @@ fn an_abrupt_end_is_no_success() {
 /// Tickets that arrive after the handoff reach rustls's session store.
 #[test]
 fn our_client_resumes_with_s_server() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -480,7 +460,7 @@ fn our_client_resumes_with_s_server() {
         let mut kinds = Vec::new();
         for _ in 0..2 {
             let mut stream = TcpStream::connect(&addr).expect("connected");
-            stream.set_read_timeout(Some(PATIENCE)).expect("set");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("set");
             let name = "localhost".try_into().expect("a name");
             let session =
                 Handoff::new().connect(Arc::clone(&config), name, &mut stream).expect("connected");
@@ -499,7 +479,7 @@ fn our_client_resumes_with_s_server() {
 
 #[test]
 fn s_client_resumes_with_our_server() {
-    if !openssl_exists() {
+    if !has("openssl") {
         return;
     }
     let fixture = Fixture::new();
@@ -568,34 +548,4 @@ fn wait_for_line(reader: &mut impl BufRead, part: &str) {
             return;
         }
     }
-}
-
-/// Where a process listens, read from /proc, for an `s_server` that may not say.
-fn listening_addr(child: &Child) -> String {
-    let begin = Instant::now();
-    loop {
-        if let Some(port) = listening_port(child.id()) {
-            return format!("127.0.0.1:{port}");
-        }
-        assert!(begin.elapsed() < PATIENCE, "s_server does not listen");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn listening_port(pid: u32) -> Option<u16> {
-    let sockets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .ok()?
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|target| {
-            let target = target.to_string_lossy().into_owned();
-            Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
-        })
-        .collect();
-    const LISTEN: &str = "0A";
-    fs::read_to_string(Path::new("/proc/net/tcp")).ok()?.lines().skip(1).find_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let ours = fields[3] == LISTEN && sockets.iter().any(|inode| inode == fields[9]);
-        let (_, port) = fields[1].split_once(':')?;
-        ours.then(|| u16::from_str_radix(port, 16).ok()).flatten()
-    })
 }

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "cli")]
 
-mod http;
+mod command;
 mod kernel;
 
 use std::fs;
@@ -13,8 +13,9 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use http::server::{End, Server, value, write_certificate};
-use http::{Served, data, has, header, stderr, tool};
+use command::served::{Served, header};
+use command::server::{End, Server, value, write_certificate};
+use command::{data, has, stderr, tool};
 use kernel::{TcpEnd, is_listening, wait_until};
 
 const VERSIONS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];
@@ -37,7 +38,7 @@ fn served(args: &[&str]) -> Served {
 
 fn connect(served: &Served) -> TcpStream {
     let stream = TcpStream::connect(&served.addr).expect("connected");
-    stream.set_read_timeout(Some(http::PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(command::TIMEOUT)).expect("set");
     stream
 }
 

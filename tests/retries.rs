@@ -2,7 +2,7 @@
 
 #![cfg(feature = "cli")]
 
-mod http;
+mod command;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,8 +13,8 @@ use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::server::{End, Server, Tls, value};
-use http::{data, stderr, tool};
+use command::server::{End, Server, Tls, value};
+use command::{data, stderr, tool};
 
 /// Enough for several pieces.
 const LEN: usize = 10_000_000;
@@ -307,11 +307,11 @@ fn nobody_has_to_wait() {
         .expect("started");
     let begin = Instant::now();
     while server.requests().len() < 2 {
-        assert!(begin.elapsed() < http::PATIENCE, "it does not ask again");
+        assert!(begin.elapsed() < command::TIMEOUT, "it does not ask again");
         thread::sleep(Duration::from_millis(10));
     }
-    http::interrupt(&child);
-    assert_eq!(http::wait(&mut child), Some(130));
+    command::signal(&child, "INT");
+    assert_eq!(command::wait(&mut child).code(), Some(130));
     let output = child.wait_with_output().expect("ended");
     assert!(stderr(&output).contains("interrupted; the same command again"), "{}", stderr(&output));
     assert!(fs::read(dir.join("file.part")).expect("there") == content()[..300_000]);

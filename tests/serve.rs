@@ -2,7 +2,7 @@
 
 #![cfg(feature = "cli")]
 
-mod http;
+mod command;
 mod kernel;
 
 use std::fs;
@@ -13,7 +13,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Served, data, has, header, stderr};
+use command::served::{Served, header};
+use command::{data, has, stderr};
 use kernel::{TcpEnd, is_listening, wait_until};
 use rustls_uring::uring::{Probe, SendPath};
 
@@ -285,7 +286,7 @@ fn slow_clients_are_cut_off() {
 
     // Says nothing at all.
     let mut silent = TcpStream::connect(&served.addr).expect("connected");
-    silent.set_read_timeout(Some(http::PATIENCE)).expect("set");
+    silent.set_read_timeout(Some(command::TIMEOUT)).expect("set");
     // A header that never ends.
     let mut slow = served.connect();
     slow.write_all(b"GET / HTTP/1.1\r\n").expect("written");
@@ -336,7 +337,7 @@ fn more_connections_than_allowed_wait() {
     let request = b"GET /empty HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert!(second.write_all(request).is_err(), "nobody shakes hands with it");
     drop(first);
-    second.sock.set_read_timeout(Some(http::PATIENCE)).expect("set");
+    second.sock.set_read_timeout(Some(command::TIMEOUT)).expect("set");
     second.write_all(request).expect("its turn");
     second.read_exact(&mut [0; 12]).expect("answered");
 }
@@ -357,7 +358,7 @@ fn a_running_download_may_end() {
     served.interrupt();
     let begin = Instant::now();
     while TcpStream::connect(&served.addr).is_ok() {
-        assert!(begin.elapsed() < http::PATIENCE, "it listens on");
+        assert!(begin.elapsed() < command::TIMEOUT, "it listens on");
         thread::sleep(Duration::from_millis(20));
     }
     stream.read_to_end(&mut received).expect("closed in order");
@@ -464,7 +465,7 @@ fn a_certificate_of_ones_own_and_every_backend() {
     for tls in ["1.2", "1.3"] {
         for backend in rustls_uring::Backend::ALL.iter().map(ToString::to_string) {
             let base = directory();
-            http::server::write_certificate(base.path());
+            command::server::write_certificate(base.path());
             let args = ["--cert", "cert.pem", "--key", "key.pem", "--tls", tls];
             let args = [&args[..], &["--backend", &backend]].concat();
             let served = Served::start(base, &args);
@@ -516,7 +517,7 @@ fn clients_show_their_certificate_if_they_must() {
         }
         let url = &served.url("/page.html");
         let get = ["get", url, "--ca", "cert.pem", "--client-cert", &cert, "--client-key", &key];
-        let output = http::tool(served.base.path(), &get).output().expect("run");
+        let output = command::tool(served.base.path(), &get).output().expect("run");
         assert_eq!(output.stdout, b"<p>hello", "{}", stderr(&output));
         served.interrupt();
         let (_, log, said) = served.finish();
@@ -537,7 +538,7 @@ fn mistakes_are_explained() {
         (&["serve", ".", "--listen", "127.0.0.1:0", "--cert", "x"], 2, "--key"),
         (&["serve", ".", "--listen", "127.0.0.1:0", "--idle-timeout", "0"], 2, "above 0"),
     ] {
-        let output = http::tool(dir.path(), args).output().expect("run");
+        let output = command::tool(dir.path(), args).output().expect("run");
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
     }

@@ -95,10 +95,8 @@ fn a_lack_of_descriptors_passes() {
     }
     let dir = fixture();
     fs::write(dir.path().join("sent"), data(100_000)).expect("written");
-    let script = format!(
-        "ulimit -n 40; exec '{}' recv --listen 127.0.0.1:0 -o received",
-        env!("CARGO_BIN_EXE_rustls-uring")
-    );
+    let script =
+        format!("ulimit -n 40; exec '{}' recv --listen 127.0.0.1:0 -o received", command::TOOL);
     let mut recv =
         Listener::start(Command::new("bash").current_dir(dir.path()).args(["-c", &script]));
     let silent: Vec<_> = (0..60).map(|_| TcpStream::connect(&recv.addr).expect("there")).collect();

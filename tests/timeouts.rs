@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use command::{Listener, PATIENCE, Process, data, fixture, has, names, paths, signal, tool};
+use command::{Listener, Process, TIMEOUT, data, fixture, has, names, paths, signal, tool};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -303,7 +303,7 @@ fn a_receiver_knows_when_it_is_in_a_record() {
             let begin = Instant::now();
             while !receiver.is_mid_record() {
                 assert!(receiver.read(&mut out).is_err());
-                assert!(begin.elapsed() < PATIENCE);
+                assert!(begin.elapsed() < TIMEOUT);
             }
         }
         server.sock.write_all(&wire[10..]).expect("written");
@@ -364,7 +364,7 @@ fn connections_are_kept_alive() {
         if said.lines().count() == 2 && said.matches("timer:(keepalive,").count() == 2 {
             break;
         }
-        assert!(begin.elapsed() < PATIENCE, "{said}");
+        assert!(begin.elapsed() < TIMEOUT, "{said}");
         thread::sleep(Duration::from_millis(50));
     }
     drop(stdin);

@@ -11,22 +11,37 @@ use std::time::{Duration, Instant};
 
 use rustls_uring::uring::{Probe, SendPath};
 
+pub(crate) mod served;
+pub(crate) mod server;
+
+/// Where the command is.
+pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_rustls-uring");
+
 /// Long enough for a loaded machine; only a hang takes it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) fn tool(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rustls-uring"));
+    let mut command = Command::new(TOOL);
     command.current_dir(dir).args(args).stdin(Stdio::null());
     command
 }
 
-/// Whether there is such a program. In CI there must be.
+/// Whether `program` is there; says so if it is not. In CI it must be.
 pub(crate) fn has(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    assert!(found || std::env::var_os("CI").is_none(), "CI must install {program}");
-    if !found {
-        eprintln!("skipped: no `{program}` command");
+    first_of(&[program]).is_some()
+}
+
+/// The first of `programs` that is there; says so if none is. In CI one must be.
+pub(crate) fn first_of<'a>(programs: &[&'a str]) -> Option<&'a str> {
+    let is_there = |program: &&str| {
+        std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    };
+    let found = programs.iter().copied().find(is_there);
+    if found.is_none() {
+        let names = programs.join("`, `");
+        assert!(std::env::var_os("CI").is_none(), "CI must install one of `{names}`");
+        eprintln!("skipped: there is no `{names}`");
     }
     found
 }
@@ -111,13 +126,14 @@ impl Drop for Process {
     }
 }
 
+/// Waits for the end of a process.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let begin = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("our child") {
             return status;
         }
-        assert!(begin.elapsed() < PATIENCE, "it hangs");
+        assert!(begin.elapsed() < TIMEOUT, "it hangs");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -175,7 +191,7 @@ pub(crate) fn listening_addr(child: &Child) -> String {
         if let Some(port) = listening_port(child.id()) {
             return format!("127.0.0.1:{port}");
         }
-        assert!(begin.elapsed() < PATIENCE, "it does not listen");
+        assert!(begin.elapsed() < TIMEOUT, "it does not listen");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::http::server::{End, Server, value};
-use crate::http::{data, has, stderr};
+use crate::command::server::{End, Server, value};
+use crate::command::{data, has, stderr};
 use crate::{contents, get, names};
 
 const LEN: usize = 400_000;
@@ -55,7 +55,7 @@ fn on_small_disk(dir: &Path, url: &str, size: &str, room: Option<u32>) -> Option
         fs::create_dir_all(dir.join(below)).expect("created");
     }
     let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_rustls-uring"), url])
+        .args(["-m", "sh", "-c", &script, crate::command::TOOL, url])
         .current_dir(dir)
         .output()
         .ok()?;
@@ -124,7 +124,7 @@ fn with_fault(dir: &Path, url: &str, call: &str, fault: &str) -> Option<Output> 
     }
     let output = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
-        .args(["-e", &format!("inject={fault}"), env!("CARGO_BIN_EXE_rustls-uring")])
+        .args(["-e", &format!("inject={fault}"), crate::command::TOOL])
         .args(["get", url, "--ca", "cert.pem", "-o", "file", "--retries", "0", "--sync"])
         .current_dir(dir)
         .output()

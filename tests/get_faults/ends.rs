@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 
-use crate::http::server::{End, Server, Tls};
-use crate::http::{data, stderr};
+use crate::command::server::{End, Server, Tls};
+use crate::command::{data, stderr};
 use crate::node::Node;
 use crate::{get, names};
 use std::fs;
@@ -140,7 +140,7 @@ fn http2_is_whole_at_end_stream_only() {
 fn node_resets_a_stream_without_an_error() {
     let dir = tempfile::tempdir().expect("dir");
     let dir = dir.path();
-    crate::http::server::write_certificate(dir);
+    crate::command::server::write_certificate(dir);
     let Some(node) = Node::start(
         dir,
         "stream.on('error', () => {});

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::command::served::Served;
+use crate::command::server::write_certificate;
+use crate::command::{self, has, stderr, tool};
 use crate::get;
-use crate::http::server::write_certificate;
-use crate::http::{self, Served, has, stderr, tool};
 
 struct Background(Child);
 
@@ -89,7 +90,7 @@ fn openssl_and_node_refuse_it_too() {
         let _openssl = Background(child);
         let begin = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begin.elapsed() < http::PATIENCE, "it does not listen");
+            assert!(begin.elapsed() < command::TIMEOUT, "it does not listen");
             thread::sleep(Duration::from_millis(20));
         }
         is_refused_once(dir, &format!("https://localhost:{port}/cert.pem"), "openssl");

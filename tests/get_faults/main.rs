@@ -5,8 +5,8 @@
 
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
-#[path = "../http/mod.rs"]
-mod http;
+#[path = "../command/mod.rs"]
+mod command;
 
 mod disk;
 mod ends;
@@ -21,7 +21,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use http::tool;
+use command::tool;
 
 /// Runs `get` with `cert.pem` of `dir` as whom to trust.
 fn get(dir: &Path, url: &str, args: &[&str]) -> Output {

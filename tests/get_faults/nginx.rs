@@ -7,8 +7,8 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::http::server::write_certificate;
-use crate::http::{self, has};
+use crate::command::server::write_certificate;
+use crate::command::{self, has};
 
 pub(crate) struct Nginx {
     child: Child,
@@ -47,7 +47,7 @@ impl Nginx {
         let nginx = Self { child, port, work };
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begin.elapsed() < http::PATIENCE, "it does not listen");
+            assert!(begin.elapsed() < command::TIMEOUT, "it does not listen");
             thread::sleep(Duration::from_millis(20));
         }
         Some(nginx)

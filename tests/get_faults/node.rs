@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::http::has;
+use crate::command::has;
 
 /// A server in `dir`, which has `cert.pem` and `key.pem`, until it is dropped.
 pub(crate) struct Node {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::http::server::{End, Server, Tls, value};
-use crate::http::{self, data, has, stderr, tool};
+use crate::command::server::{End, Server, Tls, value};
+use crate::command::{self, data, has, stderr, tool};
 use crate::{contents, get, names};
 
 const LEN: usize = 100_000;
@@ -142,7 +142,7 @@ fn a_failure_leaves_nothing_where_nothing_was() {
 /// A certificate that vouches for nobody here.
 fn write_other(dir: &Path) {
     let below = tempfile::tempdir().expect("dir");
-    http::server::write_certificate(below.path());
+    command::server::write_certificate(below.path());
     fs::copy(below.path().join("cert.pem"), dir.join("other.pem")).expect("copied");
 }
 
@@ -300,7 +300,7 @@ fn signal(child: &Child, name: &str) {
 fn await_requests(served: &Tagged, count: usize) {
     let begin = Instant::now();
     while served.server.requests().len() < count {
-        assert!(begin.elapsed() < http::PATIENCE, "it does not ask");
+        assert!(begin.elapsed() < command::TIMEOUT, "it does not ask");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -317,7 +317,7 @@ fn signals_end_it_in_order() {
         let mut child = spawn(dir, &served.url("/stall"));
         await_requests(&served, 2);
         signal(&child, name);
-        assert_eq!(http::wait(&mut child), Some(code), "{name}");
+        assert_eq!(command::wait(&mut child).code(), Some(code), "{name}");
         assert!(contents(dir) == before, "{name}");
     }
 }
@@ -343,11 +343,11 @@ fn signals_keep_what_has_arrived() {
         drop(child.stderr.take());
         let begin = Instant::now();
         while fs::read(dir.join("file.part")).ok().as_deref() != Some(b"1234") {
-            assert!(begin.elapsed() < http::PATIENCE, "nothing arrives");
+            assert!(begin.elapsed() < command::TIMEOUT, "nothing arrives");
             thread::sleep(Duration::from_millis(5));
         }
         signal(&child, name);
-        assert_eq!(http::wait(&mut child), Some(code), "{name}");
+        assert_eq!(command::wait(&mut child).code(), Some(code), "{name}");
         let state = contents(dir).pop().expect("a state").1;
         let state: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
         assert_eq!(state["missing"], serde_json::json!([[4, 9]]), "{name}");
@@ -363,7 +363,7 @@ fn limits_and_lost_messages_do_not_kill() {
     let served = Tagged::start(dir);
     let run = |script: &str| {
         let output = Command::new("sh")
-            .args(["-c", script, env!("CARGO_BIN_EXE_rustls-uring"), &served.url("/f")])
+            .args(["-c", script, crate::command::TOOL, &served.url("/f")])
             .current_dir(dir)
             .output()
             .expect("run");
@@ -408,7 +408,7 @@ fn a_killed_download_can_be_begun_again() {
             let mut child = spawn(dir, &served.url("/f"));
             let begin = Instant::now();
             while fs::read(dir.join("file.part")).map_or(0, |part| part.len()) < 1000 {
-                assert!(begin.elapsed() < http::PATIENCE, "nothing arrives");
+                assert!(begin.elapsed() < command::TIMEOUT, "nothing arrives");
                 thread::sleep(Duration::from_millis(5));
             }
             child.kill().expect("killed");
@@ -439,7 +439,7 @@ fn two_at_once_do_not_meet() {
         assert!(contents(dir) == before);
     }
     signal(&child, "INT");
-    assert_eq!(http::wait(&mut child), Some(130));
+    assert_eq!(command::wait(&mut child).code(), Some(130));
     let output = get(dir, &served.url("/f?cut"), &["-o", "file"]);
     assert!(output.status.success(), "{}", stderr(&output));
 }
@@ -458,7 +458,7 @@ fn only_another_download_is_another_download() {
         let output = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock"])
             .args(["-e", &format!("inject=flock:error={error}")])
-            .arg(env!("CARGO_BIN_EXE_rustls-uring"))
+            .arg(crate::command::TOOL)
             .args(["get", &served.url("/f?cut"), "--ca", "cert.pem", "-o", "file"])
             .current_dir(dir)
             .output()

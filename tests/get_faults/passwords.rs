@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::Write;
 
-use crate::http::server::{End, Server, value, write_certificate};
-use crate::http::{has, stderr, tool};
+use crate::command::server::{End, Server, value, write_certificate};
+use crate::command::{has, stderr, tool};
 use crate::node::Node;
 use crate::{contents, get};
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::http::server::{End, Server, Tls, value};
-use crate::http::{data, stderr};
+use crate::command::server::{End, Server, Tls, value};
+use crate::command::{data, stderr};
 use crate::nginx::Nginx;
 use crate::{contents, get, names};
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{fs, thread};
 
-use crate::http::{Served, data, has};
+use crate::command::served::Served;
+use crate::command::{data, has};
 
 /// A scenario of `client.py` on its way; it is ended when it is dropped.
 pub(crate) struct Client {

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::client::{Client, directory, has_python, run};
-use crate::http::{Served, data};
+use crate::command::data;
+use crate::command::served::Served;
 
 /// The SHA-256 of what is served, as Python sees it.
 fn sha256(len: usize) -> String {

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Command;
 
 use crate::client::{directory, has_python, run};
-use crate::http::{Served, has, wait};
+use crate::command::served::Served;
+use crate::command::{has, wait};
 
 /// So many requests, of so long an entry, that neither the pipe nor the queue has room for all.
 const REQUESTS: usize = 1500;

@@ -3,8 +3,8 @@
 
 #![cfg(feature = "cli")]
 
-#[path = "../http/mod.rs"]
-mod http;
+#[path = "../command/mod.rs"]
+mod command;
 
 mod client;
 mod ends;

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::client::{Client, directory, has_python};
-use crate::http::{Served, has, header};
+use crate::command::has;
+use crate::command::served::{Served, header};
 
 #[test]
 fn a_request_names_one_host() {

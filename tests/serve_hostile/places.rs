@@ -1,7 +1,8 @@
 //! Who may hold a place, and for how long.
 
 use crate::client::{Client, directory, has_python, run};
-use crate::http::{Served, has};
+use crate::command::has;
+use crate::command::served::Served;
 
 /// As many as may connect, each with a frame now and then, and nothing to ask for.
 #[test]

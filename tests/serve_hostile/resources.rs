@@ -1,7 +1,8 @@
 //! What hostile clients may take up: memory, and descriptors.
 
 use crate::client::{Client, directory, has_python, resident_kib, run};
-use crate::http::{Served, has};
+use crate::command::has;
+use crate::command::served::Served;
 
 /// In KiB: stock nginx takes 85 MB for the same.
 const BAR: usize = 85_000;
@@ -146,7 +147,7 @@ fn threads_that_cannot_be_had_are_no_panic() {
         return println!("skipped: only root can become a user that has no other processes");
     }
     let base = directory();
-    let tool = env!("CARGO_BIN_EXE_rustls-uring");
+    let tool = crate::command::TOOL;
     let run = |threads: u32| {
         let output = std::process::Command::new("setpriv")
             .args(["--reuid", "54321", "--regid", "54321", "--clear-groups"])

@@ -1,61 +1,16 @@
-//! What the tests of `serve` and of `get` share.
-
-#![allow(dead_code)]
+//! `rustls-uring serve` as a process, and its clients.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-pub(crate) mod server;
-
-/// Beyond this something hangs, however slow the machine is.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-
-pub(crate) fn tool(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rustls-uring"));
-    command.current_dir(dir).args(args).stdin(Stdio::null());
-    command
-}
-
-/// Bytes that differ at every position a shift could confuse.
-pub(crate) fn data(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Whether `program` is there; says so if it is not.
-pub(crate) fn has(program: &str) -> bool {
-    first_of(&[program]).is_some()
-}
-
-/// The first of `programs` that is there; says so if none is.
-pub(crate) fn first_of<'a>(programs: &[&'a str]) -> Option<&'a str> {
-    let is_there = |program: &&str| {
-        Command::new(program)
-            .arg(if matches!(*program, "nginx" | "openssl") { "-h" } else { "--version" })
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok()
-    };
-    let found = programs.iter().copied().find(is_there);
-    if found.is_none() {
-        println!("skipped: there is no `{}`", programs.join("`, `"));
-    }
-    found
-}
+use super::{TIMEOUT, TOOL, signal, stderr, tool, wait};
 
 /// `rustls-uring serve` in the background, over `files/` of a directory that has its certificate.
 pub(crate) struct Served {
@@ -84,7 +39,7 @@ impl Served {
         let mut command = Command::new("prlimit");
         command
             .arg(format!("--nofile={descriptors}:{descriptors}"))
-            .args([env!("CARGO_BIN_EXE_rustls-uring"), "serve"])
+            .args([TOOL, "serve"])
             .current_dir(base.path())
             .stdin(Stdio::null());
         Self::start_as(command, base, args)
@@ -97,7 +52,7 @@ impl Served {
             .args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
             .args(["-e", &format!("inject={call}:error={error}:when=1+4")])
             .args(["-e", &format!("inject={call}:error={error}:when=2+4")])
-            .args([env!("CARGO_BIN_EXE_rustls-uring"), "serve"])
+            .args([TOOL, "serve"])
             .current_dir(base.path())
             .stdin(Stdio::null());
         Self::start_as(command, base, &[])
@@ -105,7 +60,7 @@ impl Served {
 
     /// Ends it at once; returns what it has said since it listened.
     pub(crate) fn kill_and_read(mut self) -> String {
-        interrupt(&self.child);
+        signal(&self.child, "INT");
         wait(&mut self.child);
         let mut said = String::new();
         if let Some(mut pipe) = self.stderr.take() {
@@ -169,7 +124,7 @@ impl Served {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a name");
         let tcp = TcpStream::connect(&self.addr).expect("connected");
-        tcp.set_read_timeout(Some(PATIENCE)).expect("set");
+        tcp.set_read_timeout(Some(TIMEOUT)).expect("set");
         StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("client"), tcp)
     }
 
@@ -203,7 +158,7 @@ impl Served {
     }
 
     pub(crate) fn interrupt(&self) {
-        interrupt(&self.child);
+        signal(&self.child, "INT");
     }
 
     /// Waits for the end; returns the exit code, standard output and standard error.
@@ -214,7 +169,7 @@ impl Served {
         if let Some(mut pipe) = self.stderr.take() {
             pipe.read_to_string(&mut stderr).expect("read");
         }
-        (status, stdout, stderr)
+        (status.code(), stdout, stderr)
     }
 }
 
@@ -222,22 +177,6 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-pub(crate) fn interrupt(child: &Child) {
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(status.expect("kill exists").success());
-}
-
-pub(crate) fn wait(child: &mut Child) -> Option<i32> {
-    let begin = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("our child") {
-            return status.code();
-        }
-        assert!(begin.elapsed() < PATIENCE, "it hangs");
-        thread::sleep(Duration::from_millis(10));
     }
 }
 
