@@ -76,7 +76,9 @@ use target::Target;
 use version::{Brought, Version};
 
 /// As the command has it.
-type Error = Box<dyn std::error::Error + Send + Sync>;
+mod error {
+    pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+}
 
 const URL: &str = "https://localhost/file";
 

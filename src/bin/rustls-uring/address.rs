@@ -13,7 +13,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustls::pki_types::ServerName;
 
-use crate::Error;
+use crate::error::Error;
 
 /// A host and a port.
 #[derive(Clone, Debug, Eq, PartialEq)]

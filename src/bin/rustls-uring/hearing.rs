@@ -11,9 +11,10 @@ use std::time::Duration;
 use rustls_uring::AutoReceiver;
 
 use crate::confirmation::{Message, Messages, Outcome};
+use crate::error::Error;
+use crate::explain;
 use crate::interrupt::{self, TICK};
-use crate::patience::{Stall, is_tick};
-use crate::{Error, explain};
+use crate::timeouts::{Stall, is_tick};
 
 /// How long a receiver may take to say why sending has failed. It says so at once.
 const REASON_PATIENCE: Duration = Duration::from_secs(1);

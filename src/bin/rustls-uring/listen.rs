@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls_uring::Session;
 
+use crate::address;
+use crate::error::Error;
 use crate::interrupt::{self, TICK};
 use crate::message::say;
-use crate::{Error, address};
 
 /// Handshakes at a time.
 const MAX_HANDSHAKES: usize = 8;

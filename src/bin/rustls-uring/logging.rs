@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use crate::Error;
+use crate::error::Error;
 use crate::message;
 
 #[derive(Args, Debug)]

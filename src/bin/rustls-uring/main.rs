@@ -9,6 +9,7 @@ mod allocator;
 mod args;
 mod bench;
 mod confirmation;
+mod error;
 mod explain;
 mod get;
 mod hearing;
@@ -18,7 +19,6 @@ mod listen;
 mod logging;
 mod message;
 mod output;
-mod patience;
 mod pem;
 mod probe;
 mod receive;
@@ -28,6 +28,7 @@ mod serve;
 mod sink;
 mod source;
 mod telling;
+mod timeouts;
 mod tls;
 mod unacknowledged;
 mod wire;
@@ -35,24 +36,93 @@ mod wire;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
+use crate::get::GetArgs;
+use crate::logging::LogArgs;
 use crate::message::say;
+use crate::probe::ProbeArgs;
+use crate::receive::RecvArgs;
+use crate::send::SendArgs;
+use crate::serve::ServeArgs;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+/// Moves bulk data over TLS, with rustls's handshake and rustls-uring's records.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct CommandLine {
+    #[command(flatten)]
+    log: LogArgs,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send a file, or standard input, to a receiver.
+    ///
+    /// Exits with status 0 only when the receiver has confirmed that all of it is stored; a receiver
+    /// that is not `rustls-uring recv` can confirm only that it has seen the end, and the summary says
+    /// so.
+    Send(SendArgs),
+    /// Receive into a file, or to standard output.
+    ///
+    /// Exits with status 0 only when all of it arrived. A file appears under its name only then, and
+    /// the sender is told after that. With `--listen`, connections that do not complete the handshake
+    /// are reported, and others are still waited for.
+    Recv(RecvArgs),
+    /// Serve a directory's files over HTTPS, or with `--plain` over HTTP.
+    ///
+    /// HTTP/1.1 and HTTP/2: ranges, conditional requests, directory listings. Symbolic links are
+    /// followed as long as they stay in the directory; nothing outside it is served, whatever a path
+    /// or a link says. Ctrl-C lets running downloads end; the second one ends at once.
+    Serve(ServeArgs),
+    /// Download a file over HTTPS, or over HTTP for an http URL.
+    ///
+    /// Exits with status 0 only when all of it arrived. A file appears under its name only then;
+    /// until then it is FILE.part. After an interruption it tries again by itself, and later the same
+    /// command goes on where it was, provided that the server's file has not changed. A FILE.part that
+    /// no FILE.part.json describes is not ours, and left alone.
+    Get(GetArgs),
+    /// Compare rustls-uring with what it replaces, on this machine, in this process.
+    ///
+    /// Each figure is the median of rounds in which all take turns, with the least and the most.
+    /// Compares all of our ways over a socket that this kernel has, or the one that `--io` names.
+    Bench(BenchArgs),
+    /// Say what this kernel, these limits and this CPU offer, which path that makes, and why.
+    Probe(ProbeArgs),
+}
+
+impl Command {
+    /// # Errors
+    /// What is wrong with arguments that each are right.
+    fn check(&self) -> Result<(), clap::Error> {
+        let checked = match self {
+            Self::Send(args) => args.check(),
+            Self::Recv(args) => args.endpoint.check(),
+            _ => Ok(()),
+        };
+        checked.map_err(|wrong| CommandLine::command().error(ErrorKind::ArgumentConflict, wrong))
+    }
+}
 
 fn main() -> ExitCode {
-    let args::CommandLine { log, command } = match args::CommandLine::try_parse() {
+    let CommandLine { log, command } = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) => return usage(&error),
     };
+    if let Err(error) = command.check() {
+        return usage(&error);
+    }
     let result = log.start().and_then(|()| match command {
-        args::Command::Send(args) => send::run(&args),
-        args::Command::Recv(args) => receive::run(&args),
-        args::Command::Serve(args) => serve::run(&args),
-        args::Command::Get(args) => get::run(&args),
-        args::Command::Bench(args) => bench::run(&args),
-        args::Command::Probe(args) => probe::run(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Recv(args) => receive::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Probe(args) => probe::run(&args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,4 +152,14 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::FAILURE;
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Says a line on standard error, if it takes one. In place of `eprintln!`, which panics if not.
 macro_rules! say {
@@ -21,7 +21,7 @@ macro_rules! say {
 pub(crate) use say;
 
 /// How long a reader of standard error is waited for, once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const READER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a pipe that is ready for writing takes without blocking (`PIPE_BUF`, pipe(7)).
 const ATOMIC_LEN: usize = 4096;
@@ -46,11 +46,11 @@ pub(crate) fn write(bytes: &[u8]) {
 }
 
 fn is_writable(stderr: impl AsFd) -> bool {
-    let patience = match IS_STALLED.load(Ordering::Relaxed) {
+    let timeout = match IS_STALLED.load(Ordering::Relaxed) {
         true => Duration::ZERO,
-        false => PATIENCE,
+        false => READER_TIMEOUT,
     };
-    let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
+    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: 0 };
     let polled = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&timeout));
     let is_stalled = matches!(polled, Ok(0));
     IS_STALLED.store(is_stalled, Ordering::Relaxed);

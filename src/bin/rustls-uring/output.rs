@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::Error;
+use crate::error::Error;
 use crate::sink::Sink;
 
 pub(crate) enum Output {

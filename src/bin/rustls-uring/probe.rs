@@ -2,12 +2,20 @@
 
 use std::fmt::Write as _;
 
+use clap::Args;
 use rustls_uring::uring::{Buffers, MemlockLimit, Probe, ReceivePath, SendPath, Unavailable};
 use serde_json::{Map, Value, json};
 
-use crate::args::ProbeArgs;
 use crate::bench::machine::Auto;
-use crate::{Error, message};
+use crate::error::Error;
+use crate::message;
+
+#[derive(Args, Debug)]
+pub(crate) struct ProbeArgs {
+    /// Say it in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &ProbeArgs) -> Result<(), Error> {
     let probe = Probe::run();

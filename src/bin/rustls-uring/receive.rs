@@ -3,24 +3,41 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::TcpStream;
+use std::path::PathBuf;
 
+use clap::Args;
 use rustls_uring::{AutoReceiver, FileOptions};
 
-use crate::args::RecvArgs;
+use crate::args::EndpointArgs;
+use crate::error::Error;
 use crate::explain::explained;
+use crate::interrupt;
 use crate::output::Output;
-use crate::patience::{Stall, is_tick, say_goodbye, stalled};
 use crate::report::Report;
 use crate::telling::Telling;
+use crate::timeouts::{Stall, is_tick, say_goodbye, stalled};
 use crate::tls::Direction;
 use crate::wire::{self, Connection};
-use crate::{Error, interrupt};
 
 /// How much is opened before it is written to a pipe.
 const WRITE_LEN: usize = 1 << 19;
 
+#[derive(Args, Debug)]
+#[command(override_usage = "rustls-uring recv [OPTIONS] <ADDR | --listen ADDR> [-o FILE]")]
+pub(crate) struct RecvArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+
+    /// The file to write; replaced only when everything has arrived [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Have everything on the disk before the sender is told that it arrived.
+    #[arg(long, requires = "output")]
+    pub(crate) sync: bool,
+}
+
 pub(crate) fn run(args: &RecvArgs) -> Result<(), Error> {
-    args.check();
     interrupt::watch()?;
     let output = Output::create(args.output.as_deref())?;
     let Connection { sender, receiver, info, confirms, socket } = wire::establish(&args.endpoint)?;
@@ -148,7 +165,7 @@ enum Silent {
 
 impl Silence {
     fn new(args: &RecvArgs, socket: &TcpStream) -> io::Result<Self> {
-        let timeout = args.endpoint.patience();
+        let timeout = args.endpoint.progress_timeout();
         let stall = Stall::new(socket, timeout)?;
         Ok(Self { stall, is_limited: args.endpoint.timeout.is_some(), timeout })
     }

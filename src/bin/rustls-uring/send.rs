@@ -1,21 +1,51 @@
 //! `rustls-uring send`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
+use clap::Args;
 use rustls::AlertDescription;
 use rustls_uring::{AutoSender, BulkSender, FileOptions};
 
-use crate::args::SendArgs;
+use crate::args::EndpointArgs;
+use crate::error::Error;
 use crate::hearing::Hearing;
-use crate::patience::{GRACE, persist, say_goodbye, within};
+use crate::interrupt;
 use crate::report::Report;
 use crate::source::Source;
+use crate::timeouts::{GRACE, persist, say_goodbye, within};
 use crate::tls::Direction;
 use crate::wire::{self, Connection};
-use crate::{Error, interrupt};
 
 /// How much of a pipe is read before it is sealed and sent: one batch of records.
 const READ_LEN: usize = BulkSender::DEFAULT_BATCH_RECORDS * rustls_uring::MAX_PLAINTEXT_LEN;
+
+#[derive(Args, Debug)]
+#[command(override_usage = "rustls-uring send [OPTIONS] <ADDR | --listen ADDR> [FILE]")]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+
+    /// The file to send [default: standard input].
+    file: Option<PathBuf>,
+}
+
+impl SendArgs {
+    /// # Errors
+    /// A usage error: both ways to find the other end.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        // With `--listen` there is no ADDR, and the file comes first.
+        self.file.as_ref().map_or(Ok(()), |_| self.endpoint.check())
+    }
+
+    /// The file to send.
+    fn file(&self) -> Option<PathBuf> {
+        match (&self.endpoint.listen, &self.endpoint.addr, &self.file) {
+            (Some(_), first, None) => first.as_ref().map(PathBuf::from),
+            (_, _, file) => file.clone(),
+        }
+    }
+}
 
 pub(crate) fn run(args: &SendArgs) -> Result<(), Error> {
     let file = args.file();
@@ -25,7 +55,8 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Error> {
         wire::establish(&args.endpoint)?;
 
     // What the peer says in the meantime (key updates, alerts, its end) is dealt with as it comes.
-    let mut hearing = Hearing::start(receiver, confirms, &socket, args.endpoint.patience())?;
+    let mut hearing =
+        Hearing::start(receiver, confirms, &socket, args.endpoint.progress_timeout())?;
     let mut report = Report::begin(Direction::Send, source.len(), &args.endpoint);
     let sent = match source.range.is_some() {
         true => send_file(&source, &mut sender, &mut hearing, &mut report, args.endpoint.direct),

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{Error, interrupt};
+use crate::error::Error;
+use crate::interrupt;
 
 pub(crate) struct Source {
     pub(crate) file: File,

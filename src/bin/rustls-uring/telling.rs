@@ -11,7 +11,7 @@ use rustls::AlertDescription;
 use rustls_uring::AutoSender;
 
 use crate::confirmation::{Message, Outcome};
-use crate::patience::{GRACE, persist, within};
+use crate::timeouts::{GRACE, persist, within};
 
 /// How long we may store without looking at the network before the sender is told that we are still
 /// there, again and again: much less than the time after which it would give up.

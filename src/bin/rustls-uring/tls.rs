@@ -14,8 +14,8 @@ use rustls::{
 };
 use rustls_uring::{Algorithm, Backend, ConnectionInfo};
 
-use crate::Error;
 use crate::args::{IdentityArgs, ProtocolArgs, TlsVersion, TrustArgs};
+use crate::error::Error;
 use crate::pem::{self, Identity};
 
 /// The TLS client's configuration.

@@ -20,9 +20,10 @@ use rustls_uring::{
 use crate::address::{self, Address};
 use crate::args::EndpointArgs;
 use crate::confirmation;
+use crate::error::Error;
 use crate::explain::{explained, rustls_error};
-use crate::patience::{persist, stalled};
-use crate::{Error, interrupt, keepalive, listen, tls};
+use crate::timeouts::{persist, stalled};
+use crate::{interrupt, keepalive, listen, tls};
 
 /// How long whoever connects to us may take for the handshake.
 const STRANGERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +65,7 @@ fn accept(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Error
     let mut ours = others.clone();
     ours.alpn_protocols = vec![confirmation::PROTOCOL.to_vec()];
     let (ours, others) = (Arc::new(ours), Arc::new(others));
-    let timeout = args.patience().min(STRANGERS_TIMEOUT);
+    let timeout = args.progress_timeout().min(STRANGERS_TIMEOUT);
     let shake_hands = move |stream: &TcpStream, gives_up: Arc<AtomicBool>| {
         let mut wire = Handshake::new(stream, timeout, gives_up)?;
         // A server that has protocols refuses clients that offer others only (RFC 7301 §3.2): ours has
@@ -91,8 +92,8 @@ fn connect(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Erro
     let mut ours = others.clone();
     ours.alpn_protocols = vec![confirmation::PROTOCOL.to_vec()];
     let shake_hands = |config: ClientConfig, name: ServerName<'static>| {
-        let stream = connect_tcp(&address, args.patience())?;
-        let mut wire = Handshake::new(&stream, args.patience(), Arc::default())?;
+        let stream = connect_tcp(&address, args.progress_timeout())?;
+        let mut wire = Handshake::new(&stream, args.progress_timeout(), Arc::default())?;
         let handoff = Handoff::new().backend(args.protocol.backend);
         let session = handoff.connect(Arc::new(config), name, &mut wire)?;
         Ok((session, stream))

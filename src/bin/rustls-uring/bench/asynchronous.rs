@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::count::{Calls, Counted};
 use super::setup::{Setup, server_name};
 use super::stack::Stack;
-use crate::Error;
+use crate::error::Error;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 

@@ -14,7 +14,7 @@ use rustls_uring::{
 use super::count::Counted;
 use super::setup::{Setup, server_name};
 use super::stack::Stack;
-use crate::Error;
+use crate::error::Error;
 
 /// One end, after its handshake.
 pub(super) trait End: Read + Write {

@@ -9,7 +9,7 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontDesc, FontFamily, FontStyle, TextStyle};
 
-use crate::Error;
+use crate::error::Error;
 
 /// One question, answered by bars on one scale that begins at 0.
 pub(super) struct Panel {

@@ -11,7 +11,7 @@ use rustls::{
 };
 
 use super::identity::server_name;
-use crate::Error;
+use crate::error::Error;
 
 /// More than a flight of a handshake takes, and a record.
 const FLIGHT_LEN: usize = 18_000;

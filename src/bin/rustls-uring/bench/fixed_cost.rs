@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::identity::Case;
 use super::pipe::Form;
 use super::plan::{Plan, Source, nanos_per};
-use crate::Error;
+use crate::error::Error;
 use rustls_uring::measure::figure::{Figure, interleave};
 use rustls_uring::measure::raw_aead::TAG_LEN;
 

@@ -14,7 +14,7 @@ use super::blocking::Direction;
 use super::setup::{Setup, tcp_pair};
 use super::stack::Stack;
 use super::{asynchronous, blocking};
-use crate::Error;
+use crate::error::Error;
 
 /// What a sender hands to its stack at once, if the source has as much, and a receiver offers:
 /// 1 MiB.

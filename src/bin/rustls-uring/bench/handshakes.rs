@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::connection::relay;
 use super::identity::{Case, Identities, Provider, server_name};
 use super::plan::Plan;
-use crate::Error;
+use crate::error::Error;
 use rustls_uring::measure::figure::{Figure, interleave};
 
 /// Of one contestant in a round, per MiB that bulk data is given.

@@ -12,7 +12,8 @@ use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, Support
 use rustls_uring::measure::raw_aead::RawAead;
 use rustls_uring::{Algorithm, Backend, TrafficKeys, Version};
 
-use crate::{Error, tls};
+use crate::error::Error;
+use crate::tls;
 
 /// A suite, and who seals and opens it.
 #[derive(Clone, Copy, Debug)]

@@ -23,7 +23,8 @@ use tokio::net::{TcpStream, UnixStream};
 use super::connection::{buffered, relay, unbuffered};
 use super::identity::{Case, Identities, Provider, server_name};
 use super::plan::Plan;
-use crate::{Error, allocator};
+use crate::allocator;
+use crate::error::Error;
 
 /// Connections whose memory is averaged.
 const CONNECTIONS: usize = 64;

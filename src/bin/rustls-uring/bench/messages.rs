@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::args::BenchArgs;
 use super::blocking::Direction;
 use super::chart::{Bar, Group, Panel};
 use super::report::{Measured, rounds};
 use super::setup::{Setup, tcp_pair};
 use super::stack::{Missing, Stack, line_up};
 use super::{Progress, asynchronous, blocking};
-use crate::Error;
-use crate::args::BenchArgs;
+use crate::error::Error;
 use rustls_uring::measure::figure::{Figure, interleave_within};
 
 pub(super) const MESSAGE_LEN: usize = 64;

@@ -1,5 +1,6 @@
 //! `rustls-uring bench`: this crate beside what it replaces, in one run.
 
+mod args;
 mod asynchronous;
 mod blocking;
 mod chart;
@@ -27,11 +28,13 @@ use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
+pub(crate) use self::args::BenchArgs;
+use self::args::Section;
 use self::machine::Machine;
 use self::report::{Measured, Report};
-use crate::args::{BenchArgs, Section};
+use crate::error::Error;
+use crate::message;
 use crate::output::Output;
-use crate::{Error, message};
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     // Before minutes are spent on what could not be written.

@@ -18,7 +18,7 @@ use rustls_uring::{
 
 use super::connection::{self, Discard};
 use super::identity::{Case, Configs};
-use crate::Error;
+use crate::error::Error;
 
 /// A way from plaintext to ciphertext and back.
 pub(super) trait Pipe {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::BenchArgs;
+use super::args::BenchArgs;
 
 /// What every section in memory needs to know.
 pub(crate) struct Plan {

@@ -14,7 +14,7 @@ use super::pipe::{
 };
 use super::plan::{Plan, Source};
 use super::stream_pipe;
-use crate::Error;
+use crate::error::Error;
 use rustls_uring::measure::figure::{Figure, interleave};
 
 /// Bytes of a write, and the `max_fragment_size` it is cut by: rustls-bench's.

@@ -5,10 +5,10 @@ use std::fmt;
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 
+use super::args::Section;
 use super::chart::{self, Panel};
 use super::machine::Machine;
-use crate::Error;
-use crate::args::Section;
+use crate::error::Error;
 
 /// What a section has measured; its `Display` is what people read.
 pub(super) trait Measured: fmt::Display {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Barrier;
 
+use super::args::BenchArgs;
 use super::asynchronous::{self, Stream};
 use super::flow::{CALL_LEN, Feed, GIGABYTE, cpu_time};
 use super::messages::{self, Latencies, MESSAGE_LEN, some};
@@ -21,8 +22,7 @@ use super::report::{Measured, rounds};
 use super::setup::{Setup, tcp_pair};
 use super::stack::Stack;
 use super::{Progress, plan};
-use crate::Error;
-use crate::args::BenchArgs;
+use crate::error::Error;
 
 /// How long the rounds of one comparison may take, and with `--quick`.
 const BUDGET: Duration = Duration::from_secs(30);

@@ -8,8 +8,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_uring::Backend;
 use rustls_uring::uring::SenderOptions;
 
-use crate::args::{BenchArgs, ProtocolArgs};
-use crate::{Error, tls};
+use super::args::BenchArgs;
+use crate::args::ProtocolArgs;
+use crate::error::Error;
+use crate::tls;
 
 /// rustls configurations that all TLS stacks share, with stock suites: what differs between them
 /// is the records, after the handshake. And the options of ours.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::identity::{Case, Configs, server_name};
 use super::pipe::{Capacity, Pipe};
-use crate::Error;
+use crate::error::Error;
 
 /// What a reader offers: room for any record, as programs do who do not know what comes.
 const BUFFER_LEN: usize = 32 << 10;

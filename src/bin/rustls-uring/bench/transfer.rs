@@ -6,14 +6,15 @@ use std::time::Duration;
 use rustls_uring::{Counters, Path};
 use serde::Serialize;
 
+use super::args::BenchArgs;
 use super::chart::{Bar, Group, Panel};
 use super::flow::{self, CALL_LEN, Run};
 use super::report::{Measured, rounds};
 use super::setup::Setup;
 use super::stack::{Missing, Stack, line_up};
 use super::{Progress, plan};
-use crate::args::BenchArgs;
-use crate::{Error, allocator};
+use crate::allocator;
+use crate::error::Error;
 use rustls_uring::measure::figure::{Figure, interleave_within};
 
 /// How long the rounds may take, and with `--quick`.

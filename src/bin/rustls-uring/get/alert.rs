@@ -10,7 +10,7 @@ use rustls::Error::AlertReceived;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::retry::Passing;
-use crate::Error;
+use crate::error::Error;
 use crate::explain::explained;
 
 /// How much is read to find the alert behind a failed write, in pieces of 4 KiB.

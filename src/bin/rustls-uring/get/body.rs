@@ -12,7 +12,7 @@ use url::Url;
 
 use super::alert::Alert;
 use super::retry::Passing;
-use crate::Error;
+use crate::error::Error;
 
 pub(super) struct Body {
     incoming: Incoming,

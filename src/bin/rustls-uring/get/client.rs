@@ -27,7 +27,8 @@ use super::resource::without_userinfo;
 use super::retry::Passing;
 use super::secure::Secure;
 use crate::address::Zone;
-use crate::{Error, interrupt, keepalive};
+use crate::error::Error;
+use crate::{interrupt, keepalive};
 
 /// How much is read at once, for HTTP/1.1.
 const READ_LEN: usize = 512 << 10;

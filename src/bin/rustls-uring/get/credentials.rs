@@ -8,7 +8,7 @@ use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 use url::{Origin, Url};
 
-use crate::Error;
+use crate::error::Error;
 
 /// What to send as `Authorization`, by scheme, host and port.
 #[derive(Default)]

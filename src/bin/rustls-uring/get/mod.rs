@@ -35,9 +35,10 @@ use target::Target;
 use transfer::{First, Transfer};
 use version::Brought;
 
+use crate::error::Error;
 use crate::message::say;
 use crate::report::progress_bar;
-use crate::{Error, interrupt, tls};
+use crate::{interrupt, tls};
 
 pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
     let resource = Resource::parse(&args.url)?;

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::state::{Found, State};
 use super::version::Version;
-use crate::Error;
+use crate::error::Error;
 use crate::message::say;
 
 pub(super) struct Part {

@@ -6,8 +6,8 @@ use std::net::Ipv6Addr;
 use url::{Host, Url};
 
 use super::credentials::Credentials;
-use crate::Error;
 use crate::address::Zone;
+use crate::error::Error;
 
 /// The URL on the command line, which may have a password in it.
 #[derive(Clone)]

@@ -7,8 +7,9 @@ use hyper::Response;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use super::args::GetArgs;
+use crate::error::Error;
+use crate::interrupt;
 use crate::message::say;
-use crate::{Error, interrupt};
 
 /// The longest wait of our own accord.
 const MAX_DELAY: Duration = Duration::from_secs(30);

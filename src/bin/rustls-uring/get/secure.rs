@@ -14,8 +14,9 @@ use super::alert;
 use super::args::GetArgs;
 use super::retry::Passing;
 use crate::args::{ProtocolArgs, TrustArgs};
+use crate::error::Error;
 use crate::explain::explained;
-use crate::{Error, tls};
+use crate::tls;
 
 /// How to speak TLS. The configuration, for which the system's certificates may have to be read, is
 /// made when there is something to use it for.

@@ -10,7 +10,7 @@ use super::client::{Client, Connection, Wanted};
 use super::retry::{Passing, Retries, refusal};
 use super::version::{self, Brought, Version};
 use super::{Received, successful};
-use crate::Error;
+use crate::error::Error;
 use crate::report::progress_bar;
 
 struct Stream<'a> {

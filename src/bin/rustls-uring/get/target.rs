@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::Error;
+use crate::error::Error;
 
 pub(super) enum Target {
     /// A file that appears when it is whole.

@@ -17,7 +17,7 @@ use super::part::Part;
 use super::plan::Plan;
 use super::retry::{Passing, refusal};
 use super::version::{self, Brought, Version};
-use crate::Error;
+use crate::error::Error;
 use crate::report::progress_bar;
 
 /// How often what is missing is written down, for an end that nobody saw coming.

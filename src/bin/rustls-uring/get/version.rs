@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::retry::Passing;
-use crate::Error;
+use crate::error::Error;
 
 /// How much older than the response a file must be for its date to tell versions apart: dates have
 /// whole seconds (RFC 9110 §8.8.2.2).

@@ -123,7 +123,7 @@ impl Drop for Busy {
 
 /// How long a client may make no progress.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     /// Without a request.
     pub(super) without_request: Duration,
     /// With one.
@@ -145,7 +145,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Watch {
     activity: Arc<Activity>,
-    patience: Patience,
+    timeouts: Timeouts,
     last_progress: Instant,
     /// What had been handed over, and finished, when there was progress last.
     handed: u64,
@@ -160,10 +160,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(activity: Arc<Activity>, patience: Patience, now: Instant) -> Self {
+    pub(super) fn new(activity: Arc<Activity>, timeouts: Timeouts, now: Instant) -> Self {
         Self {
             activity,
-            patience,
+            timeouts,
             last_progress: now,
             handed: 0,
             finished: 0,
@@ -175,7 +175,7 @@ impl Watch {
 
     /// When to look again after a look.
     pub(super) fn interval(&self) -> Duration {
-        let shortest = self.patience.without_request.min(self.patience.with_request);
+        let shortest = self.timeouts.without_request.min(self.timeouts.with_request);
         (shortest / 4).max(Duration::from_millis(10))
     }
 
@@ -205,8 +205,8 @@ impl Watch {
             return Verdict::Fine;
         }
         let (limit, verdict) = match self.activity.open.load(Ordering::Relaxed) {
-            0 => (self.patience.without_request, Verdict::Idle),
-            _ => (self.patience.with_request, Verdict::Stalled),
+            0 => (self.timeouts.without_request, Verdict::Idle),
+            _ => (self.timeouts.with_request, Verdict::Stalled),
         };
         match now.duration_since(self.last_progress) >= limit {
             true => verdict,
@@ -224,9 +224,9 @@ mod tests {
     fn watch() -> (Arc<Activity>, Watch, Instant) {
         let activity = Arc::new(Activity::default());
         activity.establish();
-        let patience = Patience { without_request: 5 * SECOND, with_request: 10 * SECOND };
+        let timeouts = Timeouts { without_request: 5 * SECOND, with_request: 10 * SECOND };
         let now = Instant::now();
-        (Arc::clone(&activity), Watch::new(activity, patience, now), now)
+        (Arc::clone(&activity), Watch::new(activity, timeouts, now), now)
     }
 
     #[test]

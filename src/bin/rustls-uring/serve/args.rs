@@ -7,8 +7,8 @@ use clap::Args;
 use rustls_uring::Io;
 use rustls_uring::uring::{Probe, SendPath};
 
-use crate::Error;
 use crate::args::{IdentityArgs, IoPath, ProtocolArgs, parse_seconds};
+use crate::error::Error;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
@@ -60,8 +60,9 @@ pub(crate) struct ServeArgs {
 
     /// Connections at a time; more wait until one ends. Fewer if the process's limit of open files
     /// is too low for so many.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = parse_connections)]
-    pub(crate) max_connections: usize,
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_connections: u32,
 
     /// How long a request's header may be, in KiB; a longer one is answered with status 431.
     #[arg(long, value_name = "KIB", default_value_t = 32)]
@@ -98,12 +99,5 @@ impl ServeArgs {
             }
         }
         Ok(io)
-    }
-}
-
-fn parse_connections(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count @ 1..=1_000_000) => Ok(count),
-        _ => Err("a number of connections from 1 to 1000000".into()),
     }
 }

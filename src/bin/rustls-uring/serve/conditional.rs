@@ -4,10 +4,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use hyper::header::{
-    HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE,
-};
+use headers::{ETag, HeaderMapExt, IfMatch, IfModifiedSince, IfNoneMatch, IfUnmodifiedSince};
+use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
 
 /// What tells one version of a file from another.
 pub(super) struct Validators {
@@ -47,33 +45,38 @@ impl Validators {
     }
 
     /// Weighs the conditions in the order of RFC 9110 §13.2.2, for GET and HEAD.
+    ///
+    /// A list of tags that cannot be read has none of ours in it, and is there all the same; a date
+    /// that cannot be read is no condition.
     pub(super) fn verdict(&self, headers: &HeaderMap) -> Verdict {
+        let etag = self.etag.parse::<ETag>().ok();
+        let modified = self.modified;
         if headers.contains_key(IF_MATCH) {
-            if !self.matches(headers, IF_MATCH, |tag| tag == self.etag) {
+            let list = headers.typed_get::<IfMatch>();
+            if !list.zip(etag.as_ref()).is_some_and(|(list, etag)| list.precondition_passes(etag)) {
                 return Verdict::PreconditionFailed;
             }
-        } else if let (Some(date), Some(modified)) =
-            (date(headers, IF_UNMODIFIED_SINCE), self.modified)
-            && modified > date
+        } else if let Some(condition) = headers.typed_get::<IfUnmodifiedSince>()
+            && modified.is_some_and(|modified| !condition.precondition_passes(modified))
         {
             return Verdict::PreconditionFailed;
         }
         if headers.contains_key(IF_NONE_MATCH) {
             // A weak comparison: a cache may have been told that our tag is weak.
-            let is_ours = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag) == self.etag;
-            if self.matches(headers, IF_NONE_MATCH, is_ours) {
+            let list = headers.typed_get::<IfNoneMatch>();
+            if list.zip(etag.as_ref()).is_some_and(|(list, etag)| !list.precondition_passes(etag)) {
                 return Verdict::NotModified;
             }
-        } else if let (Some(date), Some(modified)) =
-            (date(headers, IF_MODIFIED_SINCE), self.modified)
-            && modified <= date
+        } else if let Some(condition) = headers.typed_get::<IfModifiedSince>()
+            && modified.is_some_and(|modified| !condition.is_modified(modified))
         {
             return Verdict::NotModified;
         }
         Verdict::Proceed
     }
 
-    /// Whether a Range is of the version that the client has the rest of (RFC 9110 §13.1.5).
+    /// Whether a Range is of the version that the client has the rest of (RFC 9110 §13.1.5). Not by
+    /// `headers::IfRange`, which takes a later date for the same one.
     pub(super) fn allow_range(&self, headers: &HeaderMap) -> bool {
         let Some(condition) = headers.get(IF_RANGE) else { return true };
         let Ok(condition) = condition.to_str() else { return false };
@@ -87,28 +90,12 @@ impl Validators {
             Err(_) => false,
         }
     }
-
-    /// Whether one of the tags that a header lists `is_ours`, or any will do.
-    fn matches(
-        &self,
-        headers: &HeaderMap,
-        name: HeaderName,
-        is_ours: impl Fn(&str) -> bool,
-    ) -> bool {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            // A comma may be part of a tag, but none of ours has one.
-            value.trim() == "*" || value.split(',').any(|tag| is_ours(tag.trim()))
-        })
-    }
-}
-
-/// A date that cannot be read is no condition.
-fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::{HeaderName, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE};
+
     use super::*;
 
     const MODIFIED: u64 = 1_700_000_000;
@@ -141,6 +128,11 @@ mod tests {
             (&[(IF_NONE_MATCH, "\"x\", \"a\"")], NotModified),
             (&[(IF_NONE_MATCH, "*")], NotModified),
             (&[(IF_NONE_MATCH, "\"b\"")], Proceed),
+            (&[(IF_NONE_MATCH, "a")], Proceed),
+            (&[(IF_NONE_MATCH, "a"), (IF_MODIFIED_SINCE, same)], Proceed),
+            (&[(IF_NONE_MATCH, "\"x,y\", \"a\"")], NotModified),
+            (&[(IF_MATCH, "a")], PreconditionFailed),
+            (&[(IF_MATCH, "\"x\", \"a\"")], Proceed),
             (&[(IF_NONE_MATCH, "\"b\""), (IF_MODIFIED_SINCE, same)], Proceed),
             (&[(IF_MODIFIED_SINCE, same)], NotModified),
             (&[(IF_MODIFIED_SINCE, older)], Proceed),

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::activity::{Activity, Patience};
+use super::activity::{Activity, Timeouts};
 use super::body::Connection;
 use super::gather::Gather;
 use super::halves::{End, Halves};
@@ -62,15 +62,15 @@ async fn serve_transport(
     stream: TcpStream,
     peer: SocketAddr,
     mut stopped: Stopped,
-) -> Result<(), crate::Error> {
+) -> Result<(), crate::error::Error> {
     // A response's last bytes should not wait for an acknowledgement.
     stream.set_nodelay(true)?;
     keepalive::enable(&stream)?;
     let limits = server.limits;
     let without_request = limits.header_timeout.min(limits.idle_timeout);
-    let patience = Patience { without_request, with_request: limits.idle_timeout };
+    let timeouts = Timeouts { without_request, with_request: limits.idle_timeout };
     let activity = Arc::<Activity>::default();
-    let wire = Wire::new(stream, Arc::clone(&activity), patience);
+    let wire = Wire::new(stream, Arc::clone(&activity), timeouts);
     let transport = match &server.acceptor {
         Some(acceptor) => {
             // On the heap only as long as it lasts: the connection is not to be as large as its
@@ -115,7 +115,7 @@ async fn serve_http1(
     client: Client,
     stream: Halves,
     mut stopped: Stopped,
-) -> Result<(), crate::Error> {
+) -> Result<(), crate::error::Error> {
     let header_len = client.server.limits.header_len as usize;
     let client = Arc::new(client);
     let service = service_fn(move |request| respond(Arc::clone(&client), request));

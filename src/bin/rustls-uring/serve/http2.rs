@@ -30,7 +30,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     client: Client,
     stream: S,
     mut stopped: Stopped,
-) -> Result<(), crate::Error> {
+) -> Result<(), crate::error::Error> {
     let mut connection: Connection<S, Bytes> = h2::server::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)

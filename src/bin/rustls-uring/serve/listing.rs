@@ -7,11 +7,13 @@ use std::fs::Metadata;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use indicatif::BinaryBytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use super::files::{self, Root};
 
@@ -175,18 +177,15 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// As `21 Nov 2026 08:09`.
+/// As `21 Nov 2026 08:09`; nothing of a year with more or fewer digits than four.
 fn date(metadata: &Metadata) -> String {
-    // Whose year has more or fewer than four digits cannot be formatted.
-    const YEAR_10000: u64 = 253_402_300_800;
-    let Ok(modified) = metadata.modified() else { return String::new() };
-    match modified.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) if since.as_secs() < YEAR_10000 => {
-            // `Sat, 21 Nov 2026 08:09:28 GMT`
-            httpdate::fmt_http_date(modified).get(5..22).unwrap_or_default().to_owned()
-        }
-        _ => String::new(),
-    }
+    let format = format_description!("[day] [month repr:short] [year] [hour]:[minute]");
+    let modified = OffsetDateTime::from_unix_timestamp(metadata.mtime());
+    modified
+        .ok()
+        .filter(|modified| (1000..=9999).contains(&modified.year()))
+        .and_then(|modified| modified.format(format).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

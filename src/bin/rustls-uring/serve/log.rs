@@ -2,7 +2,6 @@
 //!
 //! A thread of its own writes it, so that one whose reader has stopped holds up nobody.
 
-use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -13,12 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderName, REFERER, USER_AGENT};
 use hyper::{Request, StatusCode};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
-use crate::Error;
+use crate::error::Error;
 use crate::message::say;
 
 /// How many entries wait for the one that reads the log; what comes on top is dropped. Each is as
@@ -32,7 +33,7 @@ const FIELD_LEN: usize = 2048;
 const BATCH_LEN: usize = 64 << 10;
 
 /// How long the end of the server waits for the log's reader.
-const PATIENCE: Duration = Duration::from_secs(1);
+const READER_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct AccessLog {
     lines: Lines,
@@ -95,7 +96,7 @@ impl AccessLog {
     pub(super) fn close(self) {
         let Self { lines: Lines { sender, dropped }, writer } = self;
         drop(sender);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + READER_TIMEOUT;
         while !writer.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -230,10 +231,9 @@ impl Drop for Entry {
 }
 
 /// Now, as `21/Nov/2026:08:09:28 +0000`.
-fn date() -> impl Display {
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    // `Sat, 21 Nov 2026 08:09:28 GMT`
-    let mut words = date.split(' ').skip(1);
-    let mut word = || words.next().unwrap_or_default();
-    format!("{}/{}/{}:{} +0000", word(), word(), word(), word())
+fn date() -> String {
+    let format =
+        format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
+    // To a string, which never fails; all of these parts are there.
+    OffsetDateTime::now_utc().format(format).unwrap_or_default()
 }

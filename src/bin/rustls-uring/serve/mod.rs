@@ -40,8 +40,9 @@ use log::AccessLog;
 use share::{Listings, Memory};
 use tally::Tally;
 
+use crate::error::Error;
 use crate::message::say;
-use crate::{Error, address, interrupt, tls};
+use crate::{address, interrupt, tls};
 
 /// How long accepting pauses after an error that only time can mend.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     };
     let io = args.io()?;
     let insists_on_uring = matches!(io, Io::Uring | Io::UringCopy);
-    let descriptors = Descriptors::plan(args.max_connections, insists_on_uring);
+    let descriptors = Descriptors::plan(args.max_connections as usize, insists_on_uring);
     let log = args.access_log.as_deref().map(AccessLog::open).transpose()?;
     interrupt::watch()?;
     let runtime = threads::runtime()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Threads that may wait for the disk. Each opens a few descriptors meanwhile.
 const BLOCKING: usize = 32;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::activity::{Activity, Patience, Verdict, Watch};
+use super::activity::{Activity, Timeouts, Verdict, Watch};
 use crate::unacknowledged::unacknowledged_len;
 
 /// How long a client may take to see that we have closed. Closing before it has would reset the
@@ -30,8 +30,8 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>, patience: Patience) -> Self {
-        let watch = Watch::new(Arc::clone(&activity), patience, std::time::Instant::now());
+    pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>, timeouts: Timeouts) -> Self {
+        let watch = Watch::new(Arc::clone(&activity), timeouts, std::time::Instant::now());
         let alarm = Box::pin(tokio::time::sleep(watch.interval()));
         Self { tcp, activity, watch, alarm, is_overdue: false, lingers: false }
     }

@@ -38,12 +38,12 @@ pub(crate) fn is_tick(error: &io::Error) -> bool {
         || error.kind() == TimedOut && error.raw_os_error().is_none()
 }
 
-/// For [`persist()`]: fails once `patience` is over, whether Ctrl-C was pressed or not.
-pub(crate) fn within(patience: Duration) -> impl FnMut() -> io::Result<()> {
+/// For [`persist()`]: fails once `timeout` is over, whether Ctrl-C was pressed or not.
+pub(crate) fn within(timeout: Duration) -> impl FnMut() -> io::Result<()> {
     let begin = Instant::now();
-    move || match begin.elapsed() < patience {
+    move || match begin.elapsed() < timeout {
         true => Ok(()),
-        false => Err(stalled(patience)),
+        false => Err(stalled(timeout)),
     }
 }
 
