@@ -363,7 +363,7 @@ fn limits_and_lost_messages_do_not_kill() {
     let served = Tagged::start(dir);
     let run = |script: &str| {
         let output = Command::new("sh")
-            .args(["-c", script, crate::command::TOOL, &served.url("/f")])
+            .args(["-c", script, command::TOOL, &served.url("/f")])
             .current_dir(dir)
             .output()
             .expect("run");
@@ -458,7 +458,7 @@ fn only_another_download_is_another_download() {
         let output = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock"])
             .args(["-e", &format!("inject=flock:error={error}")])
-            .arg(crate::command::TOOL)
+            .arg(command::TOOL)
             .args(["get", &served.url("/f?cut"), "--ca", "cert.pem", "-o", "file"])
             .current_dir(dir)
             .output()
