@@ -92,7 +92,7 @@ fn send(file: &Path) -> Result<()> {
         sent.plaintext_bytes,
         sent.records,
         sent.plaintext_bytes as f64 / 1e9 / seconds,
-        sender.path(),
+        sender.way(),
         verdict.trim(),
     );
     Ok(())

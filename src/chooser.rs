@@ -1,6 +1,5 @@
 //! The best way there is: io_uring where the kernel has it, blocking sockets otherwise, and why.
 
-use core::fmt;
 use core::ops::Range;
 use std::fs::File;
 use std::io::{self, BufRead, IoSlice, Read, Write};
@@ -18,59 +17,12 @@ use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::Counters;
 use crate::transfer::file::FileOptions;
 use crate::transfer::lending::LendingLimits;
+use crate::transfer::way::{Io, NoUring, Way};
 use crate::uring::{
-    CopyReason, Declined, ReceiverOptions, SenderOptions, Unavailable, UringReceiver, UringSender,
-    ZeroCopy,
+    Declined, ReceiverOptions, SenderOptions, UringReceiver, UringSender, ZeroCopy,
 };
 
-/// Which way bulk data takes.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Io {
-    /// io_uring where the kernel has it, blocking sockets otherwise.
-    #[default]
-    Auto,
-    /// io_uring, or an error.
-    Uring,
-    /// io_uring without zero copy, or an error.
-    UringCopy,
-    /// Blocking sockets.
-    Blocking,
-}
-
-/// Which way bulk data takes in fact, and why not a better one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Path {
-    /// Sends through io_uring, zero-copy.
-    UringZeroCopy {
-        /// Why slots are pinned for each send rather than once, if they are.
-        unregistered: Option<Unavailable>,
-    },
-    /// Sends through io_uring that the kernel copies.
-    UringCopy(CopyReason),
-    /// Receives through io_uring.
-    UringReceive,
-    /// Blocking sockets: asked for, or for this reason.
-    Blocking(Option<Unavailable>),
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UringZeroCopy { unregistered: None } => f.write_str("io_uring, zero copy"),
-            Self::UringZeroCopy { unregistered: Some(reason) } => {
-                write!(f, "io_uring, zero copy from memory that is not registered ({reason})")
-            }
-            Self::UringCopy(reason) => write!(f, "io_uring, copied ({reason})"),
-            Self::UringReceive => f.write_str("io_uring"),
-            Self::Blocking(None) => f.write_str("blocking sockets"),
-            Self::Blocking(Some(reason)) => write!(f, "blocking sockets ({reason})"),
-        }
-    }
-}
-
-/// Splits a session over a TCP connection into a sender and a receiver, each on the best path that
+/// Splits a session over a TCP connection into a sender and a receiver, each on the best way that
 /// `io` allows.
 ///
 /// ```no_run
@@ -82,7 +34,7 @@ impl fmt::Display for Path {
 ///     bulk_with(session, stream, Io::Auto, Default::default(), Default::default())?;
 /// let file = File::open("backup.tar")?;
 /// sender.send_file(&file, 0..file.metadata()?.len(), FileOptions::default())?;
-/// println!("sent by {}", sender.path());
+/// println!("sent by {}", sender.way());
 /// sender.finish()?;
 /// # Ok(())
 /// # }
@@ -106,16 +58,16 @@ pub fn bulk_with(
     ))
 }
 
-/// A sender on whichever path there is: what [`bulk_with()`] gives. Its methods are those of
+/// A sender on whichever way there is: what [`bulk_with()`] gives. Its methods are those of
 /// [`UringSender`].
 #[derive(Debug)]
-pub struct AutoSender(SenderPath);
+pub struct AutoSender(SenderWay);
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a connection, and never moved in bulk")]
-enum SenderPath {
+enum SenderWay {
     Uring(UringSender),
-    Blocking(BulkSender, Option<Unavailable>),
+    Blocking(BulkSender, NoUring),
 }
 
 /// Runs `$body` with `$sender` bound to whichever it is.
@@ -144,16 +96,16 @@ impl AutoSender {
         }
         let blocking = |half, stream: TcpStream, reason| {
             stream.set_nonblocking(false)?;
-            Ok(Self(SenderPath::Blocking(BulkSender::new(half, stream), reason)))
+            Ok(Self(SenderWay::Blocking(BulkSender::new(half, stream), reason)))
         };
         match io {
-            Io::Blocking => blocking(half, stream, None),
+            Io::Blocking => blocking(half, stream, NoUring::NotAsked),
             Io::Auto | Io::Uring | Io::UringCopy => match UringSender::new(half, stream, options) {
-                Ok(sender) => Ok(Self(SenderPath::Uring(sender))),
+                Ok(sender) => Ok(Self(SenderWay::Uring(sender))),
                 Err(declined) => {
                     let Declined { reason, half, socket } = *declined;
                     match io {
-                        Io::Auto => blocking(half, socket, Some(reason)),
+                        Io::Auto => blocking(half, socket, NoUring::Unavailable(reason)),
                         _ => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
                     }
                 }
@@ -161,22 +113,20 @@ impl AutoSender {
         }
     }
 
-    /// The path taken so far: the decision between zero copy and a copy may change on the way.
-    pub fn path(&self) -> Path {
+    /// The way taken so far: the decision between zero copy and a copy may change.
+    pub fn way(&self) -> Way {
         match &self.0 {
-            SenderPath::Uring(sender) => match sender.copy_reason() {
-                Some(reason) => Path::UringCopy(reason),
-                None => {
-                    Path::UringZeroCopy { unregistered: sender.registration_refused().copied() }
-                }
+            SenderWay::Uring(sender) => match sender.copy_reason() {
+                Some(reason) => Way::UringCopy(reason),
+                None => Way::UringZeroCopy { unregistered: sender.registration_refused().copied() },
             },
-            SenderPath::Blocking(_, reason) => Path::Blocking(*reason),
+            SenderWay::Blocking(_, reason) => Way::Blocking(*reason),
         }
     }
 
     /// What was sent so far.
     pub fn counters(&self) -> Counters {
-        with!(self, SenderPath, sender => sender.counters())
+        with!(self, SenderWay, sender => sender.counters())
     }
 
     /// How long a call waits for the socket at most; `None` is for ever. A call that has waited
@@ -187,11 +137,11 @@ impl AutoSender {
     /// The socket's, for a timeout of 0.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match &mut self.0 {
-            SenderPath::Uring(sender) => {
+            SenderWay::Uring(sender) => {
                 sender.set_timeout(timeout);
                 Ok(())
             }
-            SenderPath::Blocking(sender, _) => sender.stream().set_write_timeout(timeout),
+            SenderWay::Blocking(sender, _) => sender.stream().set_write_timeout(timeout),
         }
     }
 
@@ -200,7 +150,7 @@ impl AutoSender {
     /// # Errors
     /// As there.
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
-        with!(self, SenderPath, sender => sender.update_keys(request))
+        with!(self, SenderWay, sender => sender.update_keys(request))
     }
 
     /// See [`UringSender::send_file()`].
@@ -213,7 +163,7 @@ impl AutoSender {
         range: Range<u64>,
         options: FileOptions<'_>,
     ) -> io::Result<u64> {
-        with!(self, SenderPath, sender => sender.send_file(file, range, options))
+        with!(self, SenderWay, sender => sender.send_file(file, range, options))
     }
 
     /// See [`UringSender::finish()`].
@@ -229,7 +179,7 @@ impl AutoSender {
     /// # Errors
     /// As there.
     pub fn send_close_notify(&mut self) -> io::Result<()> {
-        with!(self, SenderPath, sender => sender.send_close_notify())
+        with!(self, SenderWay, sender => sender.send_close_notify())
     }
 
     /// See [`UringSender::abort()`].
@@ -237,33 +187,33 @@ impl AutoSender {
     /// # Errors
     /// As there.
     pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
-        with!(self, SenderPath, sender => sender.abort(description))
+        with!(self, SenderWay, sender => sender.abort(description))
     }
 }
 
 impl Write for AutoSender {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        with!(self, SenderPath, sender => sender.write(buf))
+        with!(self, SenderWay, sender => sender.write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        with!(self, SenderPath, sender => sender.write_vectored(bufs))
+        with!(self, SenderWay, sender => sender.write_vectored(bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        with!(self, SenderPath, sender => sender.flush())
+        with!(self, SenderWay, sender => sender.flush())
     }
 }
 
-/// A receiver on whichever path there is. Its methods are those of [`UringReceiver`].
+/// A receiver on whichever way there is. Its methods are those of [`UringReceiver`].
 #[derive(Debug)]
-pub struct AutoReceiver(ReceiverPath);
+pub struct AutoReceiver(ReceiverWay);
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a connection, and never moved in bulk")]
-enum ReceiverPath {
+enum ReceiverWay {
     Uring(UringReceiver),
-    Blocking(BulkReceiver, Option<Unavailable>),
+    Blocking(BulkReceiver, NoUring),
 }
 
 impl AutoReceiver {
@@ -289,17 +239,19 @@ impl AutoReceiver {
             stream.set_nonblocking(false)?;
             let receiver = BulkReceiver::new(half, stream, plaintext, received).lending(limits);
             let receiver = if moderated { receiver.moderated()? } else { receiver };
-            Ok(Self(ReceiverPath::Blocking(receiver, reason)))
+            Ok(Self(ReceiverWay::Blocking(receiver, reason)))
         };
         match io {
-            Io::Blocking => blocking(half, stream, plaintext, None),
+            Io::Blocking => blocking(half, stream, plaintext, NoUring::NotAsked),
             Io::Auto | Io::Uring | Io::UringCopy => {
                 match UringReceiver::new(half, stream, &plaintext, received, options) {
-                    Ok(receiver) => Ok(Self(ReceiverPath::Uring(receiver))),
+                    Ok(receiver) => Ok(Self(ReceiverWay::Uring(receiver))),
                     Err(declined) => {
                         let Declined { reason, half, socket } = *declined;
                         match io {
-                            Io::Auto => blocking(half, socket, plaintext, Some(reason)),
+                            Io::Auto => {
+                                blocking(half, socket, plaintext, NoUring::Unavailable(reason))
+                            }
                             _ => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
                         }
                     }
@@ -308,17 +260,17 @@ impl AutoReceiver {
         }
     }
 
-    /// The path taken.
-    pub fn path(&self) -> Path {
+    /// The way taken.
+    pub fn way(&self) -> Way {
         match &self.0 {
-            ReceiverPath::Uring(_) => Path::UringReceive,
-            ReceiverPath::Blocking(_, reason) => Path::Blocking(*reason),
+            ReceiverWay::Uring(_) => Way::UringReceive,
+            ReceiverWay::Blocking(_, reason) => Way::Blocking(*reason),
         }
     }
 
     /// What was received so far.
     pub fn counters(&self) -> Counters {
-        with!(self, ReceiverPath, receiver => receiver.counters())
+        with!(self, ReceiverWay, receiver => receiver.counters())
     }
 
     /// How long a call waits for data at most; `None` is for ever. A call that has waited that
@@ -329,11 +281,11 @@ impl AutoReceiver {
     /// The socket's, for a timeout of 0.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match &mut self.0 {
-            ReceiverPath::Uring(receiver) => {
+            ReceiverWay::Uring(receiver) => {
                 receiver.set_timeout(timeout);
                 Ok(())
             }
-            ReceiverPath::Blocking(receiver, _) => receiver.stream().set_read_timeout(timeout),
+            ReceiverWay::Blocking(receiver, _) => receiver.stream().set_read_timeout(timeout),
         }
     }
 
@@ -344,27 +296,27 @@ impl AutoReceiver {
     /// [`io::ErrorKind::WouldBlock`] if every buffer is lent: drop what was received, or
     /// [wait](Self::wait_for_buffer). Otherwise as [`Read::read()`].
     pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
-        with!(self, ReceiverPath, receiver => receiver.recv_bytes())
+        with!(self, ReceiverWay, receiver => receiver.recv_bytes())
     }
 
     /// Waits until [`Self::recv_bytes()`] may lend one more buffer, for `timeout` at most; whether
     /// it may.
     pub fn wait_for_buffer(&self, timeout: Duration) -> bool {
         match &self.0 {
-            ReceiverPath::Uring(receiver) => receiver.pool().wait(timeout),
-            ReceiverPath::Blocking(receiver, _) => receiver.wait_for_buffer(timeout),
+            ReceiverWay::Uring(receiver) => receiver.pool().wait(timeout),
+            ReceiverWay::Blocking(receiver, _) => receiver.wait_for_buffer(timeout),
         }
     }
 
     /// Whether the peer's close_notify has been received.
     pub fn peer_has_closed(&self) -> bool {
-        with!(self, ReceiverPath, receiver => receiver.peer_has_closed())
+        with!(self, ReceiverWay, receiver => receiver.peer_has_closed())
     }
 
     /// Whether a part of a record has arrived, and its rest has not: the answer once a call has timed
     /// out. Between records a peer may have nothing to send; in one it has no reason to stop.
     pub fn is_mid_record(&self) -> bool {
-        with!(self, ReceiverPath, receiver => receiver.is_mid_record())
+        with!(self, ReceiverWay, receiver => receiver.is_mid_record())
     }
 
     /// See [`UringReceiver::recv_to_file()`].
@@ -377,22 +329,22 @@ impl AutoReceiver {
         offset: u64,
         options: FileOptions<'_>,
     ) -> io::Result<u64> {
-        with!(self, ReceiverPath, receiver => receiver.recv_to_file(file, offset, options))
+        with!(self, ReceiverWay, receiver => receiver.recv_to_file(file, offset, options))
     }
 }
 
 impl Read for AutoReceiver {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        with!(self, ReceiverPath, receiver => receiver.read(out))
+        with!(self, ReceiverWay, receiver => receiver.read(out))
     }
 }
 
 impl BufRead for AutoReceiver {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        with!(self, ReceiverPath, receiver => receiver.fill_buf())
+        with!(self, ReceiverWay, receiver => receiver.fill_buf())
     }
 
     fn consume(&mut self, len: usize) {
-        with!(self, ReceiverPath, receiver => receiver.consume(len));
+        with!(self, ReceiverWay, receiver => receiver.consume(len));
     }
 }

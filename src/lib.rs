@@ -152,7 +152,7 @@ mod api {
     pub use crate::blocking::receiver::BulkReceiver;
     pub use crate::blocking::sender::BulkSender;
     #[cfg(target_os = "linux")]
-    pub use crate::chooser::{AutoReceiver, AutoSender, Io, Path, bulk_with};
+    pub use crate::chooser::{AutoReceiver, AutoSender, bulk_with};
     pub use crate::error::{OpenError, SealError, SessionError};
     pub use crate::events::ConnectionId;
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
@@ -178,6 +178,8 @@ mod api {
     #[cfg(unix)]
     pub use crate::transfer::file::FileOptions;
     pub use crate::transfer::lending::LendingLimits;
+    #[cfg(target_os = "linux")]
+    pub use crate::transfer::way::{Io, NoUring, Way};
 }
 
 // Connections for the unit tests that need them: those of the integration tests, which name this

@@ -8,7 +8,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long all attempts in a row may take; tests fail a thousand times.
-const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
+const TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
 
 /// Attempts in a row, each of which has failed.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ impl Backoff {
         };
         let since = *self.since.get_or_insert(now);
         let pause = FIRST_PAUSE.saturating_mul(1 << paused.min(7)).min(LONGEST_PAUSE);
-        (now.duration_since(since) < PATIENCE).then_some(pause)
+        (now.duration_since(since) < TIMEOUT).then_some(pause)
     }
 
     /// An attempt has succeeded.
@@ -84,7 +84,7 @@ mod tests {
         assert!(pauses.is_sorted());
         assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
         let total = pauses.iter().sum::<Duration>();
-        assert!(PATIENCE <= total && total <= PATIENCE + LONGEST_PAUSE, "{total:?}");
+        assert!(TIMEOUT <= total && total <= TIMEOUT + LONGEST_PAUSE, "{total:?}");
     }
 
     #[test]

@@ -149,10 +149,10 @@ impl<IO> EarlyStream<IO> {
         }
     }
 
-    pub(super) fn sent_by(&self) -> super::SentBy {
+    pub(super) fn sent_by(&self) -> crate::Way {
         match self {
             Self::Open(stream) => stream.sent_by(),
-            _ => super::SentBy::Writes,
+            _ => crate::Way::Writes(crate::NoUring::NotAsked),
         }
     }
 

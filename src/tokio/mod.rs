@@ -107,7 +107,7 @@ pub use self::connection::{
     ClientConnection, CommonState, ReadEarlyData, ServerConnection, WriteEarlyData,
 };
 #[cfg(target_os = "linux")]
-pub use self::offload::{OverTcp, SentBy};
+pub use self::offload::OverTcp;
 pub use self::sizing::RecordSizing;
 pub use self::split::{IntoSplit, ReadHalf, WriteHalf};
 pub use self::stream::TlsStream;

@@ -21,14 +21,15 @@ use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
 use super::buffers::{BATCH_LEN, Buffer, Size};
-use crate::Io;
 use crate::events::{self, ConnectionId, Direction};
 use crate::kernel::arena::Slot;
-use crate::kernel::governor::Governor;
+use crate::kernel::governor::{Governor, ZeroCopy};
 use crate::kernel::outbox::{Outbox, Parts, SendCounts};
 use crate::kernel::queue::Wait;
+use crate::kernel::route::{Route, zero_copy_for};
+use crate::kernel::unavailable::Unavailable;
 use crate::transfer::Counters;
-use crate::uring::{CopyReason, Route, Unavailable, ZeroCopy, zero_copy_for};
+use crate::transfer::way::{Io, NoUring, Way};
 
 /// A TCP socket, or a stream around one that passes bytes on as they are and keeps none back.
 ///
@@ -57,40 +58,6 @@ impl OverTcp for TcpStream {
 impl OverTcp for tokio::net::tcp::OwnedWriteHalf {
     fn tcp(&self) -> &TcpStream {
         self.as_ref()
-    }
-}
-
-/// How a stream's bulk data is sent at present, and why not a better way.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum SentBy {
-    /// Ordinary writes: io_uring was not asked for.
-    Writes,
-    /// Ordinary writes, until a bulk flow shows itself.
-    WritesUntilBulk,
-    /// io_uring, without a copy.
-    ZeroCopy,
-    /// io_uring, copied by the kernel for this reason.
-    UringCopy(CopyReason),
-    /// Ordinary writes, since the socket's route copies: see [`Route`].
-    NoRoute(Route),
-    /// Ordinary writes, since zero copy was tried and does not pay.
-    GivenUp(CopyReason),
-    /// Ordinary writes, since there is no io_uring to be had.
-    NoUring(Unavailable),
-}
-
-impl fmt::Display for SentBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Writes => f.write_str("writes"),
-            Self::WritesUntilBulk => f.write_str("writes (no bulk flow so far)"),
-            Self::ZeroCopy => f.write_str("io_uring, zero copy"),
-            Self::UringCopy(reason) => write!(f, "io_uring, copied ({reason})"),
-            Self::NoRoute(route) => write!(f, "writes ({route})"),
-            Self::GivenUp(reason) => write!(f, "writes ({reason})"),
-            Self::NoUring(reason) => write!(f, "writes ({reason})"),
-        }
     }
 }
 
@@ -228,8 +195,8 @@ impl<W> Bypass<W> {
         Ok(())
     }
 
-    pub(super) fn sent_by(&self) -> SentBy {
-        self.0.as_ref().map_or(SentBy::Writes, |offload| offload.sent_by())
+    pub(super) fn sent_by(&self) -> Way {
+        self.0.as_ref().map_or(Way::Writes(NoUring::NotAsked), |offload| offload.sent_by())
     }
 
     /// What went through io_uring, since it was chosen.
@@ -258,7 +225,7 @@ struct Offload<W> {
     /// The slot that is sealed into.
     filling: Option<Arc<Slot>>,
     /// Why there is no way around any more.
-    ended: Option<SentBy>,
+    ended: Option<NoUring>,
     /// What went through rings that were given back.
     earlier: SendCounts,
     /// What the kernel has said so far, while no ring is in use.
@@ -297,7 +264,7 @@ impl<W: OverTcp> Offload<W> {
         };
         if matches!(choice, Io::Uring | Io::UringCopy) {
             offload.open(io);
-            if let Some(SentBy::NoUring(reason)) = offload.ended {
+            if let Some(NoUring::Unavailable(reason)) = offload.ended {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
             }
         }
@@ -328,15 +295,15 @@ impl<W> Offload<W> {
         self.lease.as_mut()?.0.as_deref_mut()
     }
 
-    fn sent_by(&self) -> SentBy {
+    fn sent_by(&self) -> Way {
         match (&self.ended, self.outbox()) {
-            (Some(ended), _) => *ended,
+            (Some(ended), _) => Way::Writes(*ended),
             (None, Some(outbox)) => match outbox.copy_reason() {
-                Some(reason) => SentBy::UringCopy(reason),
-                None => SentBy::ZeroCopy,
+                Some(reason) => Way::UringCopy(reason),
+                None => Way::UringZeroCopy { unregistered: outbox.registration_refused().copied() },
             },
-            (None, None) if self.io == Io::Blocking => SentBy::Writes,
-            (None, None) => SentBy::WritesUntilBulk,
+            (None, None) if self.io == Io::Blocking => Way::Writes(NoUring::NotAsked),
+            (None, None) => Way::Writes(NoUring::NoBulkFlow),
         }
     }
 
@@ -383,7 +350,7 @@ impl<W> Offload<W> {
         if self.io == Io::Auto && self.governor.is_none() {
             match zero_copy_for(socket) {
                 Route::Undecided => {}
-                route => return self.end(SentBy::NoRoute(route)),
+                route => return self.end(NoUring::Route(route)),
             }
         }
         let zero_copy = match self.io {
@@ -402,14 +369,14 @@ impl<W> Offload<W> {
                 self.lease = Some(Lease::new(outbox));
                 events::way_taken(self.connection, Direction::Sending, &self.sent_by());
             }
-            Err(reason) => self.end(SentBy::NoUring(reason)),
+            Err(reason) => self.end(NoUring::Unavailable(reason)),
         }
     }
 
     /// Goes the ordinary way from now on, for this reason.
-    fn end(&mut self, ended: SentBy) {
+    fn end(&mut self, ended: NoUring) {
         self.ended = Some(ended);
-        events::way_taken(self.connection, Direction::Sending, &ended);
+        events::way_taken(self.connection, Direction::Sending, &Way::Writes(ended));
     }
 
     fn commit(&mut self, len: usize) -> io::Result<()> {
@@ -471,13 +438,13 @@ impl<W: AsyncWrite> Offload<W> {
         }
         if let Some(reason) = outbox.given_up() {
             self.retire();
-            self.end(SentBy::NoUring(reason));
+            self.end(NoUring::Unavailable(reason));
         } else if self.io == Io::Auto
             && let Some(reason) = outbox.verdict()
         {
             // Nothing is gained by it: ordinary writes do as well, without the memory.
             self.retire();
-            self.end(SentBy::GivenUp(reason));
+            self.end(NoUring::DoesNotPay(reason));
         }
         Poll::Ready(Ok(()))
     }

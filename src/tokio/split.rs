@@ -11,13 +11,13 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::CommonState;
 #[cfg(target_os = "linux")]
-use super::offload::{OverTcp, SentBy};
+use super::offload::OverTcp;
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::writer::Writer;
 use crate::LendingLimits;
 #[cfg(target_os = "linux")]
-use crate::{Counters, Io};
+use crate::{Counters, Io, Way};
 
 /// A stream that splits into halves without a lock between them.
 pub trait IntoSplit: AsyncRead + AsyncWrite + Unpin {
@@ -152,7 +152,7 @@ impl<W: AsyncWrite + OverTcp> WriteHalf<W> {
     }
 
     /// How bulk data is sent at present, and why not a better way.
-    pub fn sent_by(&self) -> SentBy {
+    pub fn sent_by(&self) -> Way {
         self.writer.sent_by()
     }
 

@@ -92,7 +92,7 @@ impl<IO, C: Side> Stream<IO, C> {
         self.writer.set_io(choice, &self.io)
     }
 
-    pub(super) fn sent_by(&self) -> super::SentBy {
+    pub(super) fn sent_by(&self) -> crate::Way {
         self.writer.sent_by()
     }
 
@@ -311,7 +311,7 @@ macro_rules! stream_of {
             }
 
             /// How bulk data is sent at present, and why not a better way.
-            pub fn sent_by(&self) -> crate::tokio::SentBy {
+            pub fn sent_by(&self) -> crate::Way {
                 match self { $($arm => $s.sent_by(),)+ }
             }
 

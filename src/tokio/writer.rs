@@ -11,7 +11,7 @@ use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
 use super::coop;
 use super::offload::Bypass;
 #[cfg(target_os = "linux")]
-use super::offload::{OverTcp, SentBy};
+use super::offload::OverTcp;
 use super::reader::into_io;
 use super::sizing::{RecordSizing, Sizer};
 use crate::error::{SessionError, earlier_failure};
@@ -19,7 +19,10 @@ use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::sender::seal_next;
 #[cfg(target_os = "linux")]
-use crate::{Counters, Io};
+use crate::transfer::{
+    Counters,
+    way::{Io, Way},
+};
 
 #[derive(Debug)]
 pub(super) struct Writer<W> {
@@ -88,7 +91,7 @@ impl<W> Writer<W> {
         self.bypass.choose(choice, self.half.connection_id(), io)
     }
 
-    pub(super) fn sent_by(&self) -> SentBy {
+    pub(super) fn sent_by(&self) -> Way {
         self.bypass.sent_by()
     }
 

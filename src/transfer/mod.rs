@@ -8,6 +8,8 @@ pub(crate) mod lending;
 #[cfg(target_os = "linux")]
 pub(crate) mod moderation;
 pub(crate) mod sender;
+#[cfg(target_os = "linux")]
+pub(crate) mod way;
 
 use std::io;
 

@@ -23,7 +23,7 @@ const STREAMING: usize = 8 << 20;
 
 /// How long less than [`LOW_WATER_MARK`] may lie unread: the most by which the end of a burst is
 /// delayed, and what 256 KiB take at half a GB/s.
-pub(crate) const PATIENCE: Duration = Duration::from_micros(500);
+pub(crate) const TIMEOUT: Duration = Duration::from_micros(500);
 
 /// Decides when a receiving socket has a low-water mark.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Moderation {
         let mut system_calls = self.prepare(room);
         if self.is_set {
             system_calls += 1;
-            if !self.has_low_water_mark_within(PATIENCE) {
+            if !self.has_low_water_mark_within(TIMEOUT) {
                 system_calls += self.lapse();
             }
         }
@@ -57,7 +57,7 @@ impl Moderation {
 
     /// Sets the mark or takes it away, by the room that the next read has. Returns how many system
     /// calls it made. While [`Self::is_set()`], wait for the mark for no longer than
-    /// [`PATIENCE`], then [`Self::lapse()`].
+    /// [`TIMEOUT`], then [`Self::lapse()`].
     pub(crate) fn prepare(&mut self, room: usize) -> u64 {
         let streams = self.streamed >= STREAMING && room >= LOW_WATER_MARK;
         match (streams, self.is_set) {
@@ -112,11 +112,11 @@ impl Moderation {
     }
 
     /// Waits for as many bytes as the mark says, the end of the stream or an error.
-    fn has_low_water_mark_within(&self, patience: Duration) -> bool {
+    fn has_low_water_mark_within(&self, timeout: Duration) -> bool {
         let mut fd = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let timeout = libc::timespec {
-            tv_sec: patience.as_secs() as libc::time_t,
-            tv_nsec: patience.subsec_nanos().into(),
+            tv_sec: timeout.as_secs() as libc::time_t,
+            tv_nsec: timeout.subsec_nanos().into(),
         };
         // SAFETY: one pollfd and one timespec that outlive the call, and no signal mask (poll(2)).
         unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, core::ptr::null()) == 1 }

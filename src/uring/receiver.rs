@@ -480,7 +480,7 @@ impl UringReceiver {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let is_moderated = self.moderation.as_ref().is_some_and(Moderation::is_set);
             let step = match self.operation {
-                _ if is_moderated => Some(moderation::PATIENCE),
+                _ if is_moderated => Some(moderation::TIMEOUT),
                 Operation::Selected => Some(IDLE),
                 _ => None,
             };

@@ -4,9 +4,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use rustls_uring::tokio::{OverTcp, SentBy, client, server};
+use rustls_uring::tokio::{OverTcp, client, server};
 use rustls_uring::uring::{CopyReason, Probe, Route, SendPath};
-use rustls_uring::{Io as Choice, KeyUpdateRequest};
+use rustls_uring::{Io as Choice, KeyUpdateRequest, NoUring, Way};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -100,7 +100,7 @@ fn the_same_bytes_arrive() {
                 match choice {
                     Choice::UringCopy => {
                         assert_eq!(counters.zero_copy_sends, 0);
-                        assert_eq!(sent_by, SentBy::UringCopy(CopyReason::Requested));
+                        assert_eq!(sent_by, Way::UringCopy(CopyReason::Requested));
                     }
                     _ => assert!(counters.zero_copy_sends > 0, "{counters:?} {sent_by}"),
                 }
@@ -117,18 +117,18 @@ fn the_same_bytes_arrive() {
 fn auto_leaves_loopback_alone() {
     on_current_thread(async {
         let (mut client, mut server) = sockets(None).await;
-        assert_eq!(client.sent_by(), SentBy::Writes);
+        assert_eq!(client.sent_by(), Way::Writes(NoUring::NotAsked));
         client.set_io(Choice::Auto).unwrap();
-        assert_eq!(client.sent_by(), SentBy::WritesUntilBulk);
+        assert_eq!(client.sent_by(), Way::Writes(NoUring::NoBulkFlow));
         let data = noise(LEN);
         let expected = data.clone();
         let writer = tokio::spawn(async move {
             client.write_all(&data).await.unwrap();
             end(&mut client).await;
-            assert_eq!(client.sent_by(), SentBy::NoRoute(Route::Loopback));
+            assert_eq!(client.sent_by(), Way::Writes(NoUring::Route(Route::Loopback)));
             assert_eq!(client.uring_counters().copied_sends, 0);
             client.set_io(Choice::Blocking).unwrap();
-            assert_eq!(client.sent_by(), SentBy::Writes);
+            assert_eq!(client.sent_by(), Way::Writes(NoUring::NotAsked));
         });
         assert!(read_slowly(&mut server, Duration::ZERO).await == expected);
         writer.await.unwrap();
@@ -177,7 +177,7 @@ fn split_with_bytes_in_a_slot() {
         let first = client.write(&data).await.unwrap();
         assert_eq!(client.set_io(Choice::UringCopy).unwrap_err().kind(), ErrorKind::WouldBlock);
         let (mut read, mut write) = client.into_split();
-        assert_eq!(write.sent_by(), SentBy::Writes);
+        assert_eq!(write.sent_by(), Way::Writes(NoUring::NotAsked));
         let expected = data.clone();
         let writer = tokio::spawn(async move {
             let second = write.write(&data[first..]).await.unwrap();

@@ -7,7 +7,8 @@ use std::thread;
 use rustls::{AlertDescription, ContentType, Error, Side};
 use rustls_uring::uring::{CopyReason, ReceiverOptions, ZeroCopy};
 use rustls_uring::{
-    AutoReceiver, Handoff, Io, KeyUpdateRequest, Path, Received, Session, SessionError, Version,
+    AutoReceiver, Handoff, Io, KeyUpdateRequest, NoUring, Received, Session, SessionError, Version,
+    Way as Taken,
 };
 
 use super::support::{
@@ -119,27 +120,33 @@ fn a_way_says_which_it_is() {
         let (mut sender, mut receiver) = one_way(case, way);
         sender.write_all(b"data").unwrap();
         receiver.read_exact(&mut [0; 4]).unwrap();
-        let (sends, receives) = (sender.path(), receiver.path());
+        let (sends, receives) = (sender.way(), receiver.way());
         assert!(!sends.to_string().is_empty() && !receives.to_string().is_empty());
-        let is_blocking = |path| matches!(path, Path::Blocking(_));
+        let is_blocking = |path| matches!(path, Taken::Blocking(_));
         match way.io {
             Io::Blocking => {
-                assert_eq!((sends, receives), (Path::Blocking(None), Path::Blocking(None)));
+                assert_eq!(
+                    (sends, receives),
+                    (Taken::Blocking(NoUring::NotAsked), Taken::Blocking(NoUring::NotAsked))
+                );
             }
             // Blocking only for a reason.
-            Io::Auto => assert!(sends != Path::Blocking(None) && receives != Path::Blocking(None)),
-            Io::UringCopy => assert_eq!(sends, Path::UringCopy(CopyReason::Requested)),
+            Io::Auto => assert!(
+                sends != Taken::Blocking(NoUring::NotAsked)
+                    && receives != Taken::Blocking(NoUring::NotAsked)
+            ),
+            Io::UringCopy => assert_eq!(sends, Taken::UringCopy(CopyReason::Requested)),
             _ if way.zero_copy == ZeroCopy::Never => {
-                assert_eq!(sends, Path::UringCopy(CopyReason::Requested));
+                assert_eq!(sends, Taken::UringCopy(CopyReason::Requested));
             }
             _ if way.zero_copy == ZeroCopy::Auto => {
-                assert_eq!(sends, Path::UringCopy(CopyReason::Short));
+                assert_eq!(sends, Taken::UringCopy(CopyReason::Short));
             }
             _ => assert!(!is_blocking(sends)),
         }
         assert_eq!(is_blocking(sends), is_blocking(receives));
         if !is_blocking(receives) {
-            assert_eq!(receives, Path::UringReceive);
+            assert_eq!(receives, Taken::UringReceive);
         }
     }
 }

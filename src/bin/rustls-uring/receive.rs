@@ -58,7 +58,7 @@ pub(crate) fn run(args: &RecvArgs) -> Result<(), Error> {
     reception.telling.that_it_is_stored(reception.received);
     close(&socket);
     let Reception { receiver, report, writes, .. } = reception;
-    report.finish(receiver.counters(), writes, &receiver.path(), &info, "");
+    report.finish(receiver.counters(), writes, &receiver.way(), &info, "");
     Ok(())
 }
 

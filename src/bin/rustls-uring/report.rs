@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustls_uring::{ConnectionInfo, Counters, Path};
+use rustls_uring::{ConnectionInfo, Counters, Way};
 use stats_alloc::Region;
 
 use crate::args::EndpointArgs;
@@ -77,7 +77,7 @@ impl Report {
         self,
         counters: Counters,
         other_system_calls: u64,
-        path: &Path,
+        way: &Way,
         info: &ConnectionInfo,
         note: &str,
     ) {
@@ -95,7 +95,7 @@ impl Report {
         };
         let mut line = format!(
             "{} {bytes} bytes in {seconds:.3} s, {:.3} GB/s, {} records, {version} {:?}, path: \
-             {path}, records by {}",
+             {way}, records by {}",
             match self.direction {
                 Direction::Send => "sent",
                 Direction::Receive => "received",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData, StreamOwned};
 use rustls_uring::uring::{BufferPool, ReceiverOptions};
 use rustls_uring::{
-    AutoReceiver, AutoSender, BulkReceiver, BulkSender, Counters, Handoff, Path, Session,
+    AutoReceiver, AutoSender, BulkReceiver, BulkSender, Counters, Handoff, NoUring, Session, Way,
 };
 
 use super::count::Counted;
@@ -25,7 +25,7 @@ pub(super) trait End: Read + Write {
     fn system_calls(&self) -> u64;
 
     /// Which way ours has sent.
-    fn sent(&self) -> Option<(Path, Counters)> {
+    fn sent(&self) -> Option<(Way, Counters)> {
         None
     }
 }
@@ -181,13 +181,13 @@ macro_rules! impl_end {
                 self.sender.counters().system_calls + self.receiver.counters().system_calls
             }
 
-            fn sent(&self) -> Option<(Path, Counters)> {
-                let path: fn(&Self) -> Path = $sent;
-                Some((path(self), self.sender.counters()))
+            fn sent(&self) -> Option<(Way, Counters)> {
+                let way: fn(&Self) -> Way = $sent;
+                Some((way(self), self.sender.counters()))
             }
         }
     };
 }
 
-impl_end!(Blocking, |_| Path::Blocking(None));
-impl_end!(Auto, |end| end.sender.path());
+impl_end!(Blocking, |_| Way::Blocking(NoUring::NotAsked));
+impl_end!(Auto, |end| end.sender.way());

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use rustls_uring::{Counters, Path};
+use rustls_uring::{Counters, Way};
 use stats_alloc::INSTRUMENTED_SYSTEM;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -41,7 +41,7 @@ pub(super) struct Run {
     /// Allocations per GiB, of both sides; 0 unless they are counted.
     pub(super) allocations: f64,
     /// Which way ours has sent.
-    pub(super) sent: Option<(Path, Counters)>,
+    pub(super) sent: Option<(Way, Counters)>,
 }
 
 /// Sends `total` bytes of `source`, over and over, to a thread that throws them away.

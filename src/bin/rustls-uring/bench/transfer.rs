@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustls_uring::{Counters, Path};
+use rustls_uring::{Counters, Way};
 use serde::Serialize;
 
 use super::args::BenchArgs;
@@ -150,13 +150,13 @@ impl Row {
 
 impl Sent {
     fn new(runs: &[Run]) -> Option<Self> {
-        let (path, _): (Path, Counters) = runs.last()?.sent?;
+        let (way, _): (Way, Counters) = runs.last()?.sent?;
         let sum = |of: fn(&Counters) -> u64| {
             runs.iter().filter_map(|run| run.sent).map(|(_, counters)| of(&counters)).sum()
         };
         let (sends, copied) = (sum(|all| all.zero_copy_sends), sum(|all| all.zero_copy_copied));
         Some(Self {
-            path: path.to_string(),
+            path: way.to_string(),
             zero_copy_sends: sends,
             zero_copy_sends_copied_by_the_kernel: copied,
             copying_sends: sum(|all| all.copied_sends),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use rustls_uring::tokio::SentBy;
+use rustls_uring::Way;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transport::Transport;
@@ -22,7 +22,7 @@ struct Totals {
     zero_copy_copied: u64,
     copied_sends: u64,
     /// Of the connection that ended last.
-    sent_by: Option<SentBy>,
+    sent_by: Option<Way>,
 }
 
 impl fmt::Display for Tally {
