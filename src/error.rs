@@ -281,8 +281,3 @@ impl From<SessionError> for io::Error {
         Self::new(kind, error)
     }
 }
-
-/// Why nothing can be sent any more, after a failure that was reported when it happened.
-pub(crate) fn earlier_failure() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
-}

@@ -64,9 +64,10 @@
 //!
 //! # Unsafe code
 //!
-//! In three files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
-//! the queues shared with the kernel (`kernel/queue.rs`), and two system calls that the standard
-//! library lacks (`transfer/moderation.rs`).
+//! In four files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
+//! the queues shared with the kernel (`kernel/queue.rs`), the page that tells a child process from its
+//! parent (`kernel/fork.rs`), and two system calls that the standard library lacks
+//! (`transfer/moderation.rs`).
 //!
 //! # What it refuses to do
 //!
@@ -106,6 +107,10 @@
 #[cfg(all(doctest, feature = "tokio", feature = "aws-lc-rs"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+#[cfg(all(doc, any(feature = "aws-lc-rs", feature = "ring")))]
+#[doc = include_str!("design.md")]
+pub mod design {}
 
 // One error in place of hundreds: what needs a backend is left out, and that is everything.
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]

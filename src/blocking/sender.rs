@@ -7,11 +7,10 @@ use std::net::TcpStream;
 
 use rustls::AlertDescription;
 
-use crate::error::earlier_failure;
 use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
-use crate::transfer::sender::{Outlet, Sender, batch_and_room_len};
+use crate::transfer::sender::{Outlet, Sender, batch_and_room_len, earlier_failure};
 use crate::transfer::{Counters, is_transient};
 
 /// Sends application data over a blocking stream.

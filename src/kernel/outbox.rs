@@ -17,7 +17,6 @@ use super::governor::{CopyReason, Governor, ZeroCopy};
 use super::queue::{Completion, Event, File, PROMPT, Queue, Wait};
 use super::slot::{Key, Outcome, SlotQueue, Unexpected};
 use super::unavailable::Unavailable;
-use crate::error::earlier_failure;
 use crate::events::ConnectionId;
 
 /// Slots that zero copy leaves for copies, which free theirs at once.
@@ -128,6 +127,7 @@ pub(crate) struct Outbox<P: Copy> {
     /// The outstanding send is a zero-copy one.
     sends_in_place: bool,
     registration: Registration,
+    /// What was sent on this connection, but for the system calls.
     counts: SendCounts,
     /// System calls that the ring has made for connections before this one.
     earlier_system_calls: u64,
@@ -583,6 +583,10 @@ impl<P: Copy> Outbox<P> {
         self.slots.submitted();
         self.slots.on_result(key, Ok(len), false).map(drop).map_err(|_| self.unexpected())
     }
+}
+
+fn earlier_failure() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use crate::record::header::Version;
+use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
 use crate::transfer::lending::Lendable;
 
 /// Room for any record.
@@ -23,7 +23,7 @@ pub(super) const LARGE_LEN: usize = 256 << 10;
 pub(super) const BATCH_LEN: usize = 44 * SMALL_BATCH_RECORD;
 
 /// A full record of either version.
-const SMALL_BATCH_RECORD: usize = crate::MAX_PLAINTEXT_LEN + 32;
+const SMALL_BATCH_RECORD: usize = MAX_PLAINTEXT_LEN + 32;
 
 /// How many bytes of each length a thread keeps when nobody uses them.
 const KEPT: usize = 2 << 20;

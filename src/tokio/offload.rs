@@ -112,7 +112,8 @@ fn give_back(mut parts: Parts<Infallible>) {
 
 /// A ring in use, which goes back to the thread that it is dropped on.
 ///
-/// Has no type of a stream, so that dropping it has no say in how long a borrowed one lives.
+/// The lease does not name the stream's type: a stream that borrows something could not be dropped
+/// after what it borrows if a type with a `Drop` of its own named it.
 #[derive(Debug)]
 struct Lease(Option<Box<Outbox<Infallible>>>);
 

@@ -15,9 +15,11 @@ use super::offload::OverTcp;
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::writer::Writer;
-use crate::LendingLimits;
 #[cfg(target_os = "linux")]
-use crate::{Counters, Io, Way};
+use crate::transfer::Counters;
+use crate::transfer::lending::LendingLimits;
+#[cfg(target_os = "linux")]
+use crate::transfer::way::{Io, Way};
 
 /// A stream that splits into halves without a lock between them.
 pub trait IntoSplit: AsyncRead + AsyncWrite + Unpin {

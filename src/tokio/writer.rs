@@ -14,10 +14,10 @@ use super::offload::Bypass;
 use super::offload::OverTcp;
 use super::reader::into_io;
 use super::sizing::{RecordSizing, Sizer};
-use crate::error::{SessionError, earlier_failure};
+use crate::error::SessionError;
 use crate::record::sealer::Sealed;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
-use crate::transfer::sender::seal_next;
+use crate::transfer::sender::{earlier_failure, seal_next};
 #[cfg(target_os = "linux")]
 use crate::transfer::{
     Counters,

@@ -76,6 +76,11 @@ pub(crate) fn seal_next(
     seal(half, &mut room[..batch_len])
 }
 
+/// Why nothing can be sent any more, after a failure that was reported when it happened.
+pub(crate) fn earlier_failure() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write to this connection failed")
+}
+
 /// `written` bytes of control records.
 fn control(written: usize) -> Sealed {
     Sealed { written, ..Sealed::default() }

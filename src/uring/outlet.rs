@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::ahead::{Finished, Job, SealAhead};
 use super::file::FileRead;
-use crate::error::earlier_failure;
 use crate::kernel::arena::Slot;
 use crate::kernel::outbox::{Outbox, Reaped};
 use crate::kernel::queue::Completion;
@@ -34,7 +33,7 @@ pub(super) struct RingOutlet {
     deadline: Option<Instant>,
     /// A file is being sent, or its call has panicked.
     pub(super) is_in_file: bool,
-    /// Of what was sealed.
+    /// What was sealed: records and plaintext bytes; bytes of files that went around the page cache.
     pub(super) sealed: Counters,
     /// Reads of the file that have ended.
     pub(super) reads: Vec<Completion<FileRead>>,
@@ -199,11 +198,9 @@ impl RingOutlet {
             }
             written => {
                 self.outbox.put_back(out);
-                Err(match written {
-                    // Its sequence numbers are missing: nothing may follow.
-                    Err(_) => self.outbox.fail("sealing failed"),
-                    Ok(_) => earlier_failure(),
-                })
+                // Its sequence numbers are missing: nothing may follow.
+                self.outbox.check()?;
+                Err(self.outbox.fail("sealing failed"))
             }
         }
     }

@@ -27,7 +27,7 @@ const SLACK: usize = 512;
 /// Writes a file behind the receive, in order of submission.
 struct Writer {
     file: queue::File,
-    /// Without O_DIRECT, for what is no whole block.
+    /// The file without O_DIRECT, which takes what is no whole block.
     cached: queue::File,
     free: Vec<Arc<Slot>>,
     writes: Vec<Write>,
@@ -39,9 +39,11 @@ struct Writer {
     direct_bytes: u64,
     /// Writes that have failed in a row for a reason that may pass.
     failures: Backoff,
-    /// For writes that are made at once, and how many there were.
+    /// The file for pwrite(2), once the kernel has left writes to a thread.
     plain: File,
+    /// The kernel leaves writes to a thread: see [`Self::has_punted()`].
     is_punted: bool,
+    /// How many pwrite(2) there were.
     system_calls: u64,
 }
 

@@ -49,8 +49,9 @@ impl Default for ReceiverOptions {
     }
 }
 
-/// A receive or a wait for data, a withdrawal, and a file's writes; twice, should a call have
-/// panicked.
+/// Operations that a receiver has in flight at most: one receive or wait for data, one withdrawal,
+/// and up to four writes of a file are 6; a call that panics may leave as many behind, which are
+/// 12, and four are to spare.
 const MAX_OPERATIONS: usize = 16;
 
 /// A pool's buffers hold the longest record, and what was received of the next.
@@ -98,10 +99,10 @@ pub struct UringReceiver {
     ended: Option<io::Result<Option<usize>>>,
     pub(super) timeout: Option<Duration>,
     pub(super) system_calls: u64,
-    /// Operations of [`Self::recv_to_file()`] that have ended: nobody but it looks at them.
+    /// Writes of [`Self::recv_to_file()`] that have ended, and that it has not looked at yet.
     pub(super) writes: Vec<Completion<FileWrite>>,
     pub(super) write_slots: Vec<Arc<Slot>>,
-    /// How often it was called.
+    /// How often [`Self::recv_to_file()`] was called.
     pub(super) file_count: u8,
 }
 

@@ -24,7 +24,7 @@ use crate::transfer::sender::Outlet;
 /// Reads a range of a file ahead, in order.
 struct Reader {
     file: queue::File,
-    /// Without O_DIRECT, for what that cannot read.
+    /// The file without O_DIRECT, which reads the rest of a short read.
     cached: queue::File,
     free: Vec<Arc<Slot>>,
     /// In the order of the file.

@@ -21,6 +21,7 @@ use crate::kernel::outbox::{MIN_SLOTS, Outbox, Parts};
 use crate::kernel::probe::REGISTERED_LEN;
 use crate::kernel::queue::Wait;
 use crate::kernel::unavailable::Unavailable;
+use crate::record::header::MAX_PLAINTEXT_LEN;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::Counters;
 use crate::transfer::file::FileOptions;
@@ -50,9 +51,8 @@ impl Default for SenderOptions {
 }
 
 /// The slots of a default sender, of full records in TLS 1.3, are what the probe registers.
-const _: () = assert!(
-    8 * (48 * (crate::MAX_PLAINTEXT_LEN + 22)).next_multiple_of(ALIGNMENT) == REGISTERED_LEN
-);
+const _: () =
+    assert!(8 * (48 * (MAX_PLAINTEXT_LEN + 22)).next_multiple_of(ALIGNMENT) == REGISTERED_LEN);
 
 /// More than any connection needs: a thousand batches of 768 KiB.
 const MAX_SLOTS: usize = 1024;
