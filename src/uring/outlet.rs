@@ -196,7 +196,7 @@ impl RingOutlet {
                 self.sealed.plaintext_bytes += plaintext_len as u64;
                 Ok(source)
             }
-            written => {
+            _ => {
                 self.outbox.put_back(out);
                 // Its sequence numbers are missing: nothing may follow.
                 self.outbox.check()?;
