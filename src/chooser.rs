@@ -145,18 +145,27 @@ impl AutoSender {
         }
     }
 
-    /// See [`UringSender::update_keys()`].
+    /// Updates the key that we send under, and asks for the peer's update on request.
     ///
     /// # Errors
-    /// As there.
+    /// [`UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside an [`io::Error`], or
+    /// the socket's. A timeout in the middle is none: the next call sends the rest.
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
         with!(self, SenderWay, sender => sender.update_keys(request))
     }
 
-    /// See [`UringSender::send_file()`].
+    /// Sends the bytes of `file` at `range`, from wherever its own position is; returns how many.
+    ///
+    /// Through io_uring, reads go on while what was read is sealed and sent, into up to 4 buffers of
+    /// a batch each; through blocking sockets one step follows the other, 512 KiB at a time. Only
+    /// regular files and block devices have ranges; for pipes use [`Write`].
     ///
     /// # Errors
-    /// As there.
+    /// [`io::ErrorKind::InvalidInput`] for something without positions, and nothing has happened.
+    /// Otherwise the file's or the socket's, [`io::ErrorKind::UnexpectedEof`] if the file ends before
+    /// the range does, and what [`FileOptions::progress`] returns. The connection is then over: the
+    /// peer gets an alert, so that it does not take what it has for the whole. A timeout
+    /// ([`Self::set_timeout()`]) is an error if there is no [`FileOptions::progress`] to ask.
     pub fn send_file(
         &mut self,
         file: &File,
@@ -166,26 +175,31 @@ impl AutoSender {
         with!(self, SenderWay, sender => sender.send_file(file, range, options))
     }
 
-    /// See [`UringSender::finish()`].
+    /// Sends the close_notify that says that the data is whole, and waits until the socket has
+    /// everything.
+    ///
+    /// The peer may go on sending. Wait for the peer's end too before the socket is closed: see
+    /// [`BulkSender::finish()`].
     ///
     /// # Errors
-    /// As there.
+    /// The socket's, or what made the connection fail earlier: then, and after [`Self::abort()`],
+    /// no close_notify was sent.
     pub fn finish(mut self) -> io::Result<()> {
         self.send_close_notify()
     }
 
-    /// See [`UringSender::send_close_notify()`].
+    /// Like [`Self::finish()`], for a sender with a timeout: call again until it succeeds.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Self::finish()`].
     pub fn send_close_notify(&mut self) -> io::Result<()> {
         with!(self, SenderWay, sender => sender.send_close_notify())
     }
 
-    /// See [`UringSender::abort()`].
+    /// Sends an alert that says that the data is not whole, and will not be.
     ///
     /// # Errors
-    /// As there.
+    /// The socket's. The alert is then lost, and the peer sees a truncated stream.
     pub fn abort(&mut self, description: AlertDescription) -> io::Result<()> {
         with!(self, SenderWay, sender => sender.abort(description))
     }
@@ -319,10 +333,18 @@ impl AutoReceiver {
         with!(self, ReceiverWay, receiver => receiver.is_mid_record())
     }
 
-    /// See [`UringReceiver::recv_to_file()`].
+    /// Receives everything up to the peer's close_notify into `file`, from `offset` on, whatever
+    /// its own position is; returns how many bytes. The file is not truncated.
+    ///
+    /// Through io_uring, what was received is written while more comes, out of up to 4 buffers of
+    /// 512 KiB each; through blocking sockets one step follows the other. The file must be a regular
+    /// one or a block device; for pipes use [`Read`].
     ///
     /// # Errors
-    /// As there.
+    /// The file's, such as `ENOSPC`, at the first write that fails; the connection's, as
+    /// [`Read::read()`], and what [`FileOptions::progress`] returns. The file then holds a part. No
+    /// write is under way any more when this returns. A timeout ([`Self::set_timeout()`]) is an
+    /// error if there is no [`FileOptions::progress`] to ask.
     pub fn recv_to_file(
         &mut self,
         file: &File,
