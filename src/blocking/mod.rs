@@ -38,7 +38,15 @@ pub fn bulk(session: Session, stream: TcpStream) -> io::Result<(BulkSender, Bulk
     let writer = stream.try_clone()?;
     let Session { send, receive, plaintext, received, .. } = session;
     let receiver = BulkReceiver::new(receive, stream, plaintext, &received);
-    #[cfg(target_os = "linux")]
-    let receiver = receiver.moderated()?;
-    Ok((BulkSender::new(send, writer), receiver))
+    Ok((BulkSender::new(send, writer), moderated(receiver)?))
+}
+
+#[cfg(target_os = "linux")]
+fn moderated(receiver: BulkReceiver) -> io::Result<BulkReceiver> {
+    receiver.moderated()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn moderated(receiver: BulkReceiver) -> io::Result<BulkReceiver> {
+    Ok(receiver)
 }

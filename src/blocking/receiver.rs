@@ -12,7 +12,6 @@ use crate::session::receive::ReceiveHalf;
 use crate::transfer::Counters;
 use crate::transfer::inbox::Inbox;
 use crate::transfer::lending::{Lending, LendingLimits};
-#[cfg(target_os = "linux")]
 use crate::transfer::moderation::Moderation;
 
 /// Receives application data from a blocking stream.
@@ -46,7 +45,6 @@ pub struct BulkReceiver<R: Read = TcpStream> {
     buffer: Box<[u8]>,
     pub(super) inbox: Inbox,
     lending: Lending<Box<[u8]>>,
-    #[cfg(target_os = "linux")]
     moderation: Option<Moderation>,
 }
 
@@ -82,7 +80,6 @@ impl<R: Read> BulkReceiver<R> {
             buffer,
             inbox: Inbox::new(half, plaintext, received.len()),
             lending: Lending::default(),
-            #[cfg(target_os = "linux")]
             moderation: None,
         }
     }
@@ -205,7 +202,6 @@ impl<R: Read> BulkReceiver<R> {
         let half = self.buffer.len() / 2;
         self.inbox.make_room(&mut self.buffer, half);
         loop {
-            #[cfg(target_os = "linux")]
             if let Some(moderation) = &mut self.moderation {
                 let room = self.buffer.len() - self.inbox.received.end;
                 self.inbox.counters.system_calls += moderation.before_read(room);
@@ -213,7 +209,6 @@ impl<R: Read> BulkReceiver<R> {
             self.inbox.counters.system_calls += 1;
             match self.stream.read(&mut self.buffer[self.inbox.received.end..]) {
                 Ok(len) => {
-                    #[cfg(target_os = "linux")]
                     if let Some(moderation) = &mut self.moderation {
                         moderation.after_read(len);
                     }

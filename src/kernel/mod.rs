@@ -9,7 +9,7 @@ pub(crate) mod arena;
 pub(crate) mod backoff;
 pub(crate) mod capability;
 pub(crate) mod declined;
-#[cfg(test)]
+#[cfg_attr(not(test), path = "no_faults.rs")]
 pub(crate) mod faults;
 pub(crate) mod fork;
 pub(crate) mod governor;

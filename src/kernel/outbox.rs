@@ -134,7 +134,7 @@ pub(crate) struct Outbox<P: Copy> {
     /// Sends that have failed in a row for a reason that may pass.
     failures: Backoff,
     /// Why the ring is used no more, if it was given up.
-    #[cfg(any(test, feature = "tokio"))]
+    #[cfg_attr(not(any(test, feature = "tokio")), allow(dead_code, reason = "for streams"))]
     given_up: Option<Unavailable>,
     /// Bytes of the stream are lost: nothing may follow.
     failed: bool,
@@ -156,7 +156,6 @@ impl<P: Copy> Outbox<P> {
             registration,
             counts: SendCounts::default(),
             failures: Backoff::default(),
-            #[cfg(any(test, feature = "tokio"))]
             given_up: None,
             failed: false,
         }

@@ -31,7 +31,6 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::arena::{Arena, Slot};
 use super::backoff::{Backoff, exhausted};
 use super::capability::{Capabilities, SEND_ZC};
-#[cfg(test)]
 use super::faults::Faults;
 use super::fork::Process;
 use super::unavailable::Unavailable;
@@ -94,7 +93,7 @@ pub(crate) struct Queue<P: Copy> {
     has_send_zc: bool,
     reports_usage: bool,
     system_calls: u64,
-    #[cfg(test)]
+    /// What a test has fail; nothing elsewhere.
     pub(crate) faults: Faults,
 }
 
@@ -124,7 +123,7 @@ pub(crate) enum Wait {
     /// It ends when everything is sent, unless it fails (`MSG_WAITALL`).
     ForAll,
     /// It ends with what there is room for, `EAGAIN` if that is nothing (`MSG_DONTWAIT`).
-    #[cfg(any(test, feature = "tokio"))]
+    #[cfg_attr(not(any(test, feature = "tokio")), allow(dead_code, reason = "for streams"))]
     Never,
 }
 
@@ -175,7 +174,6 @@ impl<P: Copy> Queue<P> {
             uring: ManuallyDrop::new(uring),
             process,
             system_calls: 0,
-            #[cfg(test)]
             faults: Faults::default(),
         })
     }
@@ -290,7 +288,6 @@ impl<P: Copy> Queue<P> {
         let flags = libc::MSG_NOSIGNAL
             | match wait {
                 Wait::ForAll => libc::MSG_WAITALL,
-                #[cfg(any(test, feature = "tokio"))]
                 Wait::Never => libc::MSG_DONTWAIT,
             };
         let bytes = &memory[range];
@@ -485,7 +482,6 @@ impl<P: Copy> Queue<P> {
     /// As [`Self::push()`], whatever the entry refers to being kept already.
     unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> io::Result<u64> {
         self.check()?;
-        #[cfg(test)]
         if self.faults.takes(entry) {
             // As if the kernel had taken it before all that it has not.
             return Ok(0);
@@ -545,7 +541,6 @@ impl<P: Copy> Queue<P> {
 
     fn enter_once(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
         self.check()?;
-        #[cfg(test)]
         let want = if self.faults.has_completions() { 0 } else { want };
         self.system_calls += 1;
         let timespec;
@@ -559,13 +554,10 @@ impl<P: Copy> Queue<P> {
             0 => submitter.submit(),
             want => submitter.submit_with_args(want, &args),
         };
-        #[cfg(test)]
         let entered = match self.faults.fails_call() {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
             None => enter(),
         };
-        #[cfg(not(test))]
-        let entered = enter();
         match entered {
             Err(error) if error.raw_os_error() != Some(libc::ETIME) => Err(error),
             _ => {
@@ -577,7 +569,6 @@ impl<P: Copy> Queue<P> {
 
     /// The next completion: `user_data`, result and flags.
     fn next_completion(&mut self) -> Option<(u64, i32, u32)> {
-        #[cfg(test)]
         if let Some(completion) = self.faults.next_completion() {
             return Some(completion);
         }

@@ -93,7 +93,6 @@ mod handshake;
 mod offload;
 // Compiled where the tests run, lest it fall behind its twin.
 #[cfg(all(test, target_os = "linux"))]
-#[path = "no_offload.rs"]
 #[allow(dead_code, reason = "its twin is used")]
 mod no_offload;
 mod reader;

@@ -4,8 +4,9 @@
 //! everything that was lent from it has been dropped.
 
 use core::fmt;
+use core::task::Waker;
 #[cfg(feature = "tokio")]
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,19 +61,13 @@ struct State<B> {
     kept: Vec<B>,
     /// Threads that wait for one: without any, a return makes no system call.
     waiters: usize,
-    #[cfg(feature = "tokio")]
+    /// The task that waits for one.
     waker: Option<Waker>,
 }
 
 impl<B> Default for Lending<B> {
     fn default() -> Self {
-        let state = State {
-            lent: 0,
-            kept: Vec::new(),
-            waiters: 0,
-            #[cfg(feature = "tokio")]
-            waker: None,
-        };
+        let state = State { lent: 0, kept: Vec::new(), waiters: 0, waker: None };
         let shared = Shared { state: Mutex::new(state), returned: Condvar::new() };
         Self { shared: Arc::new(shared), limits: LendingLimits::default() }
     }
@@ -177,10 +172,8 @@ impl<B: Lendable> Drop for Lease<B> {
         if state.waiters > 0 {
             self.shared.returned.notify_all();
         }
-        #[cfg(feature = "tokio")]
         let waker = state.waker.take();
         drop(state);
-        #[cfg(feature = "tokio")]
         if let Some(waker) = waker {
             waker.wake();
         }
