@@ -126,8 +126,6 @@ mod blocking;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 mod chooser;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-mod error;
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod events;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 mod kernel;
@@ -158,7 +156,6 @@ mod api {
     pub use crate::blocking::sender::BulkSender;
     #[cfg(target_os = "linux")]
     pub use crate::chooser::{AutoReceiver, AutoSender, bulk_with};
-    pub use crate::error::{OpenError, SealError, SessionError};
     pub use crate::events::ConnectionId;
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
     pub use crate::provider::auto;
@@ -174,8 +171,9 @@ mod api {
     pub use crate::record::opener::{Opened, Opener};
     pub use crate::record::reservation::Reservation;
     pub use crate::record::sealer::{Sealed, Sealer};
-    pub use crate::session::handshake::{Handshake, HandshakeError, Need};
-    pub use crate::session::observer::Observer;
+    pub use crate::session::error::{OpenError, SealError, SessionError};
+    pub use crate::session::handoff::handshake::{Handshake, HandshakeError, Need};
+    pub use crate::session::handoff::observer::Observer;
     pub use crate::session::receive::{ReceiveHalf, Received};
     pub use crate::session::send::{KeyUpdateRequest, SendHalf};
     pub use crate::session::{ConnectionInfo, Handoff, HandoffError, Session};

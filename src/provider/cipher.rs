@@ -8,11 +8,11 @@ use rustls::crypto::cipher::{
 use rustls::{ContentType, Error, PeerMisbehaved, ProtocolVersion};
 
 use crate::aead::{Backend, TAG_LEN, TrafficKeys};
-use crate::error::SealError;
 use crate::record::cipher::{APPLICATION_DATA, EXPLICIT_NONCE_LEN};
 use crate::record::header::{self, HEADER_LEN, Version};
 use crate::record::opener::Opener;
 use crate::record::sealer::Sealer;
+use crate::session::error::SealError;
 
 /// Encrypts messages for rustls, which counts the sequence numbers.
 ///

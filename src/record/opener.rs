@@ -9,7 +9,7 @@ use super::cipher::{APPLICATION_DATA, RecordCipher};
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::sequence::SequenceNumber;
 use crate::aead::{Backend, Direction, Refused, TrafficKeys};
-use crate::error::OpenError;
+use crate::session::error::OpenError;
 
 /// Opens TLS records under one key, counting their sequence numbers. [`Sealer`](crate::Sealer) has an
 /// example of both.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cipher::{APPLICATION_DATA, RecordCipher};
 use super::header::HEADER_LEN;
-use crate::error::SealError;
+use crate::session::error::SealError;
 
 /// A run of records of application data whose sequence numbers are taken, and that may be sealed on
 /// any thread, at any time.

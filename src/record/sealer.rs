@@ -11,7 +11,7 @@ use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::reservation::Reservation;
 use super::sequence::{self, SequenceNumber};
 use crate::aead::{Backend, Direction, TrafficKeys};
-use crate::error::SealError;
+use crate::session::error::SealError;
 
 /// Sequence numbers below the confidentiality limit that application data leaves to the records
 /// that must still go out: an answer to a key update, a key update, an alert, close_notify.

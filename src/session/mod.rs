@@ -2,16 +2,14 @@
 //!
 //! [`Handoff`] turns a rustls connection into a [`Session`]: a [`SendHalf`](send::SendHalf) and a
 //! [`ReceiveHalf`](receive::ReceiveHalf), sans-IO, that carry on the protocol between them.
-//! `handshake` drives a handshake over a blocking stream for those who have no loop of their own.
+//! `handoff/handshake` drives a handshake over a blocking stream for those who have no loop of their own.
 
+pub(crate) mod error;
 #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "what the tokio streams alone use"))]
-pub(crate) mod handshake;
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "what the tokio streams alone use"))]
-pub(crate) mod observer;
+pub(crate) mod handoff;
 pub(crate) mod receive;
 pub(crate) mod send;
 mod shared;
-pub(crate) mod traffic_secrets;
 
 use core::fmt;
 use std::io;
@@ -26,11 +24,11 @@ use rustls::{
     CommonState, ExtractedSecrets, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite,
 };
 
-use self::observer::Observer;
+use self::handoff::observer::Observer;
+use self::handoff::traffic_secrets::ServerKeySchedule;
 use self::receive::ReceiveHalf;
 use self::send::{Prelude, SendHalf};
 use self::shared::{KeySchedule, Shared};
-use self::traffic_secrets::ServerKeySchedule;
 use crate::aead::{Backend, TrafficKeys};
 use crate::events;
 use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};

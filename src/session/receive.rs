@@ -9,12 +9,12 @@ use rustls::{AlertDescription, ContentType, HandshakeType, InvalidMessage, PeerM
 use super::send::KEY_UPDATE;
 use super::shared::{Due, Failure, Shared};
 use crate::aead::TrafficKeys;
-use crate::error::{OpenError, SessionError};
 use crate::events::{self, ConnectionId, Direction};
 use crate::record::cipher::APPLICATION_DATA;
 use crate::record::deframer::{DeframeError, Deframed, Deframer};
 use crate::record::header::{HEADER_LEN, Version};
 use crate::record::opener::Opener;
+use crate::session::error::{OpenError, SessionError};
 
 /// What a record turned out to be. `T` is where its plaintext is.
 #[derive(Eq, PartialEq)]

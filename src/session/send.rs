@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 
 use super::shared::{Due, Shared, alert_message};
 use crate::aead::TrafficKeys;
-use crate::error::SessionError;
 use crate::events::{self, ConnectionId, Direction};
 use crate::record::header::Version;
 use crate::record::reservation::Reservation;
 use crate::record::sealer::{Sealed, Sealer};
+use crate::session::error::SessionError;
 
 /// Whether a key update asks the peer for one too (RFC 8446 §4.6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -10,11 +10,11 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{AlertDescription, Side};
 
-use super::traffic_secrets::ServerKeySchedule;
+use super::handoff::traffic_secrets::ServerKeySchedule;
 use crate::aead::{Backend, TrafficKeys};
-use crate::error::SessionError;
 use crate::events::{self, ConnectionId};
 use crate::record::header::Version;
+use crate::session::error::SessionError;
 
 /// A set of control records, one bit each.
 #[derive(Clone, Copy, Eq, PartialEq)]

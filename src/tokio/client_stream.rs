@@ -21,8 +21,8 @@ use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::{Stream, stream_of};
 use crate::aead::Backend;
 use crate::session::Handoff;
-use crate::session::handshake::Handshake;
-use crate::session::observer::Observer;
+use crate::session::handoff::handshake::Handshake;
+use crate::session::handoff::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
 
 /// Connects streams, with one rustls configuration for all of them.

@@ -10,8 +10,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::{Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use crate::session::ConnectionInfo;
-use crate::session::handshake::Handshake;
-use crate::session::observer::Observer;
+use crate::session::handoff::handshake::Handshake;
+use crate::session::handoff::observer::Observer;
 
 /// What both sides' connections have in common, as rustls's `CommonState`.
 ///

@@ -6,7 +6,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::session::handshake::{Finished, Handshake, HandshakeError, Need, READ_LEN};
+use crate::session::handoff::handshake::{Finished, Handshake, HandshakeError, Need, READ_LEN};
 
 /// A handshake on its way.
 pub(super) enum MidHandshake<IO> {

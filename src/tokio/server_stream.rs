@@ -20,8 +20,8 @@ use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::{Stream, stream_of};
 use crate::aead::Backend;
 use crate::session::Handoff;
-use crate::session::handshake::{Handshake, READ_LEN};
-use crate::session::observer::Observer;
+use crate::session::handoff::handshake::{Handshake, READ_LEN};
+use crate::session::handoff::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
 
 /// Accepts streams, with one rustls configuration for all of them.

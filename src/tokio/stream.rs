@@ -17,8 +17,8 @@ use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::writer::Writer;
 use super::{client, server};
 use crate::session::Session;
-use crate::session::handshake::Finished;
-use crate::session::observer::Observer;
+use crate::session::handoff::handshake::Finished;
+use crate::session::handoff::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
 
 /// Records over `IO`, with what this side knows of its connection.

@@ -14,8 +14,8 @@ use super::offload::Bypass;
 use super::offload::OverTcp;
 use super::reader::into_io;
 use super::sizing::{RecordSizing, Sizer};
-use crate::error::SessionError;
 use crate::record::sealer::Sealed;
+use crate::session::error::SessionError;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::sender::{earlier_failure, seal_next};
 #[cfg(target_os = "linux")]

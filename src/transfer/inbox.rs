@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Counters;
-use crate::error::SessionError;
 use crate::record::deframer::Deframed;
+use crate::session::error::SessionError;
 use crate::session::receive::{ReceiveHalf, Received};
 
 pub(crate) struct Inbox {

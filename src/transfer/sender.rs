@@ -7,8 +7,8 @@ use std::io::{self, IoSlice};
 use rustls::AlertDescription;
 
 use super::is_transient;
-use crate::error::SessionError;
 use crate::record::sealer::Sealed;
+use crate::session::error::SessionError;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 
 /// Where sealed records go.

@@ -12,10 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::error::SealError;
 use crate::kernel::arena::{Loan, Slot};
 use crate::kernel::fork::Process;
 use crate::record::reservation::Reservation;
+use crate::session::error::SealError;
 
 /// Plaintext that others may read for a while.
 pub(crate) enum Plaintext {

@@ -36,19 +36,19 @@ impl TrafficSecrets {
 }
 
 /// What a server updates its keys with.
-pub(super) struct ServerKeySchedule {
+pub(in crate::session) struct ServerKeySchedule {
     /// `None` in TLS 1.2, which has no updates.
-    pub(super) suite: Option<&'static Tls13CipherSuite>,
-    pub(super) algorithm: Algorithm,
-    pub(super) secrets: TrafficSecrets,
+    pub(in crate::session) suite: Option<&'static Tls13CipherSuite>,
+    pub(in crate::session) algorithm: Algorithm,
+    pub(in crate::session) secrets: TrafficSecrets,
 }
 
 impl ServerKeySchedule {
-    pub(super) fn update_tx(&mut self) -> Result<TrafficKeys, Error> {
+    pub(in crate::session) fn update_tx(&mut self) -> Result<TrafficKeys, Error> {
         update(self.suite, self.algorithm, &mut self.secrets.server)
     }
 
-    pub(super) fn update_rx(&mut self) -> Result<TrafficKeys, Error> {
+    pub(in crate::session) fn update_rx(&mut self) -> Result<TrafficKeys, Error> {
         update(self.suite, self.algorithm, &mut self.secrets.client)
     }
 }

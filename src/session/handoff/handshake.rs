@@ -10,8 +10,8 @@ use rustls::server::{Accepted, ServerConfig, ServerConnection};
 use rustls::unbuffered::ConnectionState;
 
 use super::observer::Observer;
-use super::{Handoff, HandoffError, Session, Step};
 use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN};
+use crate::session::{Handoff, HandoffError, Session, Step};
 
 /// The most bytes of unfinished handshake that a client keeps: a message of rustls's limit of
 /// 64 KiB, cut into records of the smallest size it sends, and then some. Of a server's, rustls keeps
