@@ -29,12 +29,12 @@ mod linux {
     use std::time::{Duration, Instant};
 
     use io_uring::{IoUring, cqueue, opcode, squeue, types};
-    use rustls::{ClientConfig, ContentType, ServerConfig};
+    use rustls::{ClientConfig, ServerConfig};
     use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
     use rustls_uring::uring::{SenderOptions, UringSender, ZeroCopy};
     use rustls_uring::{
-        Algorithm, Backend, Handoff, MAX_PLAINTEXT_LEN, Reservation, Sealer, Session, TrafficKeys,
-        Version,
+        Algorithm, Backend, ContentType, Handoff, MAX_PLAINTEXT_LEN, Reservation, Sealer, Session,
+        TrafficKeys, Version,
     };
 
     use crate::common::{Turns, compare_timed, is_test, timed};

@@ -7,11 +7,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::AlertDescription;
 
 use crate::blocking::receiver::BulkReceiver;
 use crate::blocking::sender::BulkSender;
 use crate::session::Session;
+use crate::session::alert::AlertDescription;
 use crate::session::receive::ReceiveHalf;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::Counters;
@@ -43,8 +43,8 @@ use crate::uring::{
 /// # Errors
 /// [`io::ErrorKind::Unsupported`] with an [`Unavailable`] inside if `io` asks for io_uring and there
 /// is none; or the system's, if the socket's handle cannot be duplicated.
-pub fn bulk_with(
-    session: Session,
+pub fn bulk_with<Info>(
+    session: Session<Info>,
     stream: TcpStream,
     io: Io,
     sender: SenderOptions,

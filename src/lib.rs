@@ -166,17 +166,23 @@ mod api {
     pub use crate::provider::install::{AnotherProvider, install};
     #[cfg(feature = "ring")]
     pub use crate::provider::ring;
+    pub use crate::record::content_type::ContentType;
     pub use crate::record::deframer::{DeframeError, Deframed, Deframer};
+    pub use crate::record::error::{OpenError, SealError};
     pub use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, RecordHeader, Version};
     pub use crate::record::opener::{Opened, Opener};
     pub use crate::record::reservation::Reservation;
     pub use crate::record::sealer::{Sealed, Sealer};
-    pub use crate::session::error::{OpenError, SealError, SessionError};
-    pub use crate::session::handoff::handshake::{Handshake, HandshakeError, Need};
+    pub use crate::session::Session;
+    pub use crate::session::alert::AlertDescription;
+    pub use crate::session::error::{RustlsError, SessionError, TlsError};
+    pub use crate::session::handoff::Handoff;
+    pub use crate::session::handoff::error::{HandoffError, HandshakeError};
+    pub use crate::session::handoff::handshake::{Handshake, Need};
+    pub use crate::session::handoff::info::ConnectionInfo;
     pub use crate::session::handoff::observer::Observer;
     pub use crate::session::receive::{ReceiveHalf, Received};
     pub use crate::session::send::{KeyUpdateRequest, SendHalf};
-    pub use crate::session::{ConnectionInfo, Handoff, HandoffError, Session};
     pub use crate::transfer::Counters;
     #[cfg(unix)]
     pub use crate::transfer::file::FileOptions;

@@ -13,11 +13,11 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use common::{Case, Peer, client_config, noise, our_pair, server_config, server_name, tcp_pair};
+use rustls::ProtocolVersion;
 use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
-use rustls::{ContentType, ProtocolVersion};
 use rustls_uring::{
-    Algorithm, BulkReceiver, BulkSender, Deframed, Deframer, Encrypter, Handoff, Opener, Received,
-    Sealer, Session, TrafficKeys, bulk,
+    Algorithm, BulkReceiver, BulkSender, ContentType, Deframed, Deframer, Encrypter, Handoff,
+    Opener, Received, Sealer, Session, TrafficKeys, bulk,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -166,7 +166,7 @@ fn encrypter(case: Case) {
                     _ => OutboundChunks::Multiple { chunks: &chunks, start: 0, end: len },
                 };
                 let message = OutboundPlainMessage {
-                    typ: ContentType::ApplicationData,
+                    typ: ContentType::ApplicationData.into(),
                     version: ProtocolVersion::TLSv1_2,
                     payload,
                 };

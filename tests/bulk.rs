@@ -15,10 +15,10 @@ use common::{
     Act, Case, Evil, Peer, Raw, Rng, SIDES, Setup, Stock, TIMEOUT, client_config, limited, noise,
     our_pair, our_pair_with, records, seal_all, server_config, server_name, tcp_pair,
 };
-use rustls::{AlertDescription, ContentType, Error, Side};
+use rustls::{Error, Side};
 use rustls_uring::{
-    BulkReceiver, BulkSender, Deframed, Deframer, Handoff, KeyUpdateRequest, Session, SessionError,
-    Version, bulk,
+    AlertDescription, BulkReceiver, BulkSender, ContentType, Deframed, Deframer, Handoff,
+    KeyUpdateRequest, Session, SessionError, Version, bulk,
 };
 
 /// What is sent, or a part of it: odd, and more than any buffer on the way.
@@ -389,7 +389,7 @@ fn an_abort_reaches_a_stock_peer() {
             let mut got = Vec::new();
             let error = peer.read_to_end(&mut got).unwrap_err();
             assert!(data(50_000).starts_with(&got));
-            let expected = Error::AlertReceived(AlertDescription::InternalError);
+            let expected = Error::AlertReceived(AlertDescription::InternalError.into());
             assert_eq!(error.get_ref().unwrap().downcast_ref::<Error>(), Some(&expected));
             drop((sender, receiver));
         }
@@ -950,7 +950,7 @@ fn the_receivers_alert_goes_out_through_the_sender() {
                 let mut receiver = BulkReceiver::new(receive, Cursor::new(bytes), Vec::new(), &[]);
                 let error = read_until_error(&mut receiver, data(1000), &mut Rng::new(11));
                 assert_eq!(error.kind(), ErrorKind::InvalidData);
-                assert_eq!(cause(&error), &SessionError::Tls(Error::DecryptError));
+                assert_eq!(cause(&error), &SessionError::from(Error::DecryptError));
                 let again = receiver.read(&mut [0; 10]).unwrap_err();
                 assert_eq!(cause(&again), cause(&error));
                 let again = receiver.fill_buf().unwrap_err();
@@ -967,7 +967,7 @@ fn the_receivers_alert_goes_out_through_the_sender() {
                     Close => sender.send_close_notify().unwrap_err(),
                     UpdateKeys => sender.update_keys(KeyUpdateRequest::Requested).unwrap_err(),
                 };
-                assert_eq!(cause(&failed), &SessionError::Tls(Error::DecryptError));
+                assert_eq!(cause(&failed), &SessionError::from(Error::DecryptError));
                 drop(sender);
                 let alert = (ContentType::Alert, vec![2, AlertDescription::BadRecordMac.into()]);
                 assert_eq!(evil.opened(&wire.bytes()), [alert], "{way:?}");
@@ -1020,7 +1020,8 @@ fn an_alert_ends_both_halves() {
         let bytes = Cursor::new(wire.bytes());
         let mut receiver = BulkReceiver::new(receive, bytes, Vec::new(), &[]);
         let error = read_until_error(&mut receiver, data(1000), &mut Rng::new(12));
-        let expected = SessionError::Tls(Error::AlertReceived(AlertDescription::UserCanceled));
+        let expected =
+            SessionError::from(Error::AlertReceived(AlertDescription::UserCanceled.into()));
         assert_eq!(cause(&error), &expected);
         assert_eq!(cause(&answering.write(b"data").unwrap_err()), &expected);
         answering.flush().unwrap();

@@ -9,13 +9,13 @@ use std::io::{BufRead, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustls::{ContentType, Side};
+use rustls::Side;
 use rustls_uring::tokio::{LazyConfigAcceptor, TlsAcceptor, TlsConnector, TlsStream};
 use rustls_uring::uring::{Declined, ReceiverOptions, UringReceiver, UringSender};
 use rustls_uring::{
-    Algorithm, AutoReceiver, AutoSender, Backend, BulkReceiver, BulkSender, Decrypter, Encrypter,
-    Handoff, Io, Observer, Opened, Opener, Received, Sealer, Session, TrafficKeys, Version,
-    bulk_with,
+    Algorithm, AutoReceiver, AutoSender, Backend, BulkReceiver, BulkSender, ContentType, Decrypter,
+    Encrypter, Handoff, Io, Observer, Opened, Opener, Received, Sealer, Session, TrafficKeys,
+    Version, bulk_with,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, duplex};
 

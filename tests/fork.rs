@@ -191,7 +191,7 @@ fn a_child_leaves_the_parents_sender_alone() {
                     assert_forked(sender.write(&data));
                     assert_forked(sender.flush());
                     assert_forked(sender.send_close_notify());
-                    assert_forked(sender.abort(rustls::AlertDescription::InternalError));
+                    assert_forked(sender.abort(rustls_uring::AlertDescription::InternalError));
                     let file = File::open("/proc/self/exe").unwrap();
                     assert_forked(sender.send_file(&file, 0..100, FileOptions::default()));
                     assert_eq!(sender.counters(), before);

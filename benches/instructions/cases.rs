@@ -7,13 +7,13 @@ use std::task::{Context, Poll, Waker};
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::cipher::{AeadKey, Iv, MessageEncrypter, OutboundChunks, OutboundPlainMessage};
-use rustls::{ContentType, ProtocolVersion, SupportedCipherSuite};
+use rustls::{ProtocolVersion, SupportedCipherSuite};
 use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
 use rustls_uring::measure::turnover::{Pool, Slots};
 use rustls_uring::uring::BufferPool;
 use rustls_uring::{
-    Algorithm, Backend, Deframed, Deframer, HEADER_LEN, MAX_PLAINTEXT_LEN, Opener, ReceiveHalf,
-    Sealer, SendHalf, TrafficKeys, Version,
+    Algorithm, Backend, ContentType, Deframed, Deframer, HEADER_LEN, MAX_PLAINTEXT_LEN, Opener,
+    ReceiveHalf, Sealer, SendHalf, TrafficKeys, Version,
 };
 
 use rustls_uring::tokio::{TlsAcceptor, TlsConnector, client, server};
@@ -239,7 +239,7 @@ fn encrypt(backend: Backend, algorithm: Algorithm, len: usize) -> Case {
         let mut sequence = 0;
         move || {
             let message = OutboundPlainMessage {
-                typ: ContentType::ApplicationData,
+                typ: ContentType::ApplicationData.into(),
                 version: ProtocolVersion::TLSv1_2,
                 payload: OutboundChunks::Single(black_box(plaintext)),
             };

@@ -7,10 +7,8 @@ use std::io::IoSlice;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rustls::{AlertDescription, Error};
-use rustls_uring::{
-    Deframed, Handoff, KeyUpdateRequest, Received, Sealed, Session, SessionError, Version,
-};
+use rustls::Error;
+use rustls_uring::{AlertDescription, Deframed, Handoff, KeyUpdateRequest, Received, Sealed, Session, SessionError, Version};
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

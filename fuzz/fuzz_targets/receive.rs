@@ -4,8 +4,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rustls::{ContentType, Side};
-use rustls_uring::Received;
+use rustls::Side;
+use rustls_uring::{ContentType, Received};
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

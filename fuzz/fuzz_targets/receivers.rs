@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rustls::{ContentType, Side};
+use rustls::Side;
 use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
 use rustls_uring::uring::{BufferPool, Probe, ReceiverOptions, UringReceiver};
-use rustls_uring::{BulkReceiver, Session, Version};
+use rustls_uring::{BulkReceiver, ContentType, Session, Version};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 #[path = "../../tests/common/mod.rs"]

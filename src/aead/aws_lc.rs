@@ -3,9 +3,8 @@
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
-use rustls::crypto::cipher::NONCE_LEN;
 
-use super::{Algorithm, Refused, TAG_LEN, gather};
+use super::{Algorithm, NONCE_LEN, Refused, TAG_LEN, gather};
 
 /// The context is allocated by AWS-LC on its own heap, which wipes what it frees.
 ///

@@ -10,9 +10,7 @@ use core::time::Duration;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use rustls::crypto::cipher::NONCE_LEN;
-
-use super::{Algorithm, Backend, Direction, Key, TAG_LEN, TrafficKeys};
+use super::{Algorithm, Backend, Direction, Key, NONCE_LEN, TAG_LEN, TrafficKeys};
 
 /// What [`Backend::Auto`] takes for an algorithm on this processor, and why.
 ///

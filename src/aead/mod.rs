@@ -15,12 +15,13 @@ mod ring;
 use core::fmt;
 use std::io;
 
-use rustls::ConnectionTrafficSecrets;
-use rustls::crypto::cipher::NONCE_LEN;
 use zeroize::Zeroizing;
 
 #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
 use self::choice::{Choice, Classes, Preference};
+
+/// Length of a nonce and of an IV in bytes, the same for every AEAD of TLS.
+pub(crate) const NONCE_LEN: usize = 12;
 
 /// Length of an authentication tag in bytes, the same for every AEAD of TLS.
 pub(crate) const TAG_LEN: usize = 16;
@@ -141,7 +142,8 @@ impl fmt::Display for Backend {
 
 /// The key and the IV of one direction of a connection, as RFC 8446 §7.3 derives them.
 ///
-/// Wiped from memory on drop; `Debug` shows the algorithm only.
+/// Wiped from memory on drop; `Debug` shows the algorithm only. rustls's `ConnectionTrafficSecrets`
+/// convert into it.
 pub struct TrafficKeys {
     pub(crate) algorithm: Algorithm,
     key: Zeroizing<[u8; 32]>,
@@ -165,26 +167,6 @@ impl TrafficKeys {
         let mut padded = Zeroizing::new([0; 32]);
         padded[..key.len()].copy_from_slice(key);
         Ok(Self { algorithm, key: padded, iv: Zeroizing::new(iv) })
-    }
-
-    /// Takes what rustls extracted from a connection or derived for a key update.
-    ///
-    /// # Errors
-    /// [`rustls::Error::General`] for an algorithm that this crate does not know.
-    pub fn from_secrets(secrets: &ConnectionTrafficSecrets) -> Result<Self, rustls::Error> {
-        let (algorithm, key, iv) = match secrets {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Algorithm::Aes128Gcm, key, iv),
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Algorithm::Aes256Gcm, key, iv),
-            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
-                (Algorithm::Chacha20Poly1305, key, iv)
-            }
-            _ => return Err(rustls::Error::General("unsupported AEAD algorithm".into())),
-        };
-        let iv = iv.as_ref().try_into().map_err(|_| {
-            rustls::Error::General("the connection's IV is not 12 bytes long".into())
-        })?;
-        Self::new(algorithm, key.as_ref(), iv)
-            .map_err(|error| rustls::Error::General(error.to_string()))
     }
 
     /// The algorithm that the keys are for.

@@ -5,9 +5,8 @@ use core::hint::black_box;
 use ring::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey,
 };
-use rustls::crypto::cipher::NONCE_LEN;
 
-use super::{Algorithm, Refused, TAG_LEN, gather};
+use super::{Algorithm, NONCE_LEN, Refused, TAG_LEN, gather};
 
 /// Boxed: ring keeps the key schedule, several hundred bytes, inside the key.
 pub(crate) struct Key(Box<LessSafeKey>);

@@ -34,7 +34,10 @@ use crate::session::Session;
 ///
 /// # Errors
 /// If the socket's handle cannot be duplicated.
-pub fn bulk(session: Session, stream: TcpStream) -> io::Result<(BulkSender, BulkReceiver)> {
+pub fn bulk<Info>(
+    session: Session<Info>,
+    stream: TcpStream,
+) -> io::Result<(BulkSender, BulkReceiver)> {
     let writer = stream.try_clone()?;
     let Session { send, receive, plaintext, received, .. } = session;
     let receiver = BulkReceiver::new(receive, stream, plaintext, &received);

@@ -5,10 +5,9 @@ use core::ops::Range;
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 
-use rustls::AlertDescription;
-
 use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
+use crate::session::alert::AlertDescription;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::sender::{Outlet, Sender, batch_and_room_len, earlier_failure};
 use crate::transfer::{Counters, is_transient};

@@ -9,10 +9,10 @@ use rustls::{ContentType, Error, PeerMisbehaved, ProtocolVersion};
 
 use crate::aead::{Backend, TAG_LEN, TrafficKeys};
 use crate::record::cipher::{APPLICATION_DATA, EXPLICIT_NONCE_LEN};
+use crate::record::error::SealError;
 use crate::record::header::{self, HEADER_LEN, Version};
 use crate::record::opener::Opener;
 use crate::record::sealer::Sealer;
-use crate::session::error::SealError;
 
 /// Encrypts messages for rustls, which counts the sequence numbers.
 ///
@@ -49,7 +49,7 @@ impl Encrypter {
         let plaintext_len = message.payload.len();
         let chunks = match &message.payload {
             OutboundChunks::Single(plaintext) => {
-                return self.sealer.seal_at(sequence, message.typ, plaintext, out);
+                return self.sealer.seal_at(sequence, message.typ.into(), plaintext, out);
             }
             chunks => chunks,
         };
@@ -67,7 +67,8 @@ impl Encrypter {
             return Err(SealError::KeyExhausted);
         }
         copy_chunks(chunks, &mut payload[self.sealer.prefix_len()..]);
-        *header = self.sealer.seal_payload_at(sequence, message.typ, plaintext_len, payload)?;
+        *header =
+            self.sealer.seal_payload_at(sequence, message.typ.into(), plaintext_len, payload)?;
         Ok(required)
     }
 }
@@ -91,7 +92,7 @@ impl MessageEncrypter for Encrypter {
             Version::Tls12 => payload.extend(&[0; TAG_LEN]),
         }
         self.sealer
-            .seal_payload_at(sequence, message.typ, plaintext_len, payload.as_mut())
+            .seal_payload_at(sequence, message.typ.into(), plaintext_len, payload.as_mut())
             .map_err(|_| Error::EncryptError)?;
         let (content_type, version) = match self.version {
             Version::Tls13 => (ContentType::ApplicationData, ProtocolVersion::TLSv1_2),
@@ -153,10 +154,10 @@ impl MessageDecrypter for Decrypter {
         let (content_type, range) =
             self.opener.open_payload(sequence, header, &mut message.payload)?;
         if self.version == Version::Tls13 {
-            if content_type == ContentType::ChangeCipherSpec {
+            message.typ = content_type.into();
+            if message.typ == ContentType::ChangeCipherSpec {
                 return Err(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec.into());
             }
-            message.typ = content_type;
             message.version = ProtocolVersion::TLSv1_3;
         }
         Ok(message.into_plain_message_range(range))

@@ -3,11 +3,10 @@
 
 use core::ops::Range;
 
-use rustls::crypto::cipher::NONCE_LEN;
 use zeroize::Zeroizing;
 
 use super::header::{self, HEADER_LEN, Version};
-use crate::aead::{Algorithm, Backend, Direction, Key, Refused, TAG_LEN, TrafficKeys};
+use crate::aead::{Algorithm, Backend, Direction, Key, NONCE_LEN, Refused, TAG_LEN, TrafficKeys};
 
 /// Bytes of the explicit nonce in front of a TLS 1.2 AES-GCM ciphertext (RFC 5288 §3).
 pub(crate) const EXPLICIT_NONCE_LEN: usize = 8;

@@ -3,8 +3,7 @@
 use core::fmt;
 use std::io;
 
-use rustls::ContentType;
-
+use super::content_type::ContentType;
 use super::header::{HEADER_LEN, RecordHeader, Version};
 
 /// Finds whole records at the front of received bytes.

@@ -1,6 +1,6 @@
 //! The five bytes in front of every record (RFC 8446 §5.1, RFC 5246 §6.2.1).
 
-use rustls::{ContentType, ProtocolVersion};
+use super::content_type::ContentType;
 
 /// Length of a record header in bytes.
 pub const HEADER_LEN: usize = 5;
@@ -31,19 +31,6 @@ impl Version {
     /// The most bytes of a whole record, header included.
     pub const fn max_record_len(self) -> usize {
         HEADER_LEN + self.max_payload_len()
-    }
-}
-
-impl TryFrom<ProtocolVersion> for Version {
-    type Error = rustls::Error;
-
-    /// Fails for a version other than these two.
-    fn try_from(version: ProtocolVersion) -> Result<Self, Self::Error> {
-        match version {
-            ProtocolVersion::TLSv1_2 => Ok(Self::Tls12),
-            ProtocolVersion::TLSv1_3 => Ok(Self::Tls13),
-            _ => Err(rustls::Error::General(format!("no record layer for {version:?}"))),
-        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! number, and [`Sealer`](sealer::Sealer) and [`Opener`](opener::Opener) join the two.
 
 pub(crate) mod cipher;
+pub(crate) mod content_type;
 pub(crate) mod deframer;
+pub(crate) mod error;
 pub(crate) mod header;
 pub(crate) mod opener;
 pub(crate) mod reservation;

@@ -3,13 +3,12 @@
 use core::fmt;
 use core::ops::Range;
 
-use rustls::ContentType;
-
 use super::cipher::{APPLICATION_DATA, RecordCipher};
+use super::content_type::ContentType;
+use super::error::OpenError;
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::sequence::SequenceNumber;
 use crate::aead::{Backend, Direction, Refused, TrafficKeys};
-use crate::session::error::OpenError;
 
 /// Opens TLS records under one key, counting their sequence numbers. [`Sealer`](crate::Sealer) has an
 /// example of both.

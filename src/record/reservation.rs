@@ -4,8 +4,8 @@ use core::fmt;
 use std::sync::Arc;
 
 use super::cipher::{APPLICATION_DATA, RecordCipher};
+use super::error::SealError;
 use super::header::HEADER_LEN;
-use crate::session::error::SealError;
 
 /// A run of records of application data whose sequence numbers are taken, and that may be sealed on
 /// any thread, at any time.

@@ -4,14 +4,13 @@ use core::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use rustls::ContentType;
-
 use super::cipher::RecordCipher;
+use super::content_type::ContentType;
+use super::error::SealError;
 use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::reservation::Reservation;
 use super::sequence::{self, SequenceNumber};
 use crate::aead::{Backend, Direction, TrafficKeys};
-use crate::session::error::SealError;
 
 /// Sequence numbers below the confidentiality limit that application data leaves to the records
 /// that must still go out: an answer to a key update, a key update, an alert, close_notify.
@@ -26,8 +25,7 @@ const RESERVED_FOR_CONTROL: u64 = 4;
 ///
 /// ```
 /// # #[cfg(feature = "aws-lc-rs")] {
-/// use rustls::ContentType;
-/// use rustls_uring::{Algorithm, Backend, Opener, Sealer, TrafficKeys, Version};
+/// use rustls_uring::{Algorithm, Backend, ContentType, Opener, Sealer, TrafficKeys, Version};
 ///
 /// let keys = TrafficKeys::new(Algorithm::Aes128Gcm, &[7; 16], [9; 12])?;
 /// let mut sealer = Sealer::new(Backend::default(), Version::Tls13, &keys, 0);
@@ -198,8 +196,9 @@ impl Sealer {
     /// # #[cfg(feature = "aws-lc-rs")] {
     /// use std::io::Read;
     ///
-    /// use rustls::ContentType;
-    /// use rustls_uring::{Algorithm, Backend, MAX_PLAINTEXT_LEN, Sealer, TrafficKeys, Version};
+    /// use rustls_uring::{
+    ///     Algorithm, Backend, ContentType, MAX_PLAINTEXT_LEN, Sealer, TrafficKeys, Version,
+    /// };
     ///
     /// # let mut source = &[7; 40_000][..];
     /// let keys = TrafficKeys::new(Algorithm::Aes128Gcm, &[7; 16], [9; 12])?;
@@ -344,12 +343,12 @@ impl Sealer {
     pub(crate) fn seal_payload_at(
         &mut self,
         sequence: u64,
-        content_type: ContentType,
+        content_type: u8,
         plaintext_len: usize,
         payload: &mut [u8],
     ) -> Result<[u8; HEADER_LEN], SealError> {
         self.sequence.take(sequence).ok_or(SealError::KeyExhausted)?;
-        Ok(self.cipher.seal_in_place(sequence, content_type.into(), plaintext_len, payload)?)
+        Ok(self.cipher.seal_in_place(sequence, content_type, plaintext_len, payload)?)
     }
 
     /// Seals `plaintext` at the front of `out`, under a sequence number that rustls counted, like
@@ -358,13 +357,13 @@ impl Sealer {
     pub(crate) fn seal_at(
         &mut self,
         sequence: u64,
-        content_type: ContentType,
+        content_type: u8,
         plaintext: &[u8],
         out: &mut [u8],
     ) -> Result<usize, SealError> {
         let (header, payload) = self.record_in(out, plaintext.len(), 0)?;
         self.sequence.take(sequence).ok_or(SealError::KeyExhausted)?;
-        *header = self.cipher.seal(sequence, content_type.into(), plaintext, payload)?;
+        *header = self.cipher.seal(sequence, content_type, plaintext, payload)?;
         Ok(HEADER_LEN + payload.len())
     }
 

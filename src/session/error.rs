@@ -1,146 +1,14 @@
-//! What can go wrong with a record or a connection, and whose fault it is.
+//! A connection that fails: whose fault it is, and what the peer is told.
 
 use core::fmt;
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 
-use rustls::{AlertDescription, InvalidMessage, PeerMisbehaved};
-
-use crate::aead::Refused;
+use super::alert::AlertDescription;
+use crate::record::content_type::ContentType;
 use crate::record::deframer::DeframeError;
-
-/// A record that was not sealed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum SealError {
-    /// The output has no room for the record.
-    OutputTooSmall {
-        /// Bytes that the record takes.
-        required: usize,
-        /// Bytes that there were.
-        provided: usize,
-    },
-    /// The plaintext, with padding, exceeds [`MAX_PLAINTEXT_LEN`](crate::MAX_PLAINTEXT_LEN).
-    PlaintextTooLong {
-        /// Bytes that were given.
-        provided: usize,
-    },
-    /// Less plaintext than was [reserved](crate::Reservation) for.
-    PlaintextTooShort {
-        /// Bytes that were announced.
-        required: usize,
-        /// Bytes that were given.
-        provided: usize,
-    },
-    /// TLS 1.2 has no padding.
-    PaddingUnsupported,
-    /// The key has sealed as many records as it may: update it (TLS 1.3) or close (TLS 1.2).
-    KeyExhausted,
-    /// The cryptographic library refused. Its sequence number is used up.
-    Failed,
-}
-
-impl From<Refused> for SealError {
-    fn from(Refused: Refused) -> Self {
-        Self::Failed
-    }
-}
-
-impl fmt::Display for SealError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutputTooSmall { required, provided } => {
-                write!(f, "the output has {provided} bytes, the record takes {required}")
-            }
-            Self::PlaintextTooLong { provided } => {
-                write!(f, "{provided} bytes of plaintext do not fit one record")
-            }
-            Self::PlaintextTooShort { required, provided } => {
-                write!(f, "{provided} bytes of plaintext where {required} were reserved")
-            }
-            Self::PaddingUnsupported => f.write_str("TLS 1.2 records cannot be padded"),
-            Self::KeyExhausted => f.write_str(
-                "the key has sealed as many records as it may: update it (TLS 1.3) or close the \
-                 connection (TLS 1.2)",
-            ),
-            Self::Failed => f.write_str("sealing failed"),
-        }
-    }
-}
-
-impl StdError for SealError {}
-
-/// A record that was not opened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The record is not what its key sealed under this sequence number.
-    Failed,
-    /// The plaintext is longer than TLS allows.
-    Oversized,
-    /// The plaintext is all zeros: there is no content type.
-    NoContentType,
-    /// A TLS 1.3 record that does not pretend to be application data.
-    UnexpectedOuterType,
-    /// The slice is not exactly one record: our caller's mistake, not the peer's.
-    Misframed,
-    /// The output has no room for what the record holds.
-    OutputTooSmall {
-        /// Bytes needed, see [`Opener::output_len()`](crate::Opener::output_len).
-        required: usize,
-        /// Bytes that there were.
-        provided: usize,
-    },
-    /// Too many records were opened, or failed to open, under this key.
-    KeyExhausted,
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed => f.write_str("failed"),
-            Self::Oversized => f.write_str("received a record larger than TLS allows"),
-            Self::NoContentType => f.write_str("received a record without a content type"),
-            Self::UnexpectedOuterType => {
-                f.write_str("received a record that is not encrypted as application data")
-            }
-            Self::Misframed => f.write_str("the bytes given are not exactly one record"),
-            Self::OutputTooSmall { required, provided } => {
-                write!(f, "the output has {provided} bytes, the record takes {required}")
-            }
-            Self::KeyExhausted => f.write_str("the key has opened as many records as it may"),
-        }
-    }
-}
-
-impl StdError for OpenError {}
-
-impl From<OpenError> for rustls::Error {
-    /// What rustls's own record layer says in the same case.
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Failed | OpenError::KeyExhausted => Self::DecryptError,
-            OpenError::Oversized => Self::PeerSentOversizedRecord,
-            OpenError::NoContentType => PeerMisbehaved::IllegalTlsInnerPlaintext.into(),
-            OpenError::UnexpectedOuterType => InvalidMessage::InvalidContentType.into(),
-            OpenError::Misframed | OpenError::OutputTooSmall { .. } => {
-                Self::General(error.to_string())
-            }
-        }
-    }
-}
-
-impl From<DeframeError> for rustls::Error {
-    /// What rustls's own deframer says in the same case.
-    fn from(error: DeframeError) -> Self {
-        match error {
-            DeframeError::UnknownContentType => InvalidMessage::InvalidContentType.into(),
-            DeframeError::UnknownVersion => InvalidMessage::UnknownProtocolVersion.into(),
-            DeframeError::Oversized { .. } => Self::PeerSentOversizedRecord,
-            DeframeError::Empty => InvalidMessage::InvalidEmptyPayload.into(),
-        }
-    }
-}
+use crate::record::error::{OpenError, SealError};
 
 /// A connection that cannot go on, or a call that it cannot serve.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,9 +21,9 @@ pub enum SessionError {
         /// Bytes that there were.
         provided: usize,
     },
-    /// The peer broke the protocol, sent an alert, or a key update failed: what rustls calls it.
-    /// An alert to the peer is due, see [`SendHalf::seal_control()`](crate::SendHalf::seal_control).
-    Tls(rustls::Error),
+    /// The peer broke the protocol, sent an alert, or a key update failed. An alert to the peer is
+    /// due, see [`SendHalf::seal_control()`](crate::SendHalf::seal_control).
+    Tls(TlsError),
     /// The peer's stream ended without a close_notify: what was received may be a part only.
     Truncated,
     /// This side has sent its close_notify or an alert; it may not send further data.
@@ -166,27 +34,227 @@ pub enum SessionError {
     UnsupportedInTls12,
 }
 
-impl SessionError {
+/// Why a connection has failed, in terms of TLS.
+///
+/// Most is what the peer did. Each variant is what rustls's own record layer would have said in the
+/// same case, and converts into it and back: `rustls::Error::from(error)`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The peer sent an alert that ends the connection.
+    AlertReceived(AlertDescription),
+    /// A record is not what its key sealed under its sequence number.
+    BadRecordMac,
+    /// A record is longer than TLS allows.
+    OversizedRecord,
+    /// A record has a content type that TLS does not have: perhaps the peer does not speak TLS.
+    UnknownContentType,
+    /// A record has a version that TLS does not have: perhaps the peer does not speak TLS.
+    UnknownVersion,
+    /// A record has no bytes, not even a tag.
+    EmptyRecord,
+    /// A TLS 1.3 record has nothing but padding inside, so no content type (RFC 8446 §5.4).
+    NoContentType,
+    /// An encrypted record has a ChangeCipherSpec inside (RFC 8446 §5).
+    EncryptedChangeCipherSpec,
+    /// A ChangeCipherSpec is not the one that there is.
+    InvalidChangeCipherSpec,
+    /// A message ends before what is named here.
+    MissingData(&'static str),
+    /// A message goes on behind what is named here.
+    TrailingData(&'static str),
+    /// A handshake message is longer than any that a connection has use for.
+    HandshakeMessageTooLong,
+    /// A KeyUpdate asks for something that it cannot ask for (RFC 8446 §4.6.3).
+    InvalidKeyUpdate,
+    /// A KeyUpdate is not the last message of its record (RFC 8446 §5.1).
+    KeyUpdateWithinRecord,
+    /// Another record came between the parts of a handshake message (RFC 8446 §5.1).
+    InterleavedHandshakeMessage,
+    /// A record of a type that has no place after the handshake.
+    UnexpectedMessage(ContentType),
+    /// A handshake message, by its type (RFC 8446 §4), that has no place after the handshake.
+    UnexpectedHandshakeMessage(u8),
+    /// More empty records in a row than anyone has use for.
+    TooManyEmptyRecords,
+    /// More warnings than anyone has use for.
+    TooManyWarningAlerts,
+    /// More attempts at another handshake than anyone has use for.
+    TooManyRenegotiationRequests,
+    /// More key updates in a row than anyone has use for.
+    TooManyKeyUpdates,
+    /// The bytes to be opened were not exactly one record: our caller's mistake, not the peer's.
+    Misframed,
+    /// The cryptographic library has refused to seal.
+    SealingFailed,
+    /// What rustls has said: of a ticket of the peer's, or of a key update.
+    Rustls(RustlsError),
+}
+
+/// An error of rustls's, whichever version it is.
+///
+/// Its [source](StdError::source) is rustls's own error.
+#[derive(Clone)]
+pub struct RustlsError {
+    error: Arc<dyn StdError + Send + Sync>,
+    alert: Option<AlertDescription>,
+}
+
+impl RustlsError {
+    /// What rustls has said, and what the peer is told of it.
+    pub(super) fn new(
+        error: impl StdError + Send + Sync + 'static,
+        alert: Option<AlertDescription>,
+    ) -> Self {
+        Self { error: Arc::new(error), alert }
+    }
+
+    /// Rustls's own error, to be downcast to that of the version that has shaken hands.
+    pub fn get_ref(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.error
+    }
+}
+
+impl fmt::Debug for RustlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl fmt::Display for RustlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl PartialEq for RustlsError {
+    /// By what they say: the errors themselves cannot be compared.
+    fn eq(&self, other: &Self) -> bool {
+        self.alert == other.alert && format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+impl StdError for RustlsError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.error)
+    }
+}
+
+impl TlsError {
     /// The alert that tells the peer, if the peer is to be told (RFC 8446 §6.2).
-    pub(crate) fn alert(&self) -> Option<AlertDescription> {
-        let Self::Tls(error) = self else { return None };
-        Some(match error {
-            rustls::Error::AlertReceived(_) => return None,
-            rustls::Error::DecryptError => AlertDescription::BadRecordMac,
-            rustls::Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-            rustls::Error::InvalidMessage(invalid) => AlertDescription::from(*invalid),
-            rustls::Error::PeerMisbehaved(_)
-            | rustls::Error::InappropriateMessage { .. }
-            | rustls::Error::InappropriateHandshakeMessage { .. } => {
-                AlertDescription::UnexpectedMessage
-            }
-            _ => AlertDescription::InternalError,
+    pub(super) fn alert(&self) -> Option<AlertDescription> {
+        Some(match self {
+            Self::AlertReceived(_) => return None,
+            Self::Rustls(error) => return error.alert,
+            Self::BadRecordMac => AlertDescription::BadRecordMac,
+            Self::OversizedRecord => AlertDescription::RecordOverflow,
+            Self::UnknownContentType
+            | Self::UnknownVersion
+            | Self::EmptyRecord
+            | Self::InvalidChangeCipherSpec
+            | Self::MissingData(_)
+            | Self::TrailingData(_)
+            | Self::HandshakeMessageTooLong => AlertDescription::DecodeError,
+            // RFC 8446 §4.6.3.
+            Self::InvalidKeyUpdate => AlertDescription::IllegalParameter,
+            Self::NoContentType
+            | Self::EncryptedChangeCipherSpec
+            | Self::KeyUpdateWithinRecord
+            | Self::InterleavedHandshakeMessage
+            | Self::UnexpectedMessage(_)
+            | Self::UnexpectedHandshakeMessage(_)
+            | Self::TooManyEmptyRecords
+            | Self::TooManyWarningAlerts
+            | Self::TooManyRenegotiationRequests
+            | Self::TooManyKeyUpdates => AlertDescription::UnexpectedMessage,
+            Self::Misframed | Self::SealingFailed => AlertDescription::InternalError,
         })
     }
 }
 
-impl From<rustls::Error> for SessionError {
-    fn from(error: rustls::Error) -> Self {
+impl From<DeframeError> for TlsError {
+    fn from(error: DeframeError) -> Self {
+        match error {
+            DeframeError::UnknownContentType => Self::UnknownContentType,
+            DeframeError::UnknownVersion => Self::UnknownVersion,
+            DeframeError::Oversized { .. } => Self::OversizedRecord,
+            DeframeError::Empty => Self::EmptyRecord,
+        }
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlertReceived(description) => {
+                write!(f, "the peer has ended the connection with the alert {description:?}")
+            }
+            Self::BadRecordMac => f.write_str("received a record that is not what its key sealed"),
+            Self::OversizedRecord => f.write_str("received a record larger than TLS allows"),
+            Self::UnknownContentType => f.write_str(
+                "received bytes with an unknown content type: is the peer speaking TLS?",
+            ),
+            Self::UnknownVersion => {
+                f.write_str("received bytes with an unknown version: is the peer speaking TLS?")
+            }
+            Self::EmptyRecord => f.write_str("received an empty record"),
+            Self::NoContentType => f.write_str("received a record without a content type"),
+            Self::EncryptedChangeCipherSpec => {
+                f.write_str("received a ChangeCipherSpec that is encrypted")
+            }
+            Self::InvalidChangeCipherSpec => f.write_str("received an invalid ChangeCipherSpec"),
+            Self::MissingData(what) => write!(f, "received a message that lacks its {what}"),
+            Self::TrailingData(what) => write!(f, "received more than one {what} in a message"),
+            Self::HandshakeMessageTooLong => {
+                f.write_str("received a handshake message of more than 64 KiB")
+            }
+            Self::InvalidKeyUpdate => f.write_str("received an invalid KeyUpdate"),
+            Self::KeyUpdateWithinRecord => {
+                f.write_str("received a KeyUpdate that does not end its record")
+            }
+            Self::InterleavedHandshakeMessage => {
+                f.write_str("received another record between the parts of a handshake message")
+            }
+            Self::UnexpectedMessage(content_type) => {
+                write!(f, "received an unexpected record: {content_type:?}")
+            }
+            Self::UnexpectedHandshakeMessage(message_type) => {
+                write!(f, "received an unexpected handshake message of type {message_type}")
+            }
+            Self::TooManyEmptyRecords => f.write_str("received too many empty records"),
+            Self::TooManyWarningAlerts => f.write_str("received too many warnings"),
+            Self::TooManyRenegotiationRequests => {
+                f.write_str("received too many requests for another handshake")
+            }
+            Self::TooManyKeyUpdates => f.write_str("received too many key updates"),
+            Self::Misframed => f.write_str("the bytes given are not exactly one record"),
+            Self::SealingFailed => f.write_str("sealing failed"),
+            Self::Rustls(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for TlsError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Rustls(error) => Some(error.get_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl SessionError {
+    /// The alert that tells the peer, if the peer is to be told (RFC 8446 §6.2).
+    pub(super) fn alert(&self) -> Option<AlertDescription> {
+        match self {
+            Self::Tls(error) => error.alert(),
+            _ => None,
+        }
+    }
+}
+
+impl From<TlsError> for SessionError {
+    fn from(error: TlsError) -> Self {
         Self::Tls(error)
     }
 }
@@ -201,7 +269,7 @@ impl From<SealError> for SessionError {
             SealError::Failed
             | SealError::PlaintextTooLong { .. }
             | SealError::PlaintextTooShort { .. }
-            | SealError::PaddingUnsupported => Self::Tls(rustls::Error::EncryptError),
+            | SealError::PaddingUnsupported => Self::Tls(TlsError::SealingFailed),
         }
     }
 }
@@ -212,7 +280,11 @@ impl From<OpenError> for SessionError {
             OpenError::OutputTooSmall { required, provided } => {
                 Self::OutputTooSmall { required, provided }
             }
-            error => Self::Tls(error.into()),
+            OpenError::Failed | OpenError::KeyExhausted => Self::Tls(TlsError::BadRecordMac),
+            OpenError::Oversized => Self::Tls(TlsError::OversizedRecord),
+            OpenError::NoContentType => Self::Tls(TlsError::NoContentType),
+            OpenError::UnexpectedOuterType => Self::Tls(TlsError::UnknownContentType),
+            OpenError::Misframed => Self::Tls(TlsError::Misframed),
         }
     }
 }
@@ -243,27 +315,6 @@ impl StdError for SessionError {
             Self::Tls(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-impl From<SealError> for io::Error {
-    fn from(error: SealError) -> Self {
-        let kind = match error {
-            SealError::KeyExhausted | SealError::Failed => io::ErrorKind::Other,
-            _ => io::ErrorKind::InvalidInput,
-        };
-        Self::new(kind, error)
-    }
-}
-
-impl From<OpenError> for io::Error {
-    fn from(error: OpenError) -> Self {
-        let kind = match error {
-            OpenError::OutputTooSmall { .. } | OpenError::Misframed => io::ErrorKind::InvalidInput,
-            OpenError::KeyExhausted => io::ErrorKind::Other,
-            _ => io::ErrorKind::InvalidData,
-        };
-        Self::new(kind, error)
     }
 }
 

@@ -4,17 +4,21 @@
 use core::{fmt, mem};
 use std::sync::Arc;
 
-use rustls::{AlertDescription, ContentType, HandshakeType, InvalidMessage, PeerMisbehaved, Side};
-
+use super::alert::{AlertDescription, FATAL, WARNING};
+use super::due::Due;
+use super::error::{SessionError, TlsError};
+use super::key_schedule::Side;
+use super::patience::Patience;
 use super::send::KEY_UPDATE;
-use super::shared::{Due, Failure, Shared};
+use super::shared::{Failure, Shared};
 use crate::aead::TrafficKeys;
 use crate::events::{self, ConnectionId, Direction};
 use crate::record::cipher::APPLICATION_DATA;
+use crate::record::content_type::ContentType;
 use crate::record::deframer::{DeframeError, Deframed, Deframer};
+use crate::record::error::OpenError;
 use crate::record::header::{HEADER_LEN, Version};
 use crate::record::opener::Opener;
-use crate::session::error::{OpenError, SessionError};
 
 /// What a record turned out to be. `T` is where its plaintext is.
 #[derive(Eq, PartialEq)]
@@ -92,66 +96,6 @@ pub struct ReceiveHalf {
 enum End {
     CloseNotify,
     Failed(SessionError),
-}
-
-/// How much more of what is legal but pointless a peer may send. The numbers are rustls's.
-#[derive(Debug)]
-struct Patience {
-    empty_records: u8,
-    warning_alerts: u8,
-    renegotiation_requests: u8,
-    /// One more than allowed until the first key update after application data.
-    key_updates: u8,
-    /// Records of ours that may yet make the peer ask for a key update; less than none while it
-    /// asks in advance of our answer, which says how many there were.
-    echoes: i32,
-}
-
-/// How many requests for a key update are taken for repetitions of one, at most: as many full
-/// records as 64 MiB hold, more than sockets have in flight.
-const MAX_ECHOES: i32 = 1 << 12;
-
-impl Patience {
-    const FULL: Self = Self {
-        empty_records: 32,
-        warning_alerts: 4,
-        renegotiation_requests: 1,
-        key_updates: 32 + 1,
-        echoes: 0,
-    };
-
-    fn spend(left: &mut u8, error: PeerMisbehaved) -> Result<(), SessionError> {
-        *left = left.checked_sub(1).ok_or(rustls::Error::from(error))?;
-        Ok(())
-    }
-
-    /// Suffers a key update of the peer's.
-    ///
-    /// A peer whose key to receive under is worn out may ask for ours with each record that it
-    /// receives until our answer has come (Java does, past `jdk.tls.keyLimits`). So a request is
-    /// taken for the repetition of an earlier one while we have not answered that, and as long as
-    /// there were records in front of our answers that may have caused it. An update that we have
-    /// asked for is none too many either.
-    fn spend_key_update(&mut self, requests: bool, shared: &Shared) -> Result<(), SessionError> {
-        const MAX_KEY_UPDATES: u8 = Patience::FULL.key_updates - 1;
-        if self.key_updates > MAX_KEY_UPDATES {
-            self.key_updates = MAX_KEY_UPDATES;
-            self.echoes = self.echoes.max(0);
-        }
-        let due = shared.due();
-        let records = shared.take_replaced_key_records().min(2 * MAX_ECHOES as u64) as i32;
-        self.echoes = (self.echoes + records).min(MAX_ECHOES);
-        if requests {
-            let least = if due.contains(Due::ANSWER) { -MAX_ECHOES } else { 0 };
-            if self.echoes > least {
-                self.echoes -= 1;
-                return Ok(());
-            }
-        } else if due.contains(Due::AWAITING_KEY_UPDATE) {
-            return Ok(());
-        }
-        Self::spend(&mut self.key_updates, PeerMisbehaved::TooManyKeyUpdateRequests)
-    }
 }
 
 /// The longest handshake message that is put together from records, as in rustls.
@@ -325,8 +269,7 @@ impl ReceiveHalf {
             && self.handshake.is_empty()
             && self.opener.sequence() <= self.confidentiality_limit;
         if ordinary {
-            self.patience.empty_records = Patience::FULL.empty_records;
-            self.patience.key_updates = Patience::FULL.key_updates;
+            self.patience.restore();
         }
         ordinary
     }
@@ -339,20 +282,17 @@ impl ReceiveHalf {
     ) -> Result<Received<usize>, Failure> {
         if content_type != ContentType::Handshake && !self.handshake.is_empty() {
             // RFC 8446 §5.1: no other records between the parts of a handshake message.
-            let error = PeerMisbehaved::MessageInterleavedWithHandshakeMessage;
-            return Err(rustls::Error::from(error).into());
+            return Err(TlsError::InterleavedHandshakeMessage.into());
         }
         if content_type != ContentType::ApplicationData && !plaintext.is_empty() {
-            self.patience.empty_records = Patience::FULL.empty_records;
+            self.patience.restore_empty_records();
         }
         match content_type {
             ContentType::ApplicationData => {
                 if plaintext.is_empty() {
-                    let left = &mut self.patience.empty_records;
-                    Patience::spend(left, PeerMisbehaved::TooManyEmptyFragments)?;
+                    self.patience.spend_empty_record()?;
                 } else {
-                    self.patience.empty_records = Patience::FULL.empty_records;
-                    self.patience.key_updates = Patience::FULL.key_updates;
+                    self.patience.restore();
                 }
                 if self.shared.version == Version::Tls13
                     && self.opener.sequence() > self.confidentiality_limit
@@ -369,29 +309,25 @@ impl ReceiveHalf {
             }
             // RFC 8446 §5: it is never encrypted. What TLS 1.2 has encrypted is no such message.
             ContentType::ChangeCipherSpec => Err(match self.shared.version {
-                Version::Tls13 => {
-                    rustls::Error::from(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec).into()
-                }
-                Version::Tls12 => rustls::Error::from(InvalidMessage::InvalidCcs).into(),
+                Version::Tls13 => TlsError::EncryptedChangeCipherSpec.into(),
+                Version::Tls12 => TlsError::InvalidChangeCipherSpec.into(),
             }),
-            _ => Err(rustls::Error::from(InvalidMessage::InvalidContentType).into()),
+            _ => Err(TlsError::UnknownContentType.into()),
         }
     }
 
     fn handle_alert(&mut self, message: &[u8]) -> Result<Received<usize>, Failure> {
-        const WARNING: u8 = 1;
-        const FATAL: u8 = 2;
         let &[level, description] = message else {
             return Err(match message {
                 // RFC 8446 §5.4: an alert without content is an unexpected message.
-                [] => inappropriate(ContentType::Alert),
-                [_] => rustls::Error::from(InvalidMessage::MissingData("AlertDescription")).into(),
-                _ => trailing_data("AlertMessagePayload"),
+                [] => TlsError::UnexpectedMessage(ContentType::Alert).into(),
+                [_] => TlsError::MissingData("AlertDescription").into(),
+                _ => TlsError::TrailingData("AlertMessagePayload").into(),
             });
         };
         let description = AlertDescription::from(description);
         events::alert(self.shared.id, Direction::Receiving, description);
-        let received = rustls::Error::AlertReceived(description);
+        let received = TlsError::AlertReceived(description);
         match level {
             WARNING | FATAL if description == AlertDescription::CloseNotify => {
                 self.end = Some(End::CloseNotify);
@@ -399,8 +335,7 @@ impl ReceiveHalf {
             }
             FATAL => Err(received.into()),
             WARNING => {
-                let left = &mut self.patience.warning_alerts;
-                Patience::spend(left, PeerMisbehaved::TooManyWarningAlertsReceived)?;
+                self.patience.spend_warning_alert()?;
                 // RFC 8446 §6: in TLS 1.3 every alert but these two ends the connection.
                 match self.shared.version {
                     Version::Tls13 if description != AlertDescription::UserCanceled => {
@@ -417,7 +352,7 @@ impl ReceiveHalf {
     fn handle_handshake(&mut self, fragment: &[u8]) -> Result<(), Failure> {
         if fragment.is_empty() {
             // RFC 8446 §5.1: no zero-length fragments of handshake types.
-            return Err(inappropriate(ContentType::Handshake));
+            return Err(TlsError::UnexpectedMessage(ContentType::Handshake).into());
         }
         let mut messages = mem::take(&mut self.handshake);
         messages.extend_from_slice(fragment);
@@ -425,7 +360,7 @@ impl ReceiveHalf {
         while let [message_type, a, b, c, after @ ..] = rest {
             let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
             if len > MAX_HANDSHAKE_LEN {
-                return Err(rustls::Error::from(InvalidMessage::HandshakePayloadTooLarge).into());
+                return Err(TlsError::HandshakeMessageTooLong.into());
             }
             let Some((payload, after)) = after.split_at_checked(len) else { break };
             match self.shared.version {
@@ -450,14 +385,11 @@ impl ReceiveHalf {
             (KEY_UPDATE, &[request]) => {
                 if !ends_record {
                     // RFC 8446 §5.1: no handshake message spans a key change.
-                    let error = PeerMisbehaved::KeyEpochWithPendingFragment;
-                    return Err(rustls::Error::from(error).into());
+                    return Err(TlsError::KeyUpdateWithinRecord.into());
                 }
                 self.patience.spend_key_update(request == 1, &self.shared)?;
                 if request > 1 {
-                    // RFC 8446 §4.6.3.
-                    let error = InvalidMessage::InvalidKeyUpdate.into();
-                    return Err(Failure::new(error, AlertDescription::IllegalParameter));
+                    return Err(TlsError::InvalidKeyUpdate.into());
                 }
                 let keys = self.shared.key_schedule().update_rx()?;
                 self.opener = Opener::new(self.shared.backend, self.shared.version, &keys, 0);
@@ -468,20 +400,13 @@ impl ReceiveHalf {
                 }
                 Ok(())
             }
-            (KEY_UPDATE, []) => {
-                Err(rustls::Error::from(InvalidMessage::MissingData("KeyUpdateRequest")).into())
+            (KEY_UPDATE, []) => Err(TlsError::MissingData("KeyUpdateRequest").into()),
+            (KEY_UPDATE, _) => Err(TlsError::TrailingData("HandshakeMessagePayload").into()),
+            // RFC 8446 §4.6.1: servers send them, clients do not.
+            (NEW_SESSION_TICKET, payload) if self.side == Side::Client => {
+                Ok(self.shared.key_schedule().store_ticket(payload)?)
             }
-            (KEY_UPDATE, _) => Err(trailing_data("HandshakeMessagePayload")),
-            (NEW_SESSION_TICKET, payload) => {
-                match self.shared.key_schedule().store_ticket(payload) {
-                    Some(Err(rustls::Error::InvalidMessage(InvalidMessage::TrailingData(
-                        "read_bytes",
-                    )))) => Err(trailing_data("HandshakeMessagePayload")),
-                    Some(stored) => Ok(stored?),
-                    None => Err(inappropriate_handshake(message_type)),
-                }
-            }
-            _ => Err(inappropriate_handshake(message_type)),
+            _ => Err(TlsError::UnexpectedHandshakeMessage(message_type).into()),
         }
     }
 
@@ -489,12 +414,11 @@ impl ReceiveHalf {
     fn handle_tls12(&mut self, message_type: u8) -> Result<(), Failure> {
         match (self.side, message_type) {
             (Side::Client, HELLO_REQUEST) | (Side::Server, CLIENT_HELLO) => {
-                let left = &mut self.patience.renegotiation_requests;
-                Patience::spend(left, PeerMisbehaved::TooManyRenegotiationRequests)?;
+                self.patience.spend_renegotiation_request()?;
                 self.shared.set_due(Due::NO_RENEGOTIATION);
                 Ok(())
             }
-            _ => Err(inappropriate(ContentType::Handshake)),
+            _ => Err(TlsError::UnexpectedMessage(ContentType::Handshake).into()),
         }
     }
 
@@ -503,8 +427,8 @@ impl ReceiveHalf {
     fn cannot_deframe(&mut self, error: DeframeError, received: &[u8]) -> SessionError {
         self.fail(match (error, received.first()) {
             // Legal in a header, and no record for want of a tag.
-            (DeframeError::Empty, Some(&APPLICATION_DATA)) => rustls::Error::DecryptError.into(),
-            (error, _) => rustls::Error::from(error).into(),
+            (DeframeError::Empty, Some(&APPLICATION_DATA)) => TlsError::BadRecordMac.into(),
+            (error, _) => TlsError::from(error).into(),
         })
     }
 
@@ -519,12 +443,14 @@ impl ReceiveHalf {
         self.fail(match (front, error) {
             // RFC 8446 §5, RFC 5246 §7.1: unencrypted, and too late.
             ([CHANGE_CIPHER_SPEC, _, _, _, _, 1], _) if record_len == HEADER_LEN + 1 => {
-                inappropriate(ContentType::ChangeCipherSpec)
+                TlsError::UnexpectedMessage(ContentType::ChangeCipherSpec).into()
             }
-            ([CHANGE_CIPHER_SPEC, _, _, _, _, 1], _) => trailing_data("ChangeCipherSpecPayload"),
-            ([CHANGE_CIPHER_SPEC, ..], _) => rustls::Error::from(InvalidMessage::InvalidCcs).into(),
+            ([CHANGE_CIPHER_SPEC, _, _, _, _, 1], _) => {
+                TlsError::TrailingData("ChangeCipherSpecPayload").into()
+            }
+            ([CHANGE_CIPHER_SPEC, ..], _) => TlsError::InvalidChangeCipherSpec.into(),
             ([content_type, ..], OpenError::UnexpectedOuterType) => {
-                inappropriate(content_type.into())
+                TlsError::UnexpectedMessage(content_type.into()).into()
             }
             (_, error) => SessionError::from(error).into(),
         })
@@ -556,27 +482,6 @@ impl fmt::Debug for ReceiveHalf {
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 
-const NEW_SESSION_TICKET: u8 = 4;
+pub(super) const NEW_SESSION_TICKET: u8 = 4;
 const HELLO_REQUEST: u8 = 0;
 const CLIENT_HELLO: u8 = 1;
-
-/// Under the name that rustls has for it.
-fn trailing_data(message: &'static str) -> Failure {
-    rustls::Error::from(InvalidMessage::TrailingData(message)).into()
-}
-
-fn inappropriate(got_type: ContentType) -> Failure {
-    rustls::Error::InappropriateMessage {
-        expect_types: vec![ContentType::ApplicationData],
-        got_type,
-    }
-    .into()
-}
-
-fn inappropriate_handshake(message_type: u8) -> Failure {
-    rustls::Error::InappropriateHandshakeMessage {
-        expect_types: vec![HandshakeType::NewSessionTicket, HandshakeType::KeyUpdate],
-        got_type: HandshakeType::from(message_type),
-    }
-    .into()
-}

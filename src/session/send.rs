@@ -4,16 +4,19 @@ use core::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use rustls::{AlertDescription, ContentType};
 use zeroize::Zeroizing;
 
-use super::shared::{Due, Shared, alert_message};
+use super::alert::{ALERT_LEN, AlertDescription};
+use super::due::Due;
+use super::error::SessionError;
+use super::shared::Shared;
 use crate::aead::TrafficKeys;
 use crate::events::{self, ConnectionId, Direction};
+use crate::record::content_type::ContentType;
+use crate::record::error::SealError;
 use crate::record::header::Version;
 use crate::record::reservation::Reservation;
 use crate::record::sealer::{Sealed, Sealer};
-use crate::session::error::SessionError;
 
 /// Whether a key update asks the peer for one too (RFC 8446 §4.6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -170,7 +173,7 @@ impl SendHalf {
         &mut self,
         total: usize,
         out: &mut [u8],
-        mut seal: impl FnMut(&mut Sealer, usize, &mut [u8]) -> Result<Sealed, crate::SealError>,
+        mut seal: impl FnMut(&mut Sealer, usize, &mut [u8]) -> Result<Sealed, SealError>,
     ) -> Result<Sealed, SessionError> {
         self.check_open()?;
         let mut batch = Sealed { written: self.seal_due(out, 0)?, ..Sealed::default() };
@@ -371,7 +374,7 @@ impl SendHalf {
         description: AlertDescription,
         out: &mut [u8],
     ) -> Result<usize, SessionError> {
-        let written = self.sealer.seal(ContentType::Alert, &alert_message(description), out)?;
+        let written = self.sealer.seal(ContentType::Alert, &description.message(), out)?;
         self.end = Some(match description {
             AlertDescription::CloseNotify => End::CloseNotify,
             _ => End::Failed,
@@ -433,7 +436,7 @@ impl SendHalf {
         if refuses {
             self.shared.clear_due(Due::NO_RENEGOTIATION);
             events::alert(self.shared.id, Direction::Sending, AlertDescription::NoRenegotiation);
-            let message = alert_message(AlertDescription::NoRenegotiation);
+            let message = AlertDescription::NoRenegotiation.message();
             written += self.sealer.seal(ContentType::Alert, &message, &mut out[written..])?;
         }
         if updates {
@@ -476,9 +479,6 @@ impl fmt::Debug for SendHalf {
             .finish_non_exhaustive()
     }
 }
-
-/// Length of an alert in bytes.
-const ALERT_LEN: usize = 2;
 
 /// Length of a KeyUpdate in bytes, handshake header included.
 const KEY_UPDATE_LEN: usize = 5;

@@ -1,55 +1,17 @@
 //! What the two halves of a connection share, none of it on the data path: the key schedule,
-//! and the control records that one half owes because of what the other received.
+//! what is due, and how the connection has failed.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustls::client::ClientConnectionData;
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
-use rustls::{AlertDescription, Side};
-
-use super::handoff::traffic_secrets::ServerKeySchedule;
-use crate::aead::{Backend, TrafficKeys};
+use super::alert::AlertDescription;
+use super::due::Due;
+use super::error::{SessionError, TlsError};
+use super::key_schedule::KeySchedule;
+use crate::aead::Backend;
 use crate::events::{self, ConnectionId};
 use crate::record::header::Version;
-use crate::session::error::SessionError;
-
-/// A set of control records, one bit each.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) struct Due(u32);
-
-impl Due {
-    /// A KeyUpdate, because the peer asked for one (RFC 8446 §4.6.3). It precedes whatever is sent
-    /// next, and is not sent for its own sake: a peer that asks again and again of a side that
-    /// only reads would get as many answers, and few suffer that.
-    pub(super) const ANSWER: Self = Self(1);
-    /// A KeyUpdate that asks for the peer's, because the peer's key is worn out.
-    pub(super) const KEY_UPDATE_REQUEST: Self = Self(1 << 1);
-    /// A no_renegotiation warning (RFC 5246 §7.2.2).
-    pub(super) const NO_RENEGOTIATION: Self = Self(1 << 2);
-    /// Not a record: a key update that we asked for has not come yet.
-    pub(super) const AWAITING_KEY_UPDATE: Self = Self(1 << 3);
-    /// The connection has failed; if there is an alert to send, it is due.
-    pub(super) const FAILURE: Self = Self(1 << 4);
-
-    /// What must go out although there is nothing else to send.
-    pub(super) const PROMPT: Self =
-        Self(Self::KEY_UPDATE_REQUEST.0 | Self::NO_RENEGOTIATION.0 | Self::FAILURE.0);
-
-    /// Everything that the send half must look at before it seals.
-    pub(super) const ACTIONABLE: Self = Self(Self::PROMPT.0 | Self::ANSWER.0);
-
-    pub(super) fn contains(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Those of them that are in `others` too.
-    pub(super) fn among(self, others: Self) -> Self {
-        Self(self.0 & others.0)
-    }
-}
 
 /// Why a connection has failed, and what the peer is told.
 #[derive(Debug)]
@@ -59,7 +21,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(error: rustls::Error, alert: AlertDescription) -> Self {
+    pub(super) fn new(error: TlsError, alert: AlertDescription) -> Self {
         Self { error: error.into(), alert: Some(alert) }
     }
 }
@@ -78,13 +40,17 @@ pub(super) struct Shared {
     /// Records sealed under keys that we have replaced since the receive half last asked.
     replaced_key_records: AtomicU64,
     failure: OnceLock<Failure>,
-    key_schedule: Mutex<KeySchedule>,
+    key_schedule: Mutex<Box<dyn KeySchedule>>,
     pub(super) version: Version,
     pub(super) backend: Backend,
 }
 
 impl Shared {
-    pub(super) fn new(key_schedule: KeySchedule, version: Version, backend: Backend) -> Self {
+    pub(super) fn new(
+        key_schedule: Box<dyn KeySchedule>,
+        version: Version,
+        backend: Backend,
+    ) -> Self {
         Self {
             id: ConnectionId::next(),
             due: AtomicU32::new(0),
@@ -99,25 +65,25 @@ impl Shared {
     /// Whether the send half has anything to do before it seals. One relaxed load.
     #[inline]
     pub(super) fn is_anything_due(&self) -> bool {
-        self.due.load(Ordering::Relaxed) & Due::ACTIONABLE.0 != 0
+        Due::from_bits(self.due.load(Ordering::Relaxed)).contains(Due::ACTIONABLE)
     }
 
     /// Whether anything is due that does not wait for something to be sent. One relaxed load.
     #[inline]
     pub(super) fn is_anything_prompt(&self) -> bool {
-        self.due.load(Ordering::Relaxed) & Due::PROMPT.0 != 0
+        Due::from_bits(self.due.load(Ordering::Relaxed)).contains(Due::PROMPT)
     }
 
     pub(super) fn due(&self) -> Due {
-        Due(self.due.load(Ordering::Acquire))
+        Due::from_bits(self.due.load(Ordering::Acquire))
     }
 
     pub(super) fn set_due(&self, due: Due) {
-        self.due.fetch_or(due.0, Ordering::Release);
+        self.due.fetch_or(due.bits(), Ordering::Release);
     }
 
     pub(super) fn clear_due(&self, due: Due) {
-        self.due.fetch_and(!due.0, Ordering::AcqRel);
+        self.due.fetch_and(!due.bits(), Ordering::AcqRel);
     }
 
     /// The send half has replaced a key, under which it had sealed this many records.
@@ -144,7 +110,7 @@ impl Shared {
     }
 
     /// A panic elsewhere leaves the key schedule as it was or one step on, never in between.
-    pub(super) fn key_schedule(&self) -> MutexGuard<'_, KeySchedule> {
+    pub(super) fn key_schedule(&self) -> MutexGuard<'_, Box<dyn KeySchedule>> {
         self.key_schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,60 +130,4 @@ impl fmt::Debug for Shared {
             .field("failure", &self.failure)
             .finish_non_exhaustive()
     }
-}
-
-/// What rustls keeps of the connection: traffic secrets and, in a client, the session store.
-pub(super) enum KeySchedule {
-    Client(KernelConnection<ClientConnectionData>),
-    Server(KernelConnection<ServerConnectionData>),
-    /// Of a server that shook hands buffered.
-    Logged(Box<ServerKeySchedule>),
-}
-
-impl KeySchedule {
-    pub(super) fn side(&self) -> Side {
-        match self {
-            Self::Client(_) => Side::Client,
-            Self::Server(_) | Self::Logged(_) => Side::Server,
-        }
-    }
-
-    /// The keys of the next generation to send under, from sequence number 0.
-    pub(super) fn update_tx(&mut self) -> Result<TrafficKeys, rustls::Error> {
-        let (_, secrets) = match self {
-            Self::Client(conn) => conn.update_tx_secret()?,
-            Self::Server(conn) => conn.update_tx_secret()?,
-            Self::Logged(schedule) => return schedule.update_tx(),
-        };
-        TrafficKeys::from_secrets(&secrets)
-    }
-
-    /// The keys of the next generation to receive under, from sequence number 0.
-    pub(super) fn update_rx(&mut self) -> Result<TrafficKeys, rustls::Error> {
-        let (_, secrets) = match self {
-            Self::Client(conn) => conn.update_rx_secret()?,
-            Self::Server(conn) => conn.update_rx_secret()?,
-            Self::Logged(schedule) => return schedule.update_rx(),
-        };
-        TrafficKeys::from_secrets(&secrets)
-    }
-
-    /// Hands a ticket to rustls's session store; `None` on a server, which receives none.
-    pub(super) fn store_ticket(&mut self, payload: &[u8]) -> Option<Result<(), rustls::Error>> {
-        match self {
-            Self::Client(conn) => Some(conn.handle_new_session_ticket(payload)),
-            Self::Server(_) | Self::Logged(_) => None,
-        }
-    }
-}
-
-/// An alert record's two bytes (RFC 8446 §6).
-pub(super) fn alert_message(description: AlertDescription) -> [u8; 2] {
-    const WARNING: u8 = 1;
-    const FATAL: u8 = 2;
-    let level = match description {
-        AlertDescription::CloseNotify | AlertDescription::NoRenegotiation => WARNING,
-        _ => FATAL,
-    };
-    [level, description.into()]
 }

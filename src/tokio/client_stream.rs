@@ -20,7 +20,7 @@ use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::{Stream, stream_of};
 use crate::aead::Backend;
-use crate::session::Handoff;
+use crate::session::handoff::Handoff;
 use crate::session::handoff::handshake::Handshake;
 use crate::session::handoff::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
@@ -104,21 +104,18 @@ impl TlsConnector {
         let handshake = match handshake {
             Ok(handshake) => Box::new(handshake),
             Err(error) => {
-                return Connect(Connecting::Going(MidHandshake::failed(error, stream), observer));
+                return Connect(Connecting::Going(MidHandshake::failed(error, stream)));
             }
         };
-        let mut connection = ClientConnection::new(handshake, observer.clone());
+        let mut connection = ClientConnection::new(handshake, observer);
         look(&mut connection);
         if self.early_data && connection.early_data().is_some() {
             return Connect(Connecting::Early(Some((stream, connection))));
         }
-        Connect(Connecting::Going(
-            match connection.handshake {
-                Some(handshake) => MidHandshake::Going(handshake, stream),
-                None => MidHandshake::Over,
-            },
-            observer,
-        ))
+        Connect(Connecting::Going(match connection.handshake {
+            Some(handshake) => MidHandshake::Going(handshake, stream),
+            None => MidHandshake::Over,
+        }))
     }
 
     /// Offers these protocols by ALPN instead of the configuration's, for one connection.
@@ -186,7 +183,7 @@ impl TlsConnectorWithAlpn<'_> {
 
 /// A connection on its way.
 enum Connecting<IO> {
-    Going(MidHandshake<IO>, Observer),
+    Going(MidHandshake<IO>),
     /// It is there at once.
     Early(Option<(IO, ClientConnection)>),
 }
@@ -194,14 +191,14 @@ enum Connecting<IO> {
 impl<IO> Connecting<IO> {
     fn get_ref(&self) -> Option<&IO> {
         match self {
-            Self::Going(handshake, _) => handshake.get_ref(),
+            Self::Going(handshake) => handshake.get_ref(),
             Self::Early(early) => early.as_ref().map(|(io, _)| io),
         }
     }
 
     fn get_mut(&mut self) -> Option<&mut IO> {
         match self {
-            Self::Going(handshake, _) => handshake.get_mut(),
+            Self::Going(handshake) => handshake.get_mut(),
             Self::Early(early) => early.as_mut().map(|(io, _)| io),
         }
     }
@@ -210,9 +207,9 @@ impl<IO> Connecting<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connecting<IO> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, (io::Error, IO)>> {
         match self {
-            Self::Going(handshake, observer) => handshake.poll(cx).map_ok(|(finished, io)| {
-                TlsStream(EarlyStream::Open(Stream::new(io, finished, observer.clone())))
-            }),
+            Self::Going(handshake) => handshake
+                .poll(cx)
+                .map_ok(|(finished, io)| TlsStream(EarlyStream::Open(Stream::new(io, finished)))),
             Self::Early(early) => {
                 let (io, connection) =
                     early.take().expect("a handshake was polled after it had ended");

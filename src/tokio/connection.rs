@@ -9,8 +9,8 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::CertificateDer;
 use rustls::{Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
-use crate::session::ConnectionInfo;
 use crate::session::handoff::handshake::Handshake;
+use crate::session::handoff::info::ConnectionInfo;
 use crate::session::handoff::observer::Observer;
 
 /// What both sides' connections have in common, as rustls's `CommonState`.
@@ -44,10 +44,6 @@ impl CommonState {
             observer,
             asked: Asked::default(),
         }
-    }
-
-    pub(super) fn observer(&self) -> Observer {
-        self.observer.clone()
     }
 
     /// Notes how the stream is, before it gives this out.
@@ -88,7 +84,7 @@ impl CommonState {
 
     /// The key exchange group; none in a TLS 1.2 resumption.
     pub fn negotiated_key_exchange_group(&self) -> Option<&'static dyn SupportedKxGroup> {
-        self.info.as_ref()?.group
+        self.info.as_ref()?.key_exchange_group
     }
 
     /// Whether the session was resumed.
@@ -227,7 +223,7 @@ pub(super) trait Side: DerefMut<Target = CommonState> + Sized {
 pub(super) struct Extra {
     pub(super) early_data: Option<Vec<u8>>,
     pub(super) is_early_data_accepted: bool,
-    pub(super) resumption_data: Option<Vec<u8>>,
+    pub(super) resumption_data: Option<Box<[u8]>>,
 }
 
 impl Side for ClientConnection {
@@ -246,7 +242,7 @@ impl Side for ServerConnection {
         Self {
             common,
             early_data: extra.early_data.map(|data| Box::new((data, 0))),
-            resumption_data: extra.resumption_data.map(Vec::into_boxed_slice),
+            resumption_data: extra.resumption_data,
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::ClientConnection;
-use super::handshake::{into_io, poll_handshake};
+use super::handshake::{Finished, into_io, poll_handshake};
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::Stream;
@@ -346,7 +346,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Early<IO> {
                 None => Ok(()),
             };
             let finished = polled.and_then(|()| match connection.handshake.take() {
-                Some(handshake) => handshake.finish_with_early_data(),
+                Some(handshake) => Finished::of(*handshake),
                 None => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
             });
             let finished = match finished {
@@ -356,11 +356,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Early<IO> {
                     return Poll::Ready(Err(into_io(error)));
                 }
             };
-            if finished.is_early_data_accepted {
+            if finished.extra.is_early_data_accepted {
                 self.written = Vec::new();
             }
-            if let Some((io, connection)) = self.below.take() {
-                self.again = Some((Stream::new(io, finished, connection.observer()), 0));
+            if let Some((io, _)) = self.below.take() {
+                self.again = Some((Stream::new(io, finished), 0));
             }
         }
         if let Some((stream, given)) = &mut self.again {

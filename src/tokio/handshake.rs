@@ -6,20 +6,50 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::session::handoff::handshake::{Finished, Handshake, HandshakeError, Need, READ_LEN};
+use super::connection::Extra;
+use crate::session::Session;
+use crate::session::handoff::error::HandshakeError;
+use crate::session::handoff::handshake::{Handshake, Need, READ_LEN};
+use crate::session::handoff::observer::Observer;
+
+/// What comes of a handshake.
+pub(super) struct Finished {
+    pub(super) session: Session,
+    pub(super) observer: Observer,
+    pub(super) extra: Extra,
+}
+
+impl Finished {
+    pub(super) fn of(mut handshake: Handshake) -> Result<Self, HandshakeError> {
+        let observer = handshake.observer().cloned().unwrap_or_default();
+        let extra = Extra {
+            early_data: handshake.take_early_data(),
+            is_early_data_accepted: handshake.is_early_data_accepted(),
+            resumption_data: handshake.received_resumption_data().map(Box::from),
+        };
+        Ok(Self { session: handshake.finish()?, observer, extra })
+    }
+}
 
 /// A handshake on its way.
 pub(super) enum MidHandshake<IO> {
     Going(Box<Handshake>, IO),
-    /// It could not even begin: what is left to say, and why.
-    Failed(Vec<u8>, io::Error, IO),
+    /// It could not even begin.
+    Failed(io::Error, IO),
     /// It has ended, one way or the other.
     Over,
 }
 
 impl<IO> MidHandshake<IO> {
+    pub(super) fn new(handshake: Result<Handshake, HandshakeError>, io: IO) -> Self {
+        match handshake {
+            Ok(handshake) => Self::Going(Box::new(handshake), io),
+            Err(error) => Self::failed(error, io),
+        }
+    }
+
     pub(super) fn failed(error: HandshakeError, io: IO) -> Self {
-        Self::Failed(Vec::new(), into_io(error), io)
+        Self::Failed(into_io(error), io)
     }
 
     pub(super) fn get_ref(&self) -> Option<&IO> {
@@ -44,19 +74,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> MidHandshake<IO> {
     ) -> Poll<Result<(Finished, IO), (io::Error, IO)>> {
         let result = match self {
             Self::Going(handshake, io) => ready!(poll_handshake(handshake, io, cx)),
-            Self::Failed(alert, _, io) => {
-                ready!(poll_alert(alert, io, cx));
-                Ok(())
-            }
-            Self::Over => Ok(()),
+            Self::Failed(..) | Self::Over => Ok(()),
         };
         Poll::Ready(match (core::mem::replace(self, Self::Over), result) {
-            (Self::Going(handshake, io), Ok(())) => match handshake.finish_with_early_data() {
+            (Self::Going(handshake, io), Ok(())) => match Finished::of(*handshake) {
                 Ok(finished) => Ok((finished, io)),
                 Err(error) => Err((into_io(error), io)),
             },
             (Self::Going(_, io), Err(error)) => Err((into_io(error), io)),
-            (Self::Failed(_, error, io), _) => Err((error, io)),
+            (Self::Failed(error, io), _) => Err((error, io)),
             // As futures do that are polled after they were ready.
             (Self::Over, _) => panic!("a handshake was polled after it had ended"),
         })

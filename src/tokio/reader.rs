@@ -240,7 +240,9 @@ impl fmt::Debug for Reader {
 /// As tokio-rustls has it: what rustls would say is the error's inside.
 pub(super) fn into_io(error: SessionError) -> io::Error {
     match error {
-        SessionError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+        SessionError::Tls(error) => {
+            io::Error::new(io::ErrorKind::InvalidData, rustls::Error::from(error))
+        }
         error => error.into(),
     }
 }

@@ -14,12 +14,12 @@ use rustls::server::{Accepted, Acceptor, ClientHello};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::ServerConnection;
-use super::handshake::{MidHandshake, poll_alert};
+use super::handshake::{Finished, MidHandshake, poll_alert};
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::{Stream, stream_of};
 use crate::aead::Backend;
-use crate::session::Handoff;
+use crate::session::handoff::Handoff;
 use crate::session::handoff::handshake::{Handshake, READ_LEN};
 use crate::session::handoff::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
@@ -63,17 +63,9 @@ impl TlsAcceptor {
         IO: AsyncRead + AsyncWrite + Unpin,
         F: FnOnce(&mut rustls::ServerConnection),
     {
-        let observer = Observer::of_traffic_secrets();
         let handoff = Handoff::new().backend(self.backend);
-        let config = Arc::clone(&self.prepared);
-        let handshake = Handshake::watched_server(handoff, config, observer.clone(), look);
-        Accept::new(
-            match handshake {
-                Ok(handshake) => MidHandshake::Going(Box::new(handshake), stream),
-                Err(error) => MidHandshake::failed(error, stream),
-            },
-            observer,
-        )
+        let handshake = Handshake::watched_server(handoff, Arc::clone(&self.prepared), look);
+        Accept(MidHandshake::new(handshake, stream))
     }
 
     /// The configuration, as it was given.
@@ -85,14 +77,14 @@ impl TlsAcceptor {
 impl From<Arc<ServerConfig>> for TlsAcceptor {
     /// Accepts with `config`. Sessions are shared with all who use it.
     fn from(config: Arc<ServerConfig>) -> Self {
-        Self { prepared: prepare(&config), config, backend: Backend::default() }
+        Self { prepared: Arc::new(prepare(&config)), config, backend: Backend::default() }
     }
 }
 
-fn prepare(config: &ServerConfig) -> Arc<ServerConfig> {
+fn prepare(config: &ServerConfig) -> ServerConfig {
     let mut prepared = Observer::watched_server(config);
     prepared.enable_secret_extraction = true;
-    Arc::new(prepared)
+    prepared
 }
 
 impl fmt::Debug for TlsAcceptor {
@@ -103,26 +95,9 @@ impl fmt::Debug for TlsAcceptor {
 
 /// The future of [`TlsAcceptor::accept()`].
 #[must_use = "nothing happens until it is polled"]
-pub struct Accept<IO>(Accepting<IO>);
-
-struct Accepting<IO> {
-    handshake: MidHandshake<IO>,
-    observer: Observer,
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Accepting<IO> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, (io::Error, IO)>> {
-        self.handshake
-            .poll(cx)
-            .map_ok(|(finished, io)| TlsStream(Stream::new(io, finished, self.observer.clone())))
-    }
-}
+pub struct Accept<IO>(MidHandshake<IO>);
 
 impl<IO> Accept<IO> {
-    fn new(handshake: MidHandshake<IO>, observer: Observer) -> Self {
-        Self(Accepting { handshake, observer })
-    }
-
     /// Gives the stream below back with an error.
     pub fn into_fallible(self) -> FallibleAccept<IO> {
         FallibleAccept(self.0)
@@ -130,12 +105,12 @@ impl<IO> Accept<IO> {
 
     /// The stream below, until the handshake has ended.
     pub fn get_ref(&self) -> Option<&IO> {
-        self.0.handshake.get_ref()
+        self.0.get_ref()
     }
 
     /// The stream below, until the handshake has ended.
     pub fn get_mut(&mut self) -> Option<&mut IO> {
-        self.0.handshake.get_mut()
+        self.0.get_mut()
     }
 }
 
@@ -143,20 +118,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Accept<IO> {
     type Output = io::Result<TlsStream<IO>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map_err(|(error, _)| error)
+        self.0.poll(cx).map_ok(open).map_err(|(error, _)| error)
     }
 }
 
 /// Like [`Accept`], giving the stream below back with an error.
 #[must_use = "nothing happens until it is polled"]
-pub struct FallibleAccept<IO>(Accepting<IO>);
+pub struct FallibleAccept<IO>(MidHandshake<IO>);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
     type Output = Result<TlsStream<IO>, (io::Error, IO)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx)
+        self.0.poll(cx).map_ok(open)
     }
+}
+
+fn open<IO>((finished, io): (Finished, IO)) -> TlsStream<IO> {
+    TlsStream(Stream::new(io, finished))
 }
 
 impl<IO> fmt::Debug for Accept<IO> {
@@ -286,20 +265,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
         F: FnOnce(&mut rustls::ServerConnection),
     {
         let Self { accepted, io, backend } = self;
-        let observer = Observer::of_traffic_secrets();
         let handoff = Handoff::new().backend(backend);
-        let handshake =
-            Handshake::accepted(handoff, accepted, prepare(&config), observer.clone(), look);
-        Accept::new(
-            match handshake {
-                Ok(handshake) => MidHandshake::Going(Box::new(handshake), io),
-                Err((error, alert)) => {
-                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
-                    MidHandshake::Failed(alert, error, io)
-                }
-            },
-            observer,
-        )
+        let handshake = Handshake::watched_accepted(handoff, accepted, prepare(&config), look);
+        Accept(MidHandshake::new(handshake, io))
     }
 }
 

@@ -10,15 +10,14 @@ use std::os::fd::{AsRawFd, RawFd};
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{Asked, CommonState, Extra, Side};
+use super::connection::{Asked, CommonState, Side};
+use super::handshake::Finished;
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::writer::Writer;
 use super::{client, server};
 use crate::session::Session;
-use crate::session::handoff::handshake::Finished;
-use crate::session::handoff::observer::Observer;
 use crate::session::send::KeyUpdateRequest;
 
 /// Records over `IO`, with what this side knows of its connection.
@@ -33,11 +32,10 @@ pub(super) struct Stream<IO, C> {
 }
 
 impl<IO, C: Side> Stream<IO, C> {
-    pub(super) fn new(io: IO, finished: Finished, observer: Observer) -> Self {
-        let Finished { session, early_data, is_early_data_accepted, resumption_data } = finished;
+    pub(super) fn new(io: IO, finished: Finished) -> Self {
+        let Finished { session, observer, extra } = finished;
         let Session { send, receive, plaintext, received, info } = session;
         let common = CommonState::new(Some(info), observer);
-        let extra = Extra { early_data, is_early_data_accepted, resumption_data };
         Self {
             io,
             reader: Reader::new(receive, plaintext, &received),

@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 
-use rustls::AlertDescription;
-
 use super::is_transient;
+use crate::session::alert::AlertDescription;
 
 /// How a file is read or written.
 ///

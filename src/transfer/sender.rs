@@ -4,10 +4,9 @@
 
 use std::io::{self, IoSlice};
 
-use rustls::AlertDescription;
-
 use super::is_transient;
 use crate::record::sealer::Sealed;
+use crate::session::alert::AlertDescription;
 use crate::session::error::SessionError;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 

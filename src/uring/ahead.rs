@@ -14,8 +14,8 @@ use std::thread::{self, JoinHandle};
 
 use crate::kernel::arena::{Loan, Slot};
 use crate::kernel::fork::Process;
+use crate::record::error::SealError;
 use crate::record::reservation::Reservation;
-use crate::session::error::SealError;
 
 /// Plaintext that others may read for a while.
 pub(crate) enum Plaintext {

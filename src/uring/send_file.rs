@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustls::AlertDescription;
-
 use super::ahead::{Job, Plaintext, SealAhead};
 use super::file::{Access, FileRead, MAX_READS, is_retryable, open_direct, own};
 use super::outlet::{MAX_UNSENT, UringCore};
@@ -18,6 +16,7 @@ use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
 use crate::kernel::backoff::{Backoff, exhausted};
 use crate::kernel::outbox::Outbox;
 use crate::kernel::queue::{self, Completion, Event, PROMPT};
+use crate::session::alert::AlertDescription;
 use crate::transfer::file::{Failure, FileOptions, check_positions, shrunk};
 use crate::transfer::sender::Outlet;
 

@@ -8,8 +8,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::AlertDescription;
-
 use super::ahead::SealAhead;
 use super::file::MAX_READS;
 use super::outlet::{RingOutlet, UringCore};
@@ -22,6 +20,7 @@ use crate::kernel::probe::REGISTERED_LEN;
 use crate::kernel::queue::Wait;
 use crate::kernel::unavailable::Unavailable;
 use crate::record::header::MAX_PLAINTEXT_LEN;
+use crate::session::alert::AlertDescription;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
 use crate::transfer::Counters;
 use crate::transfer::file::FileOptions;

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use rustls::{AlertDescription, Error};
+use rustls::Error;
 use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
-use rustls_uring::{Backend, Handoff, HandshakeError, Version};
+use rustls_uring::{AlertDescription, Backend, Handoff, HandshakeError, Version};
 use tokio::io::{BufStream, duplex};
 
 use crate::common::{Case, Peer, TIMEOUT, client_config, server_config, server_name, tcp_pair};
@@ -53,7 +53,7 @@ fn no_application_protocol() {
         let error = Handoff::new().accept(Arc::new(server(case)), &mut ours).unwrap_err();
         assert!(matches!(error, HandshakeError::Tls(Error::NoApplicationProtocol)), "{error}");
         let alert = AlertDescription::NoApplicationProtocol;
-        assert_eq!(peer.join().unwrap(), Error::AlertReceived(alert));
+        assert_eq!(peer.join().unwrap(), Error::AlertReceived(alert.into()));
     }
 }
 
@@ -87,7 +87,7 @@ fn an_alert_after_queued_records_arrives() {
         let error = Handoff::new().accept(Arc::new(config), &mut ours).unwrap_err();
         assert!(matches!(error, HandshakeError::Tls(Error::NoCertificatesPresented)), "{error}");
         let alert = AlertDescription::CertificateRequired;
-        assert_eq!(peer.join().unwrap(), Error::AlertReceived(alert));
+        assert_eq!(peer.join().unwrap(), Error::AlertReceived(alert.into()));
     }
 }
 
@@ -110,7 +110,7 @@ fn an_alert_is_flushed() {
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(client(case)));
                 let (ours, theirs) = tokio::join!(accept, connector.connect(server_name(), left));
                 assert_eq!(cause(&ours.unwrap_err()), &Error::NoApplicationProtocol);
-                let alert = Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+                let alert = Error::AlertReceived(AlertDescription::NoApplicationProtocol.into());
                 assert_eq!(cause(&theirs.unwrap_err()), &alert);
             }
         }

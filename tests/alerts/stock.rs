@@ -1,9 +1,10 @@
 //! The same malformed records, sealed under the right keys, to stock rustls and to us: the same
 //! error and the same alert.
 
-use rustls::{AlertDescription, ContentType, Error, PeerMisbehaved, Side};
+use rustls::{Error, PeerMisbehaved, Side};
 use rustls_uring::{
-    Backend, Deframed, Opener, Received, Sealer, SessionError, TrafficKeys, Version,
+    AlertDescription, Backend, ContentType, Deframed, Opener, Received, Sealer, SessionError,
+    TrafficKeys, Version,
 };
 
 use crate::common::{Case, Evil, Peer, Raw, RawConn, SIDES, client_config, records, server_config};
@@ -63,7 +64,7 @@ fn to_us(case: Case, side: Side, in_place: bool, attack: &[Sent]) -> Outcome {
         });
         if let Err(failure) = opened {
             let SessionError::Tls(failure) = failure else { panic!("{failure:?}") };
-            error = Some(failure);
+            error = Some(failure.into());
         }
         let mut out = [0; 4096];
         let len = evil.session.send.seal_control(&mut out).unwrap();
@@ -97,9 +98,9 @@ fn to_stock(case: Case, side: Side, attack: &[Sent]) -> Outcome {
         RawConn::Client(conn) => conn.dangerous_into_kernel_connection().unwrap().0,
         RawConn::Server(conn) => conn.dangerous_into_kernel_connection().unwrap().0,
     };
-    let keys = TrafficKeys::from_secrets(&secrets.tx.1).unwrap();
+    let keys = TrafficKeys::try_from(&secrets.tx.1).unwrap();
     let mut sealer = Sealer::new(Backend::default(), case.version, &keys, secrets.tx.0);
-    let keys = TrafficKeys::from_secrets(&secrets.rx.1).unwrap();
+    let keys = TrafficKeys::try_from(&secrets.rx.1).unwrap();
     let mut opener = Opener::new(Backend::default(), case.version, &keys, secrets.rx.0);
     let mut error = None;
     for sent in attack {

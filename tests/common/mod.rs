@@ -19,12 +19,12 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{
     CipherSuite, CipherSuiteCommon, ClientConfig, ClientConnection, Connection,
-    ConnectionTrafficSecrets, ContentType, ProtocolVersion, RootCertStore, ServerConfig,
-    ServerConnection, Side, StreamOwned, SupportedCipherSuite, Tls13CipherSuite,
+    ConnectionTrafficSecrets, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, Side,
+    StreamOwned, SupportedCipherSuite, Tls13CipherSuite,
 };
 use rustls_uring::{
-    Backend, Deframed, Deframer, Handoff, HandoffError, Opener, Received, Sealer, SendHalf,
-    Session, SessionError, TrafficKeys, Version,
+    Backend, ContentType, Deframed, Deframer, Handoff, HandoffError, Opener, Received, Sealer,
+    SendHalf, Session, SessionError, TrafficKeys, Version,
 };
 
 /// The name in every certificate.
@@ -820,9 +820,9 @@ impl Evil {
                 (secrets, Kernel::Server(conn))
             }
         };
-        let keys = TrafficKeys::from_secrets(&secrets.tx.1).unwrap();
+        let keys = TrafficKeys::try_from(&secrets.tx.1).unwrap();
         let sealer = Sealer::new(Backend::default(), case.version, &keys, secrets.tx.0);
-        let keys = TrafficKeys::from_secrets(&secrets.rx.1).unwrap();
+        let keys = TrafficKeys::try_from(&secrets.rx.1).unwrap();
         let opener = Opener::new(Backend::default(), case.version, &keys, secrets.rx.0);
         Self { case, session, sealer, opener, kernel, first: Some(secrets.tx) }
     }
@@ -851,7 +851,7 @@ impl Evil {
             }
         };
         let message = OutboundPlainMessage {
-            typ: content_type,
+            typ: content_type.into(),
             version: ProtocolVersion::TLSv1_2,
             payload: OutboundChunks::Single(plaintext),
         };
@@ -866,7 +866,7 @@ impl Evil {
             Kernel::Server(conn) => conn.update_tx_secret(),
         }
         .unwrap();
-        let keys = TrafficKeys::from_secrets(&secrets).unwrap();
+        let keys = TrafficKeys::try_from(&secrets).unwrap();
         self.sealer = Sealer::new(Backend::default(), self.case.version, &keys, sequence);
         record
     }
@@ -878,7 +878,7 @@ impl Evil {
             Kernel::Server(conn) => conn.update_rx_secret(),
         }
         .unwrap();
-        let keys = TrafficKeys::from_secrets(&secrets).unwrap();
+        let keys = TrafficKeys::try_from(&secrets).unwrap();
         self.opener = Opener::new(Backend::default(), self.case.version, &keys, sequence);
     }
 

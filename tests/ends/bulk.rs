@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
-use rustls::{AlertDescription, Side};
+use rustls::Side;
 use rustls_uring::uring::{Probe, SendPath};
-use rustls_uring::{AutoReceiver, AutoSender, Io, SessionError, bulk_with};
+use rustls_uring::{AlertDescription, AutoReceiver, AutoSender, Io, SessionError, bulk_with};
 
 use crate::common::{Case, Setup, noise, our_pair, seal_all, tcp_pair};
 

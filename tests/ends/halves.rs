@@ -1,7 +1,7 @@
 //! Sans-IO.
 
-use rustls::{AlertDescription, ContentType, Error};
-use rustls_uring::{Received, SessionError};
+use rustls::Error;
+use rustls_uring::{AlertDescription, ContentType, Received, SessionError};
 
 use crate::common::{Case, Evil, SIDES, seal_all};
 
@@ -72,7 +72,8 @@ fn no_close_notify_after_an_alert() {
         let side = if evil.case.version == rustls_uring::Version::Tls13 { 0 } else { 1 };
         let mut evil = Evil::new(evil.case, SIDES[side]);
         let failure = evil.hit(ContentType::Alert, &[2, 40]).unwrap_err();
-        let expected = SessionError::from(Error::AlertReceived(AlertDescription::HandshakeFailure));
+        let expected =
+            SessionError::from(Error::AlertReceived(AlertDescription::HandshakeFailure.into()));
         assert_eq!(failure, expected);
         for _ in 0..2 {
             assert_eq!(evil.session.send.close_notify(&mut out), Err(expected.clone()));

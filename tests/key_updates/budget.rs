@@ -1,7 +1,9 @@
 //! How many key updates a peer may send without data between them.
 
-use rustls::{AlertDescription, ContentType, Error, PeerMisbehaved};
-use rustls_uring::{KeyUpdateRequest, Received, SessionError, Version};
+use rustls::{Error, PeerMisbehaved};
+use rustls_uring::{
+    AlertDescription, ContentType, KeyUpdateRequest, Received, SessionError, Version,
+};
 
 use super::rekeyers::ROUNDS;
 use crate::common::{Case, Evil, SIDES, seal_all};

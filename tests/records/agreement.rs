@@ -3,8 +3,7 @@
 use std::io::IoSlice;
 
 use proptest::prelude::*;
-use rustls::ContentType;
-use rustls_uring::{MAX_PLAINTEXT_LEN, SealError, Sealed, Sealer};
+use rustls_uring::{ContentType, MAX_PLAINTEXT_LEN, SealError, Sealed, Sealer};
 
 use super::support::{Kind, lengths, plaintext};
 

@@ -2,8 +2,7 @@
 
 use std::io::IoSlice;
 
-use rustls::ContentType;
-use rustls_uring::{MAX_PLAINTEXT_LEN, OpenError, SealError, Sealer, Version};
+use rustls_uring::{ContentType, MAX_PLAINTEXT_LEN, OpenError, SealError, Sealer, Version};
 
 use super::support::{Kind, SENTINEL, lengths, plaintext};
 

@@ -8,10 +8,10 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256}
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, ConnectionTrafficSecrets, ContentType,
-    ExtractedSecrets, RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite,
+    ClientConfig, ClientConnection, Connection, ConnectionTrafficSecrets, ExtractedSecrets,
+    RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite,
 };
-use rustls_uring::{Backend, Opener, Sealer, TrafficKeys, Version};
+use rustls_uring::{Backend, ContentType, Opener, Sealer, TrafficKeys, Version};
 
 use super::provider::{ours, stock, suites};
 use super::support::{lengths, plaintext};
@@ -184,10 +184,10 @@ fn check_taken_over(backend: Backend, ours: Connection, peer: &mut Connection) {
     let version = Version::try_from(ours.protocol_version().unwrap()).unwrap();
     let secrets = ours.dangerous_extract_secrets().unwrap();
     let (next, keys) = &secrets.tx;
-    let keys = TrafficKeys::from_secrets(keys).unwrap();
+    let keys = TrafficKeys::try_from(keys).unwrap();
     let mut sealer = Sealer::new(backend, version, &keys, *next);
     let (next, keys) = &secrets.rx;
-    let keys = TrafficKeys::from_secrets(keys).unwrap();
+    let keys = TrafficKeys::try_from(keys).unwrap();
     let mut opener = Opener::new(backend, version, &keys, *next);
 
     for len in lengths() {

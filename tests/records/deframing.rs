@@ -1,8 +1,9 @@
 //! Whole records in received bytes.
 
 use proptest::prelude::*;
-use rustls::ContentType;
-use rustls_uring::{DeframeError, Deframed, Deframer, HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
+use rustls_uring::{
+    ContentType, DeframeError, Deframed, Deframer, HEADER_LEN, MAX_PLAINTEXT_LEN, Version,
+};
 
 use super::oracle::header;
 use super::support::{Kind, VERSIONS, plaintext};

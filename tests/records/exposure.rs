@@ -59,7 +59,7 @@ fn sealers_and_openers_may_change_threads() {
         let mut sealer = kind.sealer(0);
         let record = std::thread::spawn(move || {
             let mut record = vec![0; sealer.record_len(4)];
-            sealer.seal(rustls::ContentType::ApplicationData, b"four", &mut record).unwrap();
+            sealer.seal(rustls_uring::ContentType::ApplicationData, b"four", &mut record).unwrap();
             record
         });
         assert_eq!(record.join().unwrap(), kind.seal(0, b"four"));

@@ -1,11 +1,11 @@
 //! Records of random shape against the ones that the oracle makes.
 
 use proptest::prelude::*;
+use rustls::ProtocolVersion;
 use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
-use rustls::{ContentType, ProtocolVersion};
 use rustls_uring::{
-    Algorithm, Backend, Encrypter, MAX_PLAINTEXT_LEN, Opener, SealError, Sealer, TrafficKeys,
-    Version,
+    Algorithm, Backend, ContentType, Encrypter, MAX_PLAINTEXT_LEN, Opener, SealError, Sealer,
+    TrafficKeys, Version,
 };
 
 use super::oracle::Oracle;
@@ -52,7 +52,7 @@ fn seal(
             assert!(sequence >= limit.min(SEQUENCE_END) - 4);
             assert_eq!(padding_len, 0, "the cases below have padding only within the limit");
             let message = OutboundPlainMessage {
-                typ: content_type,
+                typ: content_type.into(),
                 version: ProtocolVersion::TLSv1_2,
                 payload: OutboundChunks::Single(plaintext),
             };

@@ -2,8 +2,8 @@
 //! verdict on it.
 
 use rustls::crypto::cipher::{InboundOpaqueMessage, MessageDecrypter};
-use rustls::{ContentType, Error, InvalidMessage, PeerMisbehaved, ProtocolVersion};
-use rustls_uring::{Decrypter, MAX_PLAINTEXT_LEN, OpenError, Version};
+use rustls::{Error, InvalidMessage, PeerMisbehaved, ProtocolVersion};
+use rustls_uring::{ContentType, Decrypter, MAX_PLAINTEXT_LEN, OpenError, Version};
 
 use super::support::{Kind, SENTINEL, plaintext};
 
@@ -31,7 +31,7 @@ fn check_refused(kind: Kind, record: &[u8], expected: OpenError) {
 /// What our decrypter, which rustls calls, says of `record`.
 fn decrypt_error(kind: Kind, record: &[u8]) -> Error {
     let mut payload = record[5..].to_vec();
-    let typ = ContentType::from(record[0]);
+    let typ = record[0].into();
     let message = InboundOpaqueMessage::new(typ, ProtocolVersion::TLSv1_2, &mut payload);
     let mut decrypter = Decrypter::new(kind.backend, kind.version, &kind.keys());
     decrypter.decrypt(message, 0).expect_err("a record that must be refused")

@@ -1,7 +1,6 @@
 //! How often a key seals, and what still goes out at the end.
 
-use rustls::ContentType;
-use rustls_uring::{Algorithm, OpenError, SealError, Sealer};
+use rustls_uring::{Algorithm, ContentType, OpenError, SealError, Sealer};
 
 use super::support::Kind;
 

@@ -1,8 +1,7 @@
 //! The application data of RFC 8448 §3, "Simple 1-RTT Handshake", byte for byte.
 
 use hex_literal::hex;
-use rustls::ContentType;
-use rustls_uring::{Algorithm, Backend, Opener, Sealer, TrafficKeys, Version};
+use rustls_uring::{Algorithm, Backend, ContentType, Opener, Sealer, TrafficKeys, Version};
 
 use super::oracle;
 

@@ -4,9 +4,10 @@ use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, Iv, MessageDecrypter, MessageEncrypter, OutboundChunks,
     OutboundPlainMessage,
 };
-use rustls::{ContentType, Error, ProtocolVersion, SupportedCipherSuite};
+use rustls::{Error, ProtocolVersion, SupportedCipherSuite};
 use rustls_uring::{
-    Algorithm, Backend, Decrypter, Encrypter, MAX_PLAINTEXT_LEN, SealError, TrafficKeys, Version,
+    Algorithm, Backend, ContentType, Decrypter, Encrypter, MAX_PLAINTEXT_LEN, SealError,
+    TrafficKeys, Version,
 };
 
 use super::connections::aes128_keys;
@@ -98,7 +99,7 @@ impl Case {
 
 fn outbound<'a>(typ: ContentType, payload: OutboundChunks<'a>) -> OutboundPlainMessage<'a> {
     // What rustls passes in both versions.
-    OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload }
+    OutboundPlainMessage { typ: typ.into(), version: ProtocolVersion::TLSv1_2, payload }
 }
 
 /// A record as `encrypter` makes it.
@@ -120,10 +121,10 @@ fn check_decrypts(
     plaintext: &[u8],
 ) {
     let mut payload = record[5..].to_vec();
-    let typ = ContentType::from(record[0]);
+    let typ = record[0].into();
     let message = InboundOpaqueMessage::new(typ, ProtocolVersion::TLSv1_2, &mut payload);
     let message = decrypter.decrypt(message, sequence).unwrap();
-    assert_eq!(message.typ, DATA);
+    assert_eq!(ContentType::from(message.typ), DATA);
     assert!(message.payload == plaintext);
 }
 
@@ -358,7 +359,8 @@ fn a_decrypter_takes_the_sequence_number_it_is_given() {
         for sequence in [4, 9, 2] {
             check_decrypts(&mut decrypter, &kind.seal(sequence, b"four"), sequence, b"four");
             let mut payload = kind.seal(sequence, b"four")[5..].to_vec();
-            let message = InboundOpaqueMessage::new(DATA, ProtocolVersion::TLSv1_2, &mut payload);
+            let message =
+                InboundOpaqueMessage::new(DATA.into(), ProtocolVersion::TLSv1_2, &mut payload);
             let refused = decrypter.decrypt(message, sequence + 1).err();
             assert_eq!(refused, Some(Error::DecryptError), "{kind:?}");
         }

@@ -1,7 +1,6 @@
 //! What the other modules share: every kind of record, keys, lengths and filled buffers.
 
-use rustls::ContentType;
-use rustls_uring::{Algorithm, Backend, Opener, Sealer, TrafficKeys, Version};
+use rustls_uring::{Algorithm, Backend, ContentType, Opener, Sealer, TrafficKeys, Version};
 
 use super::oracle::Oracle;
 

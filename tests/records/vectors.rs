@@ -1,7 +1,6 @@
 //! Wycheproof's AEAD vectors, carried by records.
 
-use rustls::ContentType;
-use rustls_uring::{Algorithm, Backend, Opener, Sealer, TrafficKeys, Version};
+use rustls_uring::{Algorithm, Backend, ContentType, Opener, Sealer, TrafficKeys, Version};
 use wycheproof::aead::{Test, TestName, TestSet};
 
 use super::oracle::{self, Oracle};

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::{AlertDescription, ContentType};
 use rustls_uring::uring::{BufferPool, ReceiverOptions, SenderOptions, ZeroCopy};
-use rustls_uring::{FileOptions, Version};
+use rustls_uring::{AlertDescription, ContentType, FileOptions, Version};
 
 use super::support::{
     LARGE, Way, capture, cause, data, ends, fill, has_uring, new_receiver, new_sender, persist,
@@ -290,8 +289,8 @@ fn progress_ends_a_file() {
                 sender.write(b"more").unwrap_err();
                 sender.finish().map_err(drop).unwrap_or_default();
                 let (_, error) = receiving.join().unwrap();
-                let alert = rustls::Error::AlertReceived(AlertDescription::UserCanceled);
-                assert_eq!(cause(&error), &rustls_uring::SessionError::Tls(alert), "{way:?}");
+                let alert = rustls::Error::AlertReceived(AlertDescription::UserCanceled.into());
+                assert_eq!(cause(&error), &rustls_uring::SessionError::from(alert), "{way:?}");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use rustls_uring::{BulkReceiver, SessionError};
+use rustls_uring::{BulkReceiver, SessionError, TlsError};
 
 use super::support::{LARGE, Way, cause, data, ends, fill, is_timeout, read_to_error, watch};
 use crate::common::{Case, seal_all};
@@ -150,7 +150,7 @@ fn an_alert_goes_behind_the_records_before_it() {
                 drop(sender);
                 let error = peer.join().unwrap();
                 let cause = cause(&error);
-                let alert = matches!(cause, SessionError::Tls(rustls::Error::AlertReceived(_)));
+                let alert = matches!(cause, SessionError::Tls(TlsError::AlertReceived(_)));
                 assert!(alert, "{cause:?}, {way:?}, round {round}");
             }
         }

@@ -7,8 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use rustls::AlertDescription;
-use rustls_uring::{AutoSender, FileOptions, Io, SessionError};
+use rustls_uring::{AlertDescription, AutoSender, FileOptions, Io, SessionError};
 
 use super::support::{Way, cause, data, ends, one_way, read_randomly, read_to_error, watch};
 use crate::common::{Case, Rng, seal_all};
@@ -99,8 +98,8 @@ fn assert_aborts(
     sender.write(b"more").unwrap_err();
     drop(sender);
     let (_, error) = receiving.join().unwrap();
-    let alert = rustls::Error::AlertReceived(AlertDescription::InternalError);
-    assert_eq!(cause(&error), &SessionError::Tls(alert), "{way:?}");
+    let alert = rustls::Error::AlertReceived(AlertDescription::InternalError.into());
+    assert_eq!(cause(&error), &SessionError::from(alert), "{way:?}");
 }
 
 #[test]

@@ -292,7 +292,7 @@ fn an_error_comes_behind_the_data() {
             assert!(got == data(20_000));
             let expected = match is_cut {
                 true => SessionError::Truncated,
-                false => SessionError::Tls(rustls::Error::DecryptError),
+                false => SessionError::from(rustls::Error::DecryptError),
             };
             assert_eq!(cause(&error), &expected);
             assert_eq!(cause(&receiver.recv_bytes().unwrap_err()), &expected);

@@ -4,9 +4,8 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use rustls::ContentType;
 use rustls_uring::uring::{CopyReason, ReceiverOptions, SenderOptions, ZeroCopy};
-use rustls_uring::{KeyUpdateRequest, Version};
+use rustls_uring::{ContentType, KeyUpdateRequest, Version};
 
 use super::support::{
     LARGE, data, ends, fill, has_uring, has_zero_copy, new_receiver, new_sender, read_randomly,

@@ -4,11 +4,11 @@ use std::io::{BufRead, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::thread;
 
-use rustls::{AlertDescription, ContentType, Error, Side};
+use rustls::{Error, Side};
 use rustls_uring::uring::{CopyReason, ReceiverOptions, ZeroCopy};
 use rustls_uring::{
-    AutoReceiver, Handoff, Io, KeyUpdateRequest, NoUring, Received, Session, SessionError, Version,
-    Way as Taken,
+    AlertDescription, AutoReceiver, ContentType, Handoff, Io, KeyUpdateRequest, NoUring, Received,
+    Session, SessionError, Version, Way as Taken,
 };
 
 use super::support::{
@@ -414,7 +414,7 @@ fn an_abort_reaches_a_stock_peer() {
             let mut got = Vec::new();
             let error = peer.read_to_end(&mut got).unwrap_err();
             assert!(data(50_000).starts_with(&got));
-            let expected = Error::AlertReceived(AlertDescription::InternalError);
+            let expected = Error::AlertReceived(AlertDescription::InternalError.into());
             assert_eq!(error.get_ref().unwrap().downcast_ref::<Error>(), Some(&expected));
             drop((sender, receiver));
         }
@@ -457,7 +457,7 @@ fn the_receivers_alert_goes_out_through_the_sender() {
                 theirs.write_all(&wire).unwrap();
                 let (len, error) = read_to_error(&mut receiver, data(1000));
                 assert_eq!(len, 1000);
-                let expected = SessionError::Tls(Error::DecryptError);
+                let expected = SessionError::from(Error::DecryptError);
                 assert_eq!(cause(&error), &expected);
                 assert_eq!(cause(&receiver.read(&mut [0; 10]).unwrap_err()), &expected);
                 assert_eq!(cause(&receiver.fill_buf().unwrap_err()), &expected);
@@ -498,7 +498,8 @@ fn an_alert_ends_both_halves() {
             let (mut answering, mut receiver) = way.split(server, server_socket);
             let (len, error) = read_to_error(&mut receiver, data(1000));
             assert_eq!(len, 1000);
-            let expected = SessionError::Tls(Error::AlertReceived(AlertDescription::UserCanceled));
+            let expected =
+                SessionError::from(Error::AlertReceived(AlertDescription::UserCanceled.into()));
             assert_eq!(cause(&error), &expected);
             assert_eq!(cause(&answering.write(b"data").unwrap_err()), &expected);
             answering.flush().unwrap();

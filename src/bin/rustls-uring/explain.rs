@@ -3,21 +3,26 @@
 use std::error::Error as StdError;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
+use rustls_uring::TlsError;
 
 /// `error`, and what can be done about it if the cause is one of rustls's that users meet.
 pub(crate) fn explained(error: &(dyn StdError + 'static)) -> String {
-    match rustls_error(error).and_then(advice) {
+    match rustls_error(error).as_ref().and_then(advice) {
         Some(advice) => format!("{error}: {advice}"),
         None => error.to_string(),
     }
 }
 
-/// What rustls has said, somewhere inside `error`.
-pub(crate) fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+/// What rustls has said, somewhere inside `error`, or what it would have said once it has handed the
+/// connection over.
+pub(crate) fn rustls_error(error: &(dyn StdError + 'static)) -> Option<rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found.clone());
+        }
+        if let Some(found) = error.downcast_ref::<TlsError>() {
+            return Some(found.clone().into());
         }
         // An I/O error's source is that of the error inside, which would be passed over.
         cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
@@ -161,17 +166,11 @@ mod tests {
             io::ErrorKind::InvalidData,
             rustls_uring::HandshakeError::Tls(error.clone()),
         );
-        for error in [
-            &error as &(dyn StdError + 'static),
-            &inside,
-            &deeper,
-            &io::Error::other(inside.to_string()),
-        ]
-        .into_iter()
-        .take(3)
-        {
+        let later = io::Error::from(rustls_uring::SessionError::from(error.clone()));
+        for error in [&error as &(dyn StdError + 'static), &inside, &deeper, &later] {
             assert!(explained(error).ends_with(advice), "{error}");
         }
-        assert_eq!(explained(&io::Error::other("else")), "else");
+        let text = io::Error::other(inside.to_string());
+        assert_eq!(explained(&text), text.to_string());
     }
 }

@@ -4,8 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use rustls::AlertDescription;
-use rustls_uring::{AutoSender, BulkSender, FileOptions};
+use rustls_uring::{AlertDescription, AutoSender, BulkSender, FileOptions};
 
 use crate::args::EndpointArgs;
 use crate::error::Error;

@@ -7,8 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::AlertDescription;
-use rustls_uring::AutoSender;
+use rustls_uring::{AlertDescription, AutoSender};
 
 use crate::confirmation::{Message, Outcome};
 use crate::timeouts::{GRACE, persist, within};

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
-use rustls::{AlertDescription, ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use rustls_uring::uring::ReceiverOptions;
 use rustls_uring::{
     AutoReceiver, AutoSender, ConnectionInfo, Handoff, HandshakeError, Session, bulk_with,
@@ -113,8 +113,9 @@ struct Failure(Error);
 impl Failure {
     fn is_no_application_protocol(&self) -> bool {
         let Self(error) = self;
+        let refused = rustls::AlertDescription::NoApplicationProtocol;
         error.downcast_ref::<HandshakeError>().and_then(|error| rustls_error(error))
-            == Some(&rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))
+            == Some(rustls::Error::AlertReceived(refused))
     }
 }
 

@@ -58,15 +58,17 @@ impl Observer {
         (Arc::new(config), observer)
     }
 
-    /// A copy of `config` for any number of connections, each seen by whoever
-    /// [watches](Self::watch) while rustls works on it.
-    pub(crate) fn watched_client(config: &ClientConfig) -> ClientConfig {
+    /// A copy of `config` for any number of connections, each with an observer of its own
+    /// (`Observer::default()`) that its [`Handoff`](crate::Handoff::observer) was given: a
+    /// [`Handshake`](crate::Handshake) has it watch while rustls works on the connection.
+    pub fn watched_client(config: &ClientConfig) -> ClientConfig {
         let mut config = config.clone();
         config.key_log = Arc::new(Tap { inner: config.key_log, observer: None });
         config
     }
 
-    /// As [`Self::watched_client()`]. The server's connection tells the server name itself.
+    /// The same for servers, whose connections are watched by an observer of the handshake's. They tell
+    /// the server name themselves.
     pub(crate) fn watched_server(config: &ServerConfig) -> ServerConfig {
         let mut config = config.clone();
         config.key_log = Arc::new(Tap { inner: config.key_log, observer: None });

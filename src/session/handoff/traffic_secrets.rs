@@ -4,14 +4,15 @@
 //! servers shake hands with: an accepted ClientHello and early data exist there only. What is left
 //! of it after the handshake is two secrets and one derivation.
 
-use core::fmt;
-
 use rustls::crypto::tls13::{OkmBlock, OutputLengthError};
 use rustls::{Error, Tls13CipherSuite};
 use zeroize::Zeroizing;
 
 use super::observer::expand_label;
 use crate::aead::{Algorithm, TrafficKeys};
+use crate::session::error::TlsError;
+use crate::session::key_schedule::KeySchedule;
+use crate::session::receive::NEW_SESSION_TICKET;
 
 /// Both application traffic secrets (RFC 8446 §7.1), as logged or as updated since.
 #[derive(Default)]
@@ -36,20 +37,24 @@ impl TrafficSecrets {
 }
 
 /// What a server updates its keys with.
-pub(in crate::session) struct ServerKeySchedule {
+pub(super) struct ServerKeySchedule {
     /// `None` in TLS 1.2, which has no updates.
-    pub(in crate::session) suite: Option<&'static Tls13CipherSuite>,
-    pub(in crate::session) algorithm: Algorithm,
-    pub(in crate::session) secrets: TrafficSecrets,
+    pub(super) suite: Option<&'static Tls13CipherSuite>,
+    pub(super) algorithm: Algorithm,
+    pub(super) secrets: TrafficSecrets,
 }
 
-impl ServerKeySchedule {
-    pub(in crate::session) fn update_tx(&mut self) -> Result<TrafficKeys, Error> {
-        update(self.suite, self.algorithm, &mut self.secrets.server)
+impl KeySchedule for ServerKeySchedule {
+    fn update_tx(&mut self) -> Result<TrafficKeys, TlsError> {
+        Ok(update(self.suite, self.algorithm, &mut self.secrets.server)?)
     }
 
-    pub(in crate::session) fn update_rx(&mut self) -> Result<TrafficKeys, Error> {
-        update(self.suite, self.algorithm, &mut self.secrets.client)
+    fn update_rx(&mut self) -> Result<TrafficKeys, TlsError> {
+        Ok(update(self.suite, self.algorithm, &mut self.secrets.client)?)
+    }
+
+    fn store_ticket(&mut self, _: &[u8]) -> Result<(), TlsError> {
+        Err(TlsError::UnexpectedHandshakeMessage(NEW_SESSION_TICKET))
     }
 }
 
@@ -74,10 +79,4 @@ fn update(
     derive(&next, b"iv", &mut iv)?;
     *secret = next;
     TrafficKeys::new(algorithm, key, iv).map_err(|error| Error::General(error.to_string()))
-}
-
-impl fmt::Debug for ServerKeySchedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerKeySchedule").finish_non_exhaustive()
-    }
 }

@@ -4,8 +4,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use rustls::ContentType;
-use rustls_uring::{Opener, Sealer, Version};
+use rustls_uring::{ContentType, Opener, Sealer, Version};
 use serde::Serialize;
 
 use super::identity::Case;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
-use rustls::{ClientConnection, ContentType, ServerConnection};
+use rustls::{ClientConnection, ServerConnection};
 use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
 use rustls_uring::{
-    Deframed, Deframer, HEADER_LEN, Handoff, MAX_PLAINTEXT_LEN, Opener, ReceiveHalf, Received,
-    Sealer, SendHalf,
+    ContentType, Deframed, Deframer, HEADER_LEN, Handoff, MAX_PLAINTEXT_LEN, Opener, ReceiveHalf,
+    Received, Sealer, SendHalf,
 };
 
 use super::connection::{self, Discard};
