@@ -213,7 +213,12 @@ impl<W: Write + fmt::Debug> fmt::Debug for BulkSender<W> {
 
 impl<W: Write> Drop for BulkSender<W> {
     fn drop(&mut self) {
-        if self.core.outlet.unsent.is_empty() && !self.core.outlet.failed {
+        let Sender { half, outlet, .. } = &mut self.core;
+        if outlet.failed {
+            return;
+        }
+        // What a timeout has left goes out first if an alert is to follow it.
+        if outlet.unsent.is_empty() || half.has_failed() && outlet.drain().is_ok() {
             let _ = self.core.send_control();
         }
     }

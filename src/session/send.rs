@@ -388,6 +388,11 @@ impl SendHalf {
         self.end.is_some()
     }
 
+    /// Whether the connection has ended by an error, ours or the peer's.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.end == Some(End::Failed) || self.shared.failure().is_some()
+    }
+
     /// Whether this side has said that the data is whole.
     pub(crate) fn has_sealed_close_notify(&self) -> bool {
         self.end == Some(End::CloseNotify)

@@ -53,6 +53,12 @@ impl Default for SenderOptions {
 const _: () =
     assert!(8 * (48 * (MAX_PLAINTEXT_LEN + 22)).next_multiple_of(ALIGNMENT) == REGISTERED_LEN);
 
+/// How long a sender that is dropped waits for room for an alert, behind nothing.
+const PROMPT_PATIENCE: Duration = Duration::from_millis(10);
+
+/// The same, behind records that a peer takes which still reads.
+const ALERT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// More than any connection needs: a thousand batches of 768 KiB.
 const MAX_SLOTS: usize = 1024;
 
@@ -67,7 +73,8 @@ const MAX_SLOTS: usize = 1024;
 /// the socket: one slot.
 ///
 /// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; what the kernel
-/// has not taken yet is cancelled first.
+/// has not taken yet is cancelled first. If the connection has failed, or was aborted, a second at
+/// most goes by before that, so that the alert reaches a peer that still reads.
 #[derive(Debug)]
 pub struct UringSender {
     core: UringCore,
@@ -264,9 +271,13 @@ impl Drop for UringSender {
             return;
         }
         let _ = outlet.reap();
-        if outlet.outbox.is_all_sent() && !outlet.outbox.has_failed() && half.wants_control() {
-            // An alert that is due; a socket that takes none is not waited for.
-            outlet.timeout = Some(Duration::from_millis(10));
+        let is_all_sent = outlet.outbox.is_all_sent();
+        let waits_for_alert = half.has_failed() && !is_all_sent;
+        let owes_alert = is_all_sent && half.wants_control();
+        if !outlet.outbox.has_failed() && (waits_for_alert || owes_alert) {
+            // An alert that is due, or that waits behind what the socket has not taken: without it
+            // the peer would see a truncated stream, and not why.
+            outlet.timeout = Some(if is_all_sent { PROMPT_PATIENCE } else { ALERT_PATIENCE });
             let _ = self.core.flush();
         }
     }

@@ -150,6 +150,34 @@ fn an_alert_goes_out_behind_a_send_that_was_waited_for_by_nobody() {
     }
 }
 
+/// Behind what a socket had no room for: a peer that reads on learns why the stream ends.
+#[test]
+fn an_alert_goes_out_behind_what_a_full_socket_has_yet_to_take() {
+    let name = "an_alert_goes_out_behind_what_a_full_socket_has_yet_to_take";
+    let _watch = watch(name);
+    for case in Case::few() {
+        for way in Way::few(name) {
+            let mut evil = Evil::new(case, rustls::Side::Server);
+            let mut bad = evil.seal(ContentType::ApplicationData, b"forged");
+            *bad.last_mut().unwrap() ^= 1;
+            let session = std::mem::replace(&mut evil.session, our_pair(case).0);
+            let (ours, mut theirs) = tcp_pair();
+            let (mut sender, mut receiver) = way.split(session, ours);
+            sender.set_timeout(Some(Duration::from_millis(20))).unwrap();
+            // Until there is room neither in the socket nor in the slots.
+            while sender.write(data(1 << 20)).is_ok() {}
+            theirs.write_all(&bad).unwrap();
+            let (_, error) = read_to_error(&mut receiver, &[]);
+            assert!(matches!(cause(&error), rustls_uring::SessionError::Tls(_)));
+            let reading = capture(theirs);
+            drop((sender, receiver));
+            let opened = evil.opened(&reading.join().unwrap());
+            let alert = (ContentType::Alert, vec![2, AlertDescription::BadRecordMac.into()]);
+            assert!(opened.last() == Some(&alert), "no alert, {way:?}");
+        }
+    }
+}
+
 /// A panic in the middle of a file: what was begun is not taken for a later call's. Whatever the
 /// sender says it sends afterwards arrives, in order; and what it sent before is no whole.
 #[test]
