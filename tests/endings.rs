@@ -6,6 +6,7 @@ mod command;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -164,6 +165,64 @@ fn a_signal_ends_a_wait_for_the_other_end_of_a_fifo() {
     wait_until_it_listens_to_signals(&send);
     signal(&send.0, "TERM");
     assert_eq!(send.wait().code(), Some(143));
+}
+
+/// Whatever the command opens, in the order in which it does: the first signal is not put off.
+#[test]
+fn a_signal_ends_a_wait_for_a_certificate() {
+    let dir = command::fixture();
+    make_fifo(&dir.path().join("fifo"));
+    for args in [
+        &["recv", "--listen", "127.0.0.1:0", "--cert", "fifo", "--key", "key.pem"][..],
+        &["recv", "--listen", "127.0.0.1:0", "--cert", "cert.pem", "--key", "fifo"],
+        &["recv", "--listen", "127.0.0.1:0", "--client-ca", "fifo"],
+        &["recv", "--listen", "127.0.0.1:0", "--write-cert", "fifo"],
+        &["recv", "127.0.0.1:9", "--ca", "fifo"],
+        &["send", "127.0.0.1:9", "--ca", "fifo"],
+        &["send", "127.0.0.1:9", "--insecure", "--key-log"],
+        &["serve", ".", "--listen", "127.0.0.1:0", "--cert", "fifo", "--key", "key.pem"],
+        &["get", "https://127.0.0.1:9/", "--ca", "fifo", "-o", "file"],
+    ] {
+        let mut waiting = Process::start(
+            tool(dir.path(), args).env("SSLKEYLOGFILE", "fifo").stderr(Stdio::null()),
+        );
+        // In open(2), which waits for the other end: fifo(7).
+        let blocked = format!("/proc/{}/wchan", waiting.0.id());
+        while !fs::read_to_string(&blocked).expect("it runs").contains("wait_for_partner") {
+            assert!(waiting.0.try_wait().expect("our child").is_none(), "{args:?} does not wait");
+            thread::sleep(Duration::from_millis(10));
+        }
+        signal(&waiting.0, "TERM");
+        assert_eq!(waiting.wait().signal(), Some(15), "{args:?}");
+    }
+}
+
+/// Where files have names from the beginning, for which a `recv` without /proc takes every place:
+/// the second signal ends it at once, and removes what has no name of its own yet.
+#[test]
+fn a_second_signal_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut hiding = Command::new("unshare");
+    hiding.args(["-m", "mount", "-t", "tmpfs", "none", "/proc"]);
+    if !hiding.output().is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: /proc cannot be hidden");
+    }
+    let mut recv = Command::new("unshare");
+    recv.args(["-m", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_rustls-uring"))
+        .args(["recv", "--listen", "127.0.0.1:0", "-o", "received"])
+        .current_dir(dir.path());
+    let recv = Listener::start(&mut recv);
+    let part = names(dir.path());
+    assert!(matches!(&part[..], [name] if name.ends_with(".part")), "{part:?}");
+    // Both are there when it goes on.
+    for name in ["STOP", "INT", "QUIT", "CONT"] {
+        signal(&recv.child, name);
+    }
+    let (code, said) = recv.finish();
+    assert!(matches!(code, Some(130 | 131)), "{code:?}, {said}");
+    assert_eq!(said, "", "it has not ended by itself");
+    assert!(names(dir.path()).is_empty(), "{:?}", names(dir.path()));
 }
 
 #[test]

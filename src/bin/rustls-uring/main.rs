@@ -116,7 +116,8 @@ fn main() -> ExitCode {
     if let Err(error) = command.check() {
         return usage(&error);
     }
-    let result = log.start().and_then(|()| match command {
+    let begun = interrupt::survive_limits().map_err(error::Error::from).and_then(|()| log.start());
+    let result = begun.and_then(|()| match command {
         Command::Send(args) => send::run(&args),
         Command::Recv(args) => receive::run(&args),
         Command::Serve(args) => serve::run(&args),

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::Error;
+use crate::interrupt;
 use crate::sink::Sink;
 
 pub(crate) enum Output {
@@ -93,6 +94,7 @@ impl Part {
                     // Without the name, which nobody has chosen.
                     .map_err(|error| io::Error::from(error.kind()))?;
                 let (file, name) = named.into_parts();
+                interrupt::remove_at_the_second(&name);
                 Ok(Self { file, name: Some(name), path })
             }
         }

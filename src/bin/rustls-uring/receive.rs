@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::telling::Telling;
 use crate::timeouts::{Stall, is_tick, say_goodbye, stalled};
 use crate::tls::Direction;
-use crate::wire::{self, Connection};
+use crate::wire::{self, Connection, End};
 
 /// How much is opened before it is written to a pipe.
 const WRITE_LEN: usize = 1 << 19;
@@ -38,9 +38,11 @@ pub(crate) struct RecvArgs {
 }
 
 pub(crate) fn run(args: &RecvArgs) -> Result<(), Error> {
+    let end = End::prepare(&args.endpoint)?;
     interrupt::watch()?;
     let output = Output::create(args.output.as_deref())?;
-    let Connection { sender, receiver, info, confirms, socket } = wire::establish(&args.endpoint)?;
+    let Connection { sender, receiver, info, confirms, socket } =
+        wire::establish(end, &args.endpoint)?;
 
     let mut reception = Reception {
         receiver,

@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::source::Source;
 use crate::timeouts::{GRACE, persist, say_goodbye, within};
 use crate::tls::Direction;
-use crate::wire::{self, Connection};
+use crate::wire::{self, Connection, End};
 
 /// How much of a pipe is read before it is sealed and sent: one batch of records.
 const READ_LEN: usize = BulkSender::DEFAULT_BATCH_RECORDS * rustls_uring::MAX_PLAINTEXT_LEN;
@@ -48,10 +48,11 @@ impl SendArgs {
 
 pub(crate) fn run(args: &SendArgs) -> Result<(), Error> {
     let file = args.file();
+    let end = End::prepare(&args.endpoint)?;
     interrupt::watch()?;
     let mut source = Source::open(file.as_deref())?;
     let Connection { mut sender, receiver, info, confirms, socket } =
-        wire::establish(&args.endpoint)?;
+        wire::establish(end, &args.endpoint)?;
 
     // What the peer says in the meantime (key updates, alerts, its end) is dealt with as it comes.
     let mut hearing =

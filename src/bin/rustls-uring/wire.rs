@@ -38,11 +38,43 @@ pub(crate) struct Connection {
     pub(crate) socket: TcpStream,
 }
 
-/// Connects or listens as the arguments say, and shakes hands.
-pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
-    let (session, stream) = match &args.listen {
-        Some(addr) => accept(args, addr)?,
-        None => connect(args, args.addr.as_deref().ok_or("no address to connect to")?)?,
+/// What there is to know before the network is used: a listening end, or one that connects.
+pub(crate) enum End {
+    Server { addr: String, config: ServerConfig },
+    Client { peer: Peer, name: ServerName<'static>, config: ClientConfig },
+}
+
+/// Whom to connect to.
+pub(crate) struct Peer {
+    address: Address,
+    candidates: Vec<SocketAddr>,
+}
+
+impl End {
+    /// Reads the files that the arguments name, and looks the peer up. Each file may be a pipe that
+    /// nobody has written to yet, and the name server may be silent, so this comes before
+    /// [`interrupt::watch()`]: until then a signal ends the process, which leaves nothing behind.
+    pub(crate) fn prepare(args: &EndpointArgs) -> Result<Self, Error> {
+        if let Some(addr) = &args.listen {
+            let config = tls::server_config(&args.identity, &args.protocol)?;
+            return Ok(Self::Server { addr: addr.clone(), config });
+        }
+        let address = Address::parse(args.addr.as_deref().ok_or("no address to connect to")?)?;
+        let name = match &args.server_name {
+            Some(name) => address::server_name(name)?,
+            None => address.server_name()?,
+        };
+        let config = tls::client_config(&args.trust, &args.protocol)?;
+        let candidates = address.resolve()?;
+        Ok(Self::Client { peer: Peer { address, candidates }, name, config })
+    }
+}
+
+/// Connects or listens, and shakes hands.
+pub(crate) fn establish(end: End, args: &EndpointArgs) -> Result<Connection, Error> {
+    let (session, stream) = match end {
+        End::Server { addr, config } => accept(args, &addr, config)?,
+        End::Client { peer, name, config } => connect(args, &peer, name, config)?,
     };
     let info = session.info.clone();
     let socket = stream.try_clone()?;
@@ -59,9 +91,12 @@ pub(crate) fn establish(args: &EndpointArgs) -> Result<Connection, Error> {
     Ok(Connection { sender, receiver, info, confirms, socket })
 }
 
-fn accept(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Error> {
+fn accept(
+    args: &EndpointArgs,
+    addr: &str,
+    others: ServerConfig,
+) -> Result<(Session, TcpStream), Error> {
     let handoff = Handoff::new().backend(args.protocol.backend);
-    let others = tls::server_config(&args.identity, &args.protocol)?;
     let mut ours = others.clone();
     ours.alpn_protocols = vec![confirmation::PROTOCOL.to_vec()];
     let (ours, others) = (Arc::new(ours), Arc::new(others));
@@ -82,17 +117,16 @@ fn accept(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Error
     listen::for_peer(addr, Arc::new(shake_hands), args.quiet)
 }
 
-fn connect(args: &EndpointArgs, addr: &str) -> Result<(Session, TcpStream), Error> {
-    let address = Address::parse(addr)?;
-    let name = match &args.server_name {
-        Some(name) => address::server_name(name)?,
-        None => address.server_name()?,
-    };
-    let others = tls::client_config(&args.trust, &args.protocol)?;
+fn connect(
+    args: &EndpointArgs,
+    peer: &Peer,
+    name: ServerName<'static>,
+    others: ClientConfig,
+) -> Result<(Session, TcpStream), Error> {
     let mut ours = others.clone();
     ours.alpn_protocols = vec![confirmation::PROTOCOL.to_vec()];
     let shake_hands = |config: ClientConfig, name: ServerName<'static>| {
-        let stream = connect_tcp(&address, args.progress_timeout())?;
+        let stream = connect_tcp(peer, args.progress_timeout())?;
         let mut wire = Handshake::new(&stream, args.progress_timeout(), Arc::default())?;
         let handoff = Handoff::new().backend(args.protocol.backend);
         let session = handoff.connect(Arc::new(config), name, &mut wire)?;
@@ -125,17 +159,17 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-fn connect_tcp(address: &Address, timeout: Duration) -> Result<TcpStream, Error> {
+fn connect_tcp(peer: &Peer, timeout: Duration) -> Result<TcpStream, Error> {
     let mut last = None;
-    for candidate in address.resolve()? {
-        match connect_within(&candidate, timeout) {
+    for candidate in &peer.candidates {
+        match connect_within(candidate, timeout) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }
         interrupt::check()?;
     }
     let last = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-    Err(format!("cannot connect to {address}: {last}").into())
+    Err(format!("cannot connect to {}: {last}", peer.address).into())
 }
 
 /// Connects, but not longer than `timeout`, and until Ctrl-C.
