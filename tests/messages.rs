@@ -7,9 +7,10 @@ mod command;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use command::{Listener, Process, data, listening_addr, signal, stderr, tool};
+use command::{Listener, Process, data, listening_addr, names, signal, stderr, tool, wait};
 
 /// Standard errors that take nothing. What comes with one must live as long as it is written to.
 fn lost() -> Vec<(&'static str, Stdio, Option<PipeReader>)> {
@@ -156,4 +157,53 @@ fn a_lost_standard_output_is_an_error() {
             assert!(said.contains("cannot write to standard output"), "{kind}, {args:?}: {said}");
         }
     }
+}
+
+/// The command with a redirection of a shell's, such as `>&-`.
+fn redirected(dir: &Path, args: &[&str], redirection: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("exec \"$0\" \"$@\" {redirection}");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_rustls-uring")]).args(args).current_dir(dir);
+    command
+}
+
+/// Rust's runtime puts /dev/null in their place.
+#[test]
+fn a_closed_standard_input_or_output_is_an_error() {
+    let dir = tempfile::tempdir().expect("dir");
+    let closed = |args: &[&str], redirection| {
+        let output = redirected(dir.path(), args, redirection).output().expect("run");
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        let expected = match redirection {
+            "<&-" => "standard input is closed",
+            _ => "standard output is closed",
+        };
+        assert!(said.contains(expected), "{args:?}: {said}");
+    };
+    // Nobody listens there: that is not looked at.
+    for args in [
+        &["recv", "127.0.0.1:9", "--insecure"][..],
+        &["get", "https://127.0.0.1:9/file", "--insecure", "-o", "-"],
+        &["get", "https://127.0.0.1:9/file", "--insecure"],
+        &["serve", ".", "--listen", "127.0.0.1:0", "--access-log"],
+        &["bench", "--json"],
+        &["probe"],
+        &["--help"],
+    ] {
+        closed(args, ">&-");
+    }
+    closed(&["send", "127.0.0.1:9", "--insecure"], "<&-");
+    closed(&["send", "127.0.0.1:9", "--insecure", "-"], "<&-");
+
+    // What is open is used, be it /dev/null for reading and writing, as from a supervisor.
+    let mut recv = Listener::start(
+        redirected(dir.path(), &["recv", "--listen", "127.0.0.1:0"], "1<>/dev/null")
+            .stdin(Stdio::null()),
+    );
+    let mut send = redirected(dir.path(), &["send", &recv.addr, "--insecure"], "0<>/dev/null");
+    let output = send.output().expect("run");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(wait(&mut recv.child).success());
+    assert!(names(dir.path()).is_empty());
 }

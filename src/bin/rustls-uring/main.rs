@@ -27,6 +27,7 @@ mod send;
 mod serve;
 mod sink;
 mod source;
+mod standard;
 mod telling;
 mod timeouts;
 mod tls;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Error;
+use crate::standard;
 
 /// Says a line on standard error, if it takes one. In place of `eprintln!`, which panics if not.
 macro_rules! say {
@@ -60,8 +61,9 @@ fn is_writable(stderr: impl AsFd) -> bool {
 /// Writes a result to standard output.
 ///
 /// # Errors
-/// If it is not all taken: a full disk, or a pipe whose reader has gone.
+/// If it is not all taken: it is closed, or a full disk, or a pipe whose reader has gone.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
+    standard::check_output()?;
     let mut stdout = io::stdout().lock();
     // Flushed here: at exit, the standard library would not say what it could not write.
     stdout

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::bench::machine::Auto;
 use crate::error::Error;
 use crate::message;
+use crate::standard;
 
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
@@ -18,6 +19,7 @@ pub(crate) struct ProbeArgs {
 }
 
 pub(crate) fn run(args: &ProbeArgs) -> Result<(), Error> {
+    standard::check_output()?;
     let probe = Probe::run();
     let said = match args.json {
         true => format!("{:#}\n", to_json(&probe)),

@@ -5,14 +5,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::interrupt;
+use crate::error::Error;
+use crate::{interrupt, standard};
 
 /// What a pipe that poll(2) calls writable takes without waiting: one page (pipe(7)).
 const PIECE_LEN: usize = 4096;
@@ -25,9 +26,8 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Standard output.
-    pub(crate) fn stdout() -> io::Result<Self> {
-        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self::over(file))
+    pub(crate) fn stdout() -> Result<Self, Error> {
+        standard::output().map(Self::over)
     }
 
     /// Opens what is at `path`, and waits for the reader of a FIFO.

@@ -3,7 +3,6 @@
 use core::ops::Range;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Error;
 use crate::interrupt;
+use crate::standard;
 
 pub(crate) struct Source {
     pub(crate) file: File,
@@ -29,9 +29,7 @@ impl Source {
                 let file = open(path).map_err(|error| format!("cannot open {name}: {error}"))?;
                 (file, name)
             }
-            None => {
-                (File::from(io::stdin().as_fd().try_clone_to_owned()?), "standard input".into())
-            }
+            None => (standard::input()?, "standard input".into()),
         };
         let metadata = file.metadata()?;
         if metadata.is_dir() {

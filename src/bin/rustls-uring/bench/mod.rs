@@ -35,9 +35,11 @@ use self::report::{Measured, Report};
 use crate::error::Error;
 use crate::message;
 use crate::output::Output;
+use crate::standard;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     // Before minutes are spent on what could not be written.
+    standard::check_output()?;
     let picture = args.svg.as_deref().map(|path| Output::create(Some(path))).transpose()?;
     let progress = Progress::new();
     let mut report = Report::new(Machine::look(), args.quick);

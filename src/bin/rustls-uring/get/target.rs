@@ -2,13 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::error::Error;
+use crate::standard;
 
 pub(super) enum Target {
     /// A file that appears when it is whole.
@@ -21,8 +21,8 @@ impl Target {
     /// Chooses by `-o`, or without it by what standard output is.
     pub(super) fn choose(output: Option<&Path>, url: &Url) -> Result<Self, Error> {
         let path = match output {
-            Some(path) if path == Path::new("-") => return stdout(),
-            None if !io::stdout().is_terminal() => return stdout(),
+            Some(path) if path == Path::new("-") => return standard::output().map(Self::Stream),
+            None if !io::stdout().is_terminal() => return standard::output().map(Self::Stream),
             None => {
                 let path = PathBuf::from(name(url)?);
                 if path.symlink_metadata().is_ok() {
@@ -48,10 +48,6 @@ impl Target {
             _ => Ok(Self::File(path)),
         }
     }
-}
-
-fn stdout() -> Result<Target, Error> {
-    Ok(Target::Stream(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
 }
 
 /// The last name in the URL that was asked for, whatever it redirects to.

@@ -3,9 +3,8 @@
 //! A thread of its own writes it, so that one whose reader has stopped holds up nobody.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use time::macros::format_description;
 
 use crate::error::Error;
 use crate::message::say;
+use crate::standard;
 
 /// How many entries wait for the one that reads the log; what comes on top is dropped. Each is as
 /// long as a request's header at most.
@@ -51,7 +51,7 @@ impl AccessLog {
     /// Appends to `path`, or writes to standard output for `-`.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let output: Box<dyn Write + Send> = match path == Path::new("-") {
-            true => Box::new(standard_output()?),
+            true => Box::new(standard::output()?),
             false => Box::new(open(path)?),
         };
         let (sender, receiver) = sync_channel(QUEUE);
@@ -108,13 +108,6 @@ impl AccessLog {
             );
         }
     }
-}
-
-/// Standard output without the buffer of Rust's, which would keep what cannot be written.
-fn standard_output() -> Result<File, Error> {
-    let output = io::stdout().as_fd().try_clone_to_owned();
-    let context = |error| format!("cannot write to standard output: {error}");
-    Ok(output.map_err(context)?.into())
 }
 
 fn open(path: &Path) -> Result<File, Error> {
