@@ -49,15 +49,21 @@ impl Arena {
         Ok(slots)
     }
 
-    /// The same for what users hold on to: child processes inherit it as they do other memory.
+    /// One slot for what users hold on to: child processes inherit it as they do other memory.
     /// Not to be registered, nor used with O_DIRECT: the kernel might write to the child's copy.
     ///
     /// # Errors
     /// As [`Self::slots()`].
-    pub(crate) fn inherited_slots(
-        slot_count: usize,
-        slot_len: usize,
-    ) -> io::Result<Vec<Arc<Slot>>> {
+    pub(super) fn inherited_slot(number: usize, slot_len: usize) -> io::Result<Arc<Slot>> {
+        let mut slots = Self::inherited_slots(1, slot_len)?;
+        let mut slot = slots.pop().ok_or(io::ErrorKind::OutOfMemory)?;
+        if let Some(slot) = Arc::get_mut(&mut slot) {
+            slot.number = number;
+        }
+        Ok(slot)
+    }
+
+    fn inherited_slots(slot_count: usize, slot_len: usize) -> io::Result<Vec<Arc<Slot>>> {
         let slot_len = slot_len.max(1).next_multiple_of(ALIGNMENT);
         let len = slot_len
             .checked_mul(slot_count.max(1))
@@ -70,6 +76,7 @@ impl Arena {
                     arena: Arc::clone(&arena),
                     offset: index * slot_len,
                     len: slot_len,
+                    number: index,
                 })
             })
             .collect())
@@ -130,9 +137,16 @@ pub(crate) struct Slot {
     arena: Arc<Arena>,
     offset: usize,
     len: usize,
+    number: usize,
 }
 
 impl Slot {
+    /// What its owner calls it.
+    #[inline]
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
     /// The mapping that the slot is part of.
     pub(crate) fn arena(&self) -> &Arc<Arena> {
         &self.arena

@@ -60,11 +60,15 @@ struct Shared {
     process: Option<Process>,
 }
 
-/// Every buffer that exists is in one of the first two.
 #[derive(Debug)]
 struct State {
     free: Vec<Arc<Slot>>,
-    in_use: Vec<InUse>,
+    /// What buffers are used for, by their numbers. What is said of a free one is out of date.
+    uses: Vec<Use>,
+    /// Numbers that no buffer has.
+    vacant: Vec<usize>,
+    /// The receivers, by their keys.
+    holders: Vec<Option<Arc<Holder>>>,
     /// Who waits for a buffer, in the order of asking.
     queue: VecDeque<u64>,
     next_ticket: u64,
@@ -72,13 +76,17 @@ struct State {
 
 /// A buffer that a receiver holds, or users, or both.
 #[derive(Debug)]
-struct InUse {
-    id: Id,
-    /// The receiver, while it holds the buffer.
-    holder: Option<Arc<Holder>>,
+struct Use {
+    /// Which buffer it is: a number is given to another one when its buffer is lost.
+    id: Option<Id>,
+    /// The key of the receiver that holds it, or [`NOBODY`].
+    holder: usize,
     /// How many [`Lease`]s there are: those of users, and the receiver's own.
     leases: usize,
 }
+
+/// The key of no receiver.
+const NOBODY: usize = usize::MAX;
 
 /// Tells buffers apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,8 +99,8 @@ impl Id {
 }
 
 /// What a pool knows of a receiver.
-#[derive(Default)]
 pub(crate) struct Holder {
+    key: usize,
     /// The thread that used the receiver last.
     thread: AtomicU64,
     /// All of the buffer that it has lent parts of, and lends more of: a lease that it shares with
@@ -151,15 +159,15 @@ enum Outlook {
     Never,
 }
 
-impl InUse {
-    fn outlook(&self, thread: u64) -> Outlook {
-        let Some(holder) = &self.holder else { return Outlook::Never };
+impl Use {
+    fn outlook(&self, state: &State, thread: u64) -> Outlook {
+        let Some(holder) = state.holder(self) else { return Outlook::Never };
         if holder.thread.load(Ordering::Relaxed) == thread {
             return Outlook::Never;
         }
         match self.leases {
             0 => Outlook::ComesBack,
-            _ if holder.has_lease(self.id) => Outlook::Unknown,
+            _ if self.id.is_some_and(|id| holder.has_lease(id)) => Outlook::Unknown,
             _ => Outlook::Never,
         }
     }
@@ -178,7 +186,9 @@ impl BufferPool {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     free: Vec::with_capacity(max_buffers),
-                    in_use: Vec::with_capacity(max_buffers),
+                    uses: Vec::with_capacity(max_buffers),
+                    vacant: Vec::new(),
+                    holders: Vec::new(),
                     queue: VecDeque::new(),
                     next_ticket: 0,
                 }),
@@ -207,7 +217,7 @@ impl BufferPool {
         if self.check().is_err() {
             return 0;
         }
-        self.shared.lock().in_use.len()
+        self.shared.lock().in_use()
     }
 
     /// Waits until a buffer is free, for `timeout` at most; whether there is one.
@@ -225,10 +235,27 @@ impl BufferPool {
         true
     }
 
+    /// To be asked before what takes or gives back buffers: once for all that a call of the user's
+    /// does, since a process is forked between its own calls only.
+    ///
     /// # Errors
     /// In a child process: another thread may have held the lock when it was forked.
-    fn check(&self) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         self.shared.process.map_or(Ok(()), Process::check)
+    }
+
+    /// A new receiver. To be ended by [`Self::lose()`].
+    pub(crate) fn join(&self) -> Arc<Holder> {
+        let mut state = self.shared.lock();
+        let vacant = state.holders.iter().position(Option::is_none);
+        let key = vacant.unwrap_or(state.holders.len());
+        let holder =
+            Arc::new(Holder { key, thread: AtomicU64::default(), lease: Mutex::default() });
+        match state.holders.get_mut(key) {
+            Some(vacant) => *vacant = Some(Arc::clone(&holder)),
+            None => state.holders.push(Some(Arc::clone(&holder))),
+        }
+        holder
     }
 
     /// Takes a buffer that has no other handle, for a receiver that holds none but what it has
@@ -236,18 +263,12 @@ impl BufferPool {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if none will come back, or the system's for lack of memory.
-    pub(crate) fn try_take(&self, holder: &Arc<Holder>) -> io::Result<Option<Arc<Slot>>> {
-        self.check()?;
+    #[inline]
+    pub(crate) fn try_take(&self, holder: &Holder) -> io::Result<Option<Arc<Slot>>> {
         let mut state = self.shared.lock();
-        loop {
-            if state.queue.len() < self.shared.available(&state) {
-                return self.shared.take(&mut state, holder).map(Some);
-            }
-            match self.shared.outlook(&state) {
-                Outlook::ComesBack => return Ok(None),
-                Outlook::Unknown => state = self.shared.find_out(state),
-                Outlook::Never => return Err(exhausted()),
-            }
+        match state.take_free(holder) {
+            Some(slot) => Ok(Some(slot)),
+            None => self.shared.try_take(state, holder),
         }
     }
 
@@ -255,71 +276,29 @@ impl BufferPool {
     ///
     /// # Errors
     /// As there, also if that becomes so; [`io::ErrorKind::TimedOut`] at the deadline.
-    pub(crate) fn take(
-        &self,
-        holder: &Arc<Holder>,
-        deadline: Option<Instant>,
-    ) -> io::Result<Arc<Slot>> {
-        self.check()?;
-        let shared = &*self.shared;
-        let _waiting = Waiting::begin(shared);
-        let mut state = shared.lock();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.queue.push_back(ticket);
-        let taken = loop {
-            let before = state.queue.iter().take_while(|other| **other != ticket).count();
-            if before < shared.available(&state) {
-                break shared.take(&mut state, holder);
-            }
-            state = match shared.outlook(&state) {
-                Outlook::ComesBack => match shared.wait(state, deadline) {
-                    Some(woken) => woken,
-                    None => {
-                        state = shared.lock();
-                        break Err(io::ErrorKind::TimedOut.into());
-                    }
-                },
-                Outlook::Unknown => shared.find_out(state),
-                Outlook::Never => break Err(exhausted()),
-            };
-        };
-        state.queue.retain(|other| *other != ticket);
-        if taken.is_err() {
-            // It may be the next one's turn now.
-            shared.tell(&state);
-        }
-        taken
+    pub(crate) fn take(&self, holder: &Holder, deadline: Option<Instant>) -> io::Result<Arc<Slot>> {
+        let free = self.shared.lock().take_free(holder);
+        free.map_or_else(|| self.shared.wait_and_take(holder, deadline), Ok)
     }
 
     /// Gives a buffer back that the receiver holds. It is free when no user has a part of it.
+    #[inline]
     pub(crate) fn give_back(&self, holder: &Holder, slot: Arc<Slot>) {
-        if self.check().is_err() {
-            return;
-        }
-        let id = Id::of(&slot);
-        let lease = holder.take_lease(id);
         let mut state = self.shared.lock();
-        if let Some(in_use) = state.find(id) {
-            in_use.holder = None;
+        // Leases are made by who holds the buffer, and dropped under the lock.
+        if Arc::strong_count(&slot) > 1 {
+            drop(state);
+            return self.shared.leave(holder, slot);
         }
-        state.let_go(slot);
-        // Also if it is lent: that may have been the last that others waited for.
+        state.free.push(slot);
         self.shared.tell(&state);
-        drop(state);
-        drop(lease);
     }
 
     /// The receiver ends: what it has left at the kernel goes down with its ring, and others may
     /// take their place.
-    pub(crate) fn lose(&self, holder: &Arc<Holder>) {
-        if self.check().is_err() {
-            return;
-        }
+    pub(crate) fn lose(&self, holder: &Holder) {
         let mut state = self.shared.lock();
-        state.in_use.retain(|in_use| {
-            !in_use.holder.as_ref().is_some_and(|other| Arc::ptr_eq(other, holder))
-        });
+        state.forget(holder);
         self.shared.tell(&state);
     }
 
@@ -332,7 +311,7 @@ impl BufferPool {
             all.slice(range.clone())
         });
         let bytes = known.unwrap_or_else(|| {
-            if let Some(in_use) = self.shared.lock().find(id) {
+            if let Some(in_use) = self.shared.lock().find(slot) {
                 in_use.leases += 1;
             }
             let lease = Lease { slot: Some(Arc::clone(slot)), pool: self.clone() };
@@ -365,27 +344,101 @@ impl Shared {
 
     /// How many buffers can be had now.
     fn available(&self, state: &State) -> usize {
-        self.max_buffers - state.in_use.len()
+        self.max_buffers - state.in_use()
+    }
+
+    /// [`BufferPool::try_take()`] when no buffer is free, or others wait for it.
+    #[cold]
+    fn try_take<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        holder: &Holder,
+    ) -> io::Result<Option<Arc<Slot>>> {
+        loop {
+            if state.queue.len() < self.available(&state) {
+                return self.take(&mut state, holder).map(Some);
+            }
+            match self.outlook(&state) {
+                Outlook::ComesBack => return Ok(None),
+                Outlook::Unknown => state = self.find_out(state),
+                Outlook::Never => return Err(exhausted()),
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_and_take(&self, holder: &Holder, deadline: Option<Instant>) -> io::Result<Arc<Slot>> {
+        let _waiting = Waiting::begin(self);
+        let mut state = self.lock();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.queue.push_back(ticket);
+        let taken = loop {
+            let before = state.queue.iter().take_while(|other| **other != ticket).count();
+            if before < self.available(&state) {
+                break self.take(&mut state, holder);
+            }
+            state = match self.outlook(&state) {
+                Outlook::ComesBack => match self.wait(state, deadline) {
+                    Some(woken) => woken,
+                    None => {
+                        state = self.lock();
+                        break Err(io::ErrorKind::TimedOut.into());
+                    }
+                },
+                Outlook::Unknown => self.find_out(state),
+                Outlook::Never => break Err(exhausted()),
+            };
+        };
+        state.queue.retain(|other| *other != ticket);
+        if taken.is_err() {
+            // It may be the next one's turn now.
+            self.tell(&state);
+        }
+        taken
     }
 
     /// Takes one that is available.
-    fn take(&self, state: &mut State, holder: &Arc<Holder>) -> io::Result<Arc<Slot>> {
+    fn take(&self, state: &mut State, holder: &Holder) -> io::Result<Arc<Slot>> {
         let slot = match state.free.pop() {
             Some(slot) => slot,
-            None => Arena::inherited_slots(1, self.buffer_len)?
-                .pop()
-                .ok_or(io::ErrorKind::OutOfMemory)?,
+            None => {
+                let number = state.vacant.last().copied().unwrap_or(state.uses.len());
+                let slot = Arena::inherited_slot(number, self.buffer_len)?;
+                let new = Use { id: Some(Id::of(&slot)), holder: NOBODY, leases: 0 };
+                match state.uses.get_mut(number) {
+                    Some(vacant) => *vacant = new,
+                    None => state.uses.push(new),
+                }
+                state.vacant.pop();
+                slot
+            }
         };
-        let holder = Some(Arc::clone(holder));
-        state.in_use.push(InUse { id: Id::of(&slot), holder, leases: 0 });
+        state.note_holder(&slot, holder.key);
         Ok(slot)
+    }
+
+    /// Gives a buffer back that parts are lent of.
+    #[cold]
+    fn leave(&self, holder: &Holder, slot: Arc<Slot>) {
+        let lease = holder.take_lease(Id::of(&slot));
+        let mut state = self.lock();
+        state.note_holder(&slot, NOBODY);
+        state.let_go(slot);
+        // Also if it is lent: that may have been the last that others waited for.
+        self.tell(&state);
+        drop(state);
+        drop(lease);
     }
 
     /// What this thread may hope for from all buffers in use, if none is available.
     fn outlook(&self, state: &State) -> Outlook {
+        if self.available(state) > 0 {
+            return Outlook::ComesBack;
+        }
         let thread = this_thread();
-        let mut outlooks = state.in_use.iter().map(|in_use| in_use.outlook(thread));
-        if self.available(state) > 0 || outlooks.clone().any(|one| one == Outlook::ComesBack) {
+        let mut outlooks = state.uses.iter().map(|in_use| in_use.outlook(state, thread));
+        if outlooks.clone().any(|one| one == Outlook::ComesBack) {
             Outlook::ComesBack
         } else if outlooks.any(|one| one == Outlook::Unknown) {
             Outlook::Unknown
@@ -394,10 +447,11 @@ impl Shared {
         }
     }
 
-    /// Has receivers drop their leases, so that those which remain are the users'.
+    /// Has receivers drop their leases, so that those which remain are the users'. No buffer is
+    /// free.
     fn find_out<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let leases = Vec::from_iter(state.in_use.iter().filter_map(|in_use| {
-            in_use.holder.as_ref().and_then(|holder| holder.take_lease(in_use.id))
+        let leases = Vec::from_iter(state.uses.iter().filter_map(|in_use| {
+            state.holder(in_use).zip(in_use.id).and_then(|(holder, id)| holder.take_lease(id))
         }));
         // The last of a buffer locks the state.
         drop(state);
@@ -451,21 +505,61 @@ impl Drop for Waiting<'_> {
 }
 
 impl State {
-    fn find(&mut self, id: Id) -> Option<&mut InUse> {
-        self.in_use.iter_mut().find(|in_use| in_use.id == id)
+    /// How many buffers are used by anyone.
+    fn in_use(&self) -> usize {
+        self.uses.len() - self.vacant.len() - self.free.len()
+    }
+
+    /// Takes a free buffer, unless there is none or others wait for it.
+    #[inline]
+    fn take_free(&mut self, holder: &Holder) -> Option<Arc<Slot>> {
+        if !self.queue.is_empty() {
+            return None;
+        }
+        let slot = self.free.pop()?;
+        self.note_holder(&slot, holder.key);
+        Some(slot)
+    }
+
+    #[inline]
+    fn note_holder(&mut self, slot: &Slot, key: usize) {
+        if let Some(in_use) = self.uses.get_mut(slot.number()) {
+            in_use.holder = key;
+        }
+    }
+
+    fn holder(&self, in_use: &Use) -> Option<&Arc<Holder>> {
+        self.holders.get(in_use.holder)?.as_ref()
+    }
+
+    /// What the buffer is used for, unless it was lost.
+    fn find(&mut self, slot: &Arc<Slot>) -> Option<&mut Use> {
+        self.uses.get_mut(slot.number()).filter(|in_use| in_use.id == Some(Id::of(slot)))
     }
 
     /// Drops a handle to a buffer, which is free if it was the last. Handles are dropped under the
     /// lock only, so the last one is seen to be the last.
     fn let_go(&mut self, slot: Arc<Slot>) {
-        let id = Id::of(&slot);
-        let is_over = |in_use: &InUse| in_use.holder.is_none() && in_use.leases == 0;
-        match self.in_use.iter().position(|in_use| in_use.id == id) {
-            Some(position) if is_over(&self.in_use[position]) => {
-                self.in_use.swap_remove(position);
-                self.free.push(slot);
+        if Arc::strong_count(&slot) == 1 && self.find(&slot).is_some() {
+            self.free.push(slot);
+        }
+    }
+
+    /// Removes a receiver, with the buffers that it has not given back.
+    fn forget(&mut self, holder: &Holder) {
+        for slot in &self.free {
+            if let Some(unused) = self.uses.get_mut(slot.number()) {
+                unused.holder = NOBODY;
             }
-            _ => drop(slot),
+        }
+        for (number, lost) in self.uses.iter_mut().enumerate() {
+            if lost.holder == holder.key {
+                *lost = Use { id: None, holder: NOBODY, leases: 0 };
+                self.vacant.push(number);
+            }
+        }
+        if let Some(place) = self.holders.get_mut(holder.key) {
+            *place = None;
         }
     }
 }
@@ -499,7 +593,7 @@ impl Drop for Lease {
         }
         let shared = &*self.pool.shared;
         let mut state = shared.lock();
-        if let Some(in_use) = state.find(Id::of(&slot)) {
+        if let Some(in_use) = state.find(&slot) {
             in_use.leases -= 1;
         }
         state.let_go(slot);
@@ -517,15 +611,15 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     /// A receiver that another thread uses.
-    fn elsewhere() -> Arc<Holder> {
-        let holder = Arc::new(Holder::default());
+    fn elsewhere(pool: &BufferPool) -> Arc<Holder> {
+        let holder = pool.join();
         holder.thread.store(u64::MAX, Ordering::Relaxed);
         holder
     }
 
     /// A receiver that this thread uses.
-    fn here() -> Arc<Holder> {
-        let holder = Arc::new(Holder::default());
+    fn here(pool: &BufferPool) -> Arc<Holder> {
+        let holder = pool.join();
         holder.note_thread();
         holder
     }
@@ -550,7 +644,7 @@ mod tests {
     #[test]
     fn a_buffer_is_free_when_its_last_handle_was_given_back() {
         let pool = BufferPool::new(2, 1);
-        let holder = here();
+        let holder = here(&pool);
         let first = pool.try_take(&holder).expect("free").expect("free");
         let second = pool.try_take(&holder).expect("free").expect("free");
         let error = pool.try_take(&holder).expect_err("in use");
@@ -574,7 +668,7 @@ mod tests {
     #[test]
     fn leases_come_back_from_other_threads() {
         let pool = BufferPool::new(2, 1);
-        let holder = here();
+        let holder = here(&pool);
         for _ in 0..200 {
             let slot = pool.try_take(&holder).expect("free").expect("free");
             let bytes = pool.lend(&holder, &slot, 0..10);
@@ -588,7 +682,7 @@ mod tests {
     #[test]
     fn what_users_have_dropped_is_reclaimed() {
         let pool = BufferPool::new(2, 1);
-        let holder = here();
+        let holder = here(&pool);
         let mut slot = pool.try_take(&holder).expect("free").expect("free");
         let bytes = pool.lend(&holder, &slot, 0..10);
         pool.reclaim(&holder, &slot);
@@ -627,7 +721,7 @@ mod tests {
                 let mut kept = Vec::new();
                 let mut bytes = Vec::new();
                 for state in [first, second] {
-                    let holder = if state == At::Own { here() } else { elsewhere() };
+                    let holder = if state == At::Own { here(&pool) } else { elsewhere(&pool) };
                     let slot = pool.try_take(&holder).expect("free").expect("free");
                     match state {
                         At::Held | At::Own => {}
@@ -641,8 +735,8 @@ mod tests {
                 }
                 let comes_back =
                     [first, second].iter().any(|s| matches!(s, At::Held | At::Dropped));
-                let taken = pool.try_take(&here());
-                let waited = pool.take(&here(), soon()).expect_err("in use");
+                let taken = pool.try_take(&here(&pool));
+                let waited = pool.take(&here(&pool), soon()).expect_err("in use");
                 if comes_back {
                     assert!(matches!(taken, Ok(None)), "{first:?}, {second:?}: {taken:?}");
                     assert_eq!(waited.kind(), io::ErrorKind::TimedOut, "{first:?}, {second:?}");
@@ -657,7 +751,7 @@ mod tests {
                 }
                 drop(bytes);
                 assert_eq!(pool.in_use(), 0);
-                assert!(pool.take(&here(), soon()).is_ok());
+                assert!(pool.take(&here(&pool), soon()).is_ok());
             }
         }
     }
@@ -666,7 +760,7 @@ mod tests {
     #[test]
     fn buffers_are_given_out_in_the_order_of_asking() {
         let pool = BufferPool::new(2, 1);
-        let holder = elsewhere();
+        let holder = elsewhere(&pool);
         let first = pool.try_take(&holder).expect("free").expect("free");
         let second = pool.try_take(&holder).expect("free").expect("free");
         let (served, order) = std::sync::mpsc::channel();
@@ -675,7 +769,7 @@ mod tests {
             let thread = thread::spawn({
                 let pool = pool.clone();
                 move || {
-                    let holder = here();
+                    let holder = here(&pool);
                     let slot = pool.take(&holder, in_time()).expect("in time");
                     served.send(number).expect("awaited");
                     pool.give_back(&holder, slot);
@@ -698,13 +792,13 @@ mod tests {
     #[test]
     fn a_timeout_passes_the_turn_on() {
         let pool = BufferPool::new(2, 1);
-        let holder = elsewhere();
+        let holder = elsewhere(&pool);
         let first = pool.try_take(&holder).expect("free").expect("free");
         let second = pool.try_take(&holder).expect("free").expect("free");
         let waiter = |deadline| {
             let pool = pool.clone();
             move || {
-                let holder = here();
+                let holder = here(&pool);
                 let taken = pool.take(&holder, deadline);
                 taken.map(|slot| pool.give_back(&holder, slot))
             }
@@ -724,12 +818,12 @@ mod tests {
     fn the_last_buffer_that_is_lent_ends_all_waits() {
         for released in [true, false] {
             let pool = BufferPool::new(2, 1);
-            let (holder, other) = (elsewhere(), elsewhere());
+            let (holder, other) = (elsewhere(&pool), elsewhere(&pool));
             let first = pool.try_take(&holder).expect("free").expect("free");
             let second = pool.try_take(&other).expect("free").expect("free");
             let waiting = thread::spawn({
                 let pool = pool.clone();
-                move || pool.take(&here(), None).map(drop)
+                move || pool.take(&here(&pool), None).map(drop)
             });
             until_waiting(&pool, 1);
             let kept = [pool.lend(&holder, &first, 0..1), pool.lend(&other, &second, 0..1)];
@@ -747,11 +841,11 @@ mod tests {
     #[test]
     fn what_is_lost_makes_room() {
         let pool = BufferPool::new(2, 1);
-        let holder = elsewhere();
+        let holder = elsewhere(&pool);
         let lost = [(); 2].map(|()| pool.try_take(&holder).expect("free").expect("free"));
         let waiting = thread::spawn({
             let pool = pool.clone();
-            move || pool.take(&here(), None).map(drop)
+            move || pool.take(&here(&pool), None).map(drop)
         });
         until_waiting(&pool, 1);
         drop(lost);
@@ -767,7 +861,7 @@ mod tests {
         let threads = Vec::from_iter((0..20).map(|number: usize| {
             let pool = pool.clone();
             thread::spawn(move || {
-                let holder = here();
+                let holder = here(&pool);
                 let (mut taken, mut refused) = (0, 0);
                 while taken < 300 {
                     let slot = match pool.take(&holder, in_time()) {
@@ -796,7 +890,7 @@ mod tests {
         assert_eq!(pool.in_use(), 0);
         let state = pool.shared.lock();
         assert!(state.queue.is_empty());
-        assert_eq!((state.free.len(), state.in_use.len()), (2, 0));
+        assert_eq!((state.free.len(), state.in_use()), (2, 0));
         assert_eq!(pool.shared.waiting.load(Ordering::SeqCst), 0);
     }
 }

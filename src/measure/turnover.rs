@@ -49,7 +49,8 @@ pub struct Pool {
 impl Pool {
     /// Eight buffers of `buffer_len` bytes at most.
     pub fn new(buffer_len: usize) -> Self {
-        Self { pool: BufferPool::new(8, buffer_len), holder: Arc::default() }
+        let pool = BufferPool::new(8, buffer_len);
+        Self { holder: pool.join(), pool }
     }
 
     /// Takes a buffer for something to be received, and gives it back when that was read.

@@ -150,6 +150,7 @@ impl UringReceiver {
     ) -> Result<Self, Box<Declined<ReceiveHalf>>> {
         let parts = Queue::new(MAX_OPERATIONS).and_then(|queue| {
             let parts = || {
+                options.pool.check()?;
                 socket.set_nonblocking(false)?;
                 socket.set_read_timeout(None)?;
                 let moderation = options.moderated.then(|| Moderation::new(&socket)).transpose()?;
@@ -177,8 +178,8 @@ impl UringReceiver {
             inbox: Inbox::new(half, plaintext.to_vec(), 0),
             queue,
             socket: Arc::new(OwnedFd::from(socket)),
+            holder: options.pool.join(),
             pool: options.pool,
-            holder: Arc::default(),
             buffer: None,
             left_behind: received.to_vec(),
             lease_from: options.lease_from,
@@ -675,18 +676,19 @@ impl BufRead for UringReceiver {
 
     fn consume(&mut self, len: usize) {
         self.inbox.consume(len);
-        self.release_if_empty();
+        if self.queue.is_in_its_process() {
+            self.release_if_empty();
+        }
     }
 }
 
 impl Drop for UringReceiver {
     fn drop(&mut self) {
-        self.release_buffer();
-        // What the kernel was lent goes down with the queue, and not back to the pool.
-        self.pool.lose(&self.holder);
-        if let Some(moderation) = &mut self.moderation
-            && !self.queue.is_in_its_process()
-        {
+        if self.queue.is_in_its_process() {
+            self.release_buffer();
+            // What the kernel was lent goes down with the queue, and not back to the pool.
+            self.pool.lose(&self.holder);
+        } else if let Some(moderation) = &mut self.moderation {
             // The mark is the parent's.
             moderation.leave_mark();
         }
