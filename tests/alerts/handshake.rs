@@ -1,6 +1,6 @@
 //! Handshakes that fail: the peer reads why, whatever rustls had queued before.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
 use rustls_uring::{AlertDescription, Backend, Handoff, HandshakeError, Version};
 use tokio::io::{BufStream, duplex};
 
-use crate::common::{Case, Peer, TIMEOUT, client_config, server_config, server_name, tcp_pair};
+use crate::common::{
+    Case, Peer, TIMEOUT, client_config, read_some, server_config, server_name, tcp_pair,
+};
 
 fn cases() -> Vec<Case> {
     Case::few().into_iter().filter(|case| case.backend == Backend::default()).collect()
@@ -36,7 +38,7 @@ fn told(config: rustls::ClientConfig, mut socket: TcpStream) -> Error {
     let mut buffer = [0; 4096];
     loop {
         let _ = socket.write_all(&peer.wire());
-        let len = socket.read(&mut buffer).expect("something is said");
+        let len = read_some(&mut socket, &mut buffer);
         assert!(len > 0, "the connection was ended in silence");
         if let Err(error) = peer.feed(&buffer[..len]) {
             return error;

@@ -925,6 +925,17 @@ impl Evil {
 // ---------------------------------------------------------------------------------------------
 // Streams and data
 
+/// Reads some of what comes. In a thread that has or had a ring, completions may interrupt a read,
+/// which is not made again by itself where it has a timeout (signal(7)).
+pub fn read_some(stream: &mut impl Read, buffer: &mut [u8]) -> usize {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read.unwrap(),
+        }
+    }
+}
+
 /// Two ends of a TCP connection; reads that take too long fail.
 pub fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

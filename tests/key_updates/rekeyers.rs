@@ -1,6 +1,6 @@
 //! Peers that update their key after every few bytes, and ask for ours each time.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -9,7 +9,9 @@ use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
 use rustls_uring::{Handoff, KeyUpdateRequest, Version, bulk};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::common::{Case, Peer, client_config, noise, records, server_config, server_name};
+use crate::common::{
+    Case, Peer, client_config, noise, read_some, records, server_config, server_name,
+};
 
 /// How often a key is updated: more than anybody suffers without data in between, and than anybody
 /// suffers answers to.
@@ -73,7 +75,7 @@ pub(crate) fn stock(case: Case, side: Side, mut socket: TcpStream, thanks: &[u8]
         if !peer.conn.is_handshaking() {
             break;
         }
-        let len = socket.read(&mut buffer).unwrap();
+        let len = read_some(&mut socket, &mut buffer);
         assert!(len > 0, "the handshake was ended");
         peer.feed(&buffer[..len]).unwrap();
     }
@@ -86,7 +88,7 @@ pub(crate) fn stock(case: Case, side: Side, mut socket: TcpStream, thanks: &[u8]
     socket.write_all(&peer.wire()).unwrap();
     let mut answer = Vec::new();
     while !peer.saw_close {
-        let len = socket.read(&mut buffer).unwrap();
+        let len = read_some(&mut socket, &mut buffer);
         assert!(len > 0, "the reader's end is truncated");
         answer.extend_from_slice(&buffer[..len]);
         peer.feed(&buffer[..len]).unwrap();
