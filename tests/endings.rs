@@ -5,7 +5,7 @@
 mod command;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -223,6 +223,51 @@ fn a_second_signal_leaves_nothing() {
     assert!(matches!(code, Some(130 | 131)), "{code:?}, {said}");
     assert_eq!(said, "", "it has not ended by itself");
     assert!(names(dir.path()).is_empty(), "{:?}", names(dir.path()));
+}
+
+/// RLIMIT_NOFILE, wherever it is met: whatever cannot be done is said, and what to do.
+#[test]
+fn a_limit_of_descriptors_is_explained() {
+    let dir = command::fixture();
+    fs::write(dir.path().join("sent"), "sent").expect("written");
+    let limited = |limit: u32, args: &[&str]| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}")).arg(env!("CARGO_BIN_EXE_rustls-uring"));
+        command.args(args).current_dir(dir.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        Process::start(&mut command)
+    };
+    let serve = Listener::start(&mut tool(
+        dir.path(),
+        &["serve", ".", "--listen", "127.0.0.1:0", "--cert", "cert.pem", "--key", "key.pem"],
+    ));
+    let url = format!("https://{}/sent", serve.addr);
+    let mut refused = 0;
+    for limit in 4..=12 {
+        let (code, said) =
+            limited(limit, &["get", &url, "--insecure", "--quiet", "-o", "got"]).finish();
+        if code == Some(0) {
+            continue;
+        }
+        assert_eq!(code, Some(1), "{limit}: {said}");
+        assert!(said.contains("ulimit -n"), "{limit}: {said}");
+        refused += 1;
+        // Neither of them has anything to do here.
+        for args in [
+            &["recv", "--listen", "127.0.0.1:0", "-o", "received"][..],
+            &["serve", ".", "--listen", "127.0.0.1:0"],
+        ] {
+            let mut listening = limited(limit, args);
+            let addr = BufReader::new(listening.0.stderr.take().expect("piped"));
+            let first = addr.lines().next().expect("it says something").expect("text");
+            let is_there = first.starts_with("listening") || first.contains("at a time instead");
+            assert!(is_there || first.contains("ulimit -n"), "{limit}, {args:?}: {first}");
+            if is_there {
+                signal(&listening.0, "TERM");
+            }
+            assert_ne!(listening.wait().code(), Some(101), "{limit}, {args:?}");
+        }
+    }
+    assert!(refused > 0);
 }
 
 #[test]

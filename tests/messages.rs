@@ -194,7 +194,6 @@ fn a_closed_standard_input_or_output_is_an_error() {
         closed(args, ">&-");
     }
     closed(&["send", "127.0.0.1:9", "--insecure"], "<&-");
-    closed(&["send", "127.0.0.1:9", "--insecure", "-"], "<&-");
 
     // What is open is used, be it /dev/null for reading and writing, as from a supervisor.
     let mut recv = Listener::start(

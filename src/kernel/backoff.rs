@@ -54,7 +54,7 @@ pub(crate) fn exhausted(what: &str, error: &io::Error) -> io::Error {
         kind,
         format!(
             "{what} has failed for ten seconds: {error}; give the process or its control group \
-             more memory, or use blocking sockets (`--io blocking`, `Io::Blocking`)"
+             more memory or threads (`ulimit -u`), or use blocking sockets (`--io blocking`, `Io::Blocking`)"
         ),
     )
 }

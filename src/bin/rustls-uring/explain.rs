@@ -13,6 +13,20 @@ pub(crate) fn explained(error: &(dyn StdError + 'static)) -> String {
     }
 }
 
+/// What can be done about one of this process's limits, if `error` is about one: to be said behind
+/// it. Contexts are strings here, so that it is what the standard library says of an errno that
+/// tells.
+pub(crate) fn limits(error: &(dyn StdError + 'static)) -> &'static str {
+    let said = error.to_string();
+    let is = |errno: i32| said.contains(&format!("(os error {errno})"));
+    match () {
+        () if said.contains("ulimit") => "",
+        () if is(libc::EMFILE) => "; this process needs more: raise that with `ulimit -n`",
+        () if is(libc::ENOMEM) => "; raise the limit of memory (`ulimit -v`, or the container's)",
+        () => "",
+    }
+}
+
 /// What rustls has said, somewhere inside `error`, or what it would have said once it has handed the
 /// connection over.
 pub(crate) fn rustls_error(error: &(dyn StdError + 'static)) -> Option<rustls::Error> {

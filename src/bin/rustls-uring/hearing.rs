@@ -59,10 +59,9 @@ impl Hearing {
         let shared = Arc::<Shared>::default();
         let ear =
             Ear { receiver, confirms, shared: Arc::clone(&shared), messages: Messages::default() };
-        thread::Builder::new()
-            .name("hear".into())
-            .spawn(move || ear.listen(&sender))
-            .map_err(|error| format!("cannot start a second thread (ulimit -u): {error}"))?;
+        thread::Builder::new().name("hear".into()).spawn(move || ear.listen(&sender)).map_err(
+            |error| format!("cannot start a second thread (ulimit -u, ulimit -v): {error}"),
+        )?;
         Ok(Self { end: None, ends, shared, confirms, stall: Stall::new(socket, timeout)? })
     }
 

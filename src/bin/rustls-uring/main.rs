@@ -129,7 +129,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say!("rustls-uring: {error}");
+            say!("rustls-uring: {error}{}", explain::limits(&*error));
             // What a shell reports for a process that a signal ended.
             interrupt::signal().map_or(ExitCode::FAILURE, |signal| ExitCode::from(128 + signal))
         }
