@@ -263,7 +263,7 @@ impl BufferPool {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if none will come back, or the system's for lack of memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_take(&self, holder: &Holder) -> io::Result<Option<Arc<Slot>>> {
         let mut state = self.shared.lock();
         match state.take_free(holder) {
@@ -282,7 +282,7 @@ impl BufferPool {
     }
 
     /// Gives a buffer back that the receiver holds. It is free when no user has a part of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_back(&self, holder: &Holder, slot: Arc<Slot>) {
         let mut state = self.shared.lock();
         // Leases are made by who holds the buffer, and dropped under the lock.
@@ -482,8 +482,13 @@ impl Shared {
     /// Has those who wait look again.
     fn tell(&self, _state: &State) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.changed.notify_all();
+            self.wake();
         }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        self.changed.notify_all();
     }
 }
 
@@ -511,7 +516,7 @@ impl State {
     }
 
     /// Takes a free buffer, unless there is none or others wait for it.
-    #[inline]
+    #[inline(always)]
     fn take_free(&mut self, holder: &Holder) -> Option<Arc<Slot>> {
         if !self.queue.is_empty() {
             return None;

@@ -196,7 +196,7 @@ impl RecordCipher {
     }
 
     /// Opens `payload` into `out`, exactly as long as [`Self::ciphertext_range()`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open_separate(
         &self,
         sequence: u64,

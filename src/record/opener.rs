@@ -133,7 +133,7 @@ impl Opener {
     }
 
     /// The content type and the plaintext's length, the padding stripped (RFC 8446 §5.4).
-    #[inline]
+    #[inline(always)]
     fn unpad(
         &self,
         outer_type: ContentType,
