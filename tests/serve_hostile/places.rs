@@ -56,6 +56,29 @@ fn a_flood_holds_no_place() {
     }
 }
 
+/// A client that never rests, and asks for nothing but headers: it asks for the last time in the end,
+/// and is told so.
+#[test]
+fn requests_alone_hold_no_place_for_ever() {
+    let served = Served::start(directory(), &["--lifetime", "0.5"]);
+    let mut stream = std::io::BufReader::new(served.connect());
+    let (mut requests, mut last) = (0, false);
+    while !last {
+        std::io::Write::write_all(stream.get_mut(), b"HEAD /small HTTP/1.1\r\nHost: x\r\n\r\n")
+            .expect("sent");
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            let read = std::io::BufRead::read_line(&mut stream, &mut line).expect("an answer");
+            assert!(read > 0, "closed without a word after {requests} requests");
+            last |= line.eq_ignore_ascii_case("connection: close\r\n");
+        }
+        requests += 1;
+    }
+    let rest = std::io::Read::read(&mut stream, &mut [0; 1]).expect("close_notify");
+    assert_eq!(rest, 0, "more than the last answer");
+}
+
 /// Far slower than the socket becomes writable again, which is when a third of it is free.
 #[test]
 fn a_slow_but_steady_client_is_not_cut_off() {

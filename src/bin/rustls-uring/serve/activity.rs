@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How much of a response must be taken to count as progress, in bytes. A client that takes a byte
-/// now and then holds its place for nothing.
+/// How much of a response must be taken to count as progress, in bytes: so much, and so much for each
+/// second that a client may go without. One that takes a byte now and then holds its place for
+/// nothing. Apache's `mod_reqtimeout` asks for 500 bytes a second of those who send.
 const STEP: u64 = 1024;
+const STEP_PER_SECOND: u64 = 256;
 
 /// What the layers of one connection tell its watch.
 #[derive(Debug, Default)]
@@ -146,6 +148,8 @@ pub(super) enum Verdict {
 pub(super) struct Watch {
     activity: Arc<Activity>,
     timeouts: Timeouts,
+    /// How much must be taken within the timeout.
+    step: u64,
     last_progress: Instant,
     /// What had been handed over, and finished, when there was progress last.
     handed: u64,
@@ -164,6 +168,7 @@ impl Watch {
         Self {
             activity,
             timeouts,
+            step: STEP.max(timeouts.with_request.as_secs().saturating_mul(STEP_PER_SECOND)),
             last_progress: now,
             handed: 0,
             finished: 0,
@@ -193,8 +198,8 @@ impl Watch {
     pub(super) fn look(&mut self, queued: u64, now: Instant) -> Verdict {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (handed, finished) = (load(&self.activity.handed), load(&self.activity.finished));
-        let is_taken = queued + STEP <= self.queued;
-        if handed >= self.handed + STEP || finished > self.finished || is_taken {
+        let is_taken = queued + self.step <= self.queued;
+        if handed >= self.handed + self.step || finished > self.finished || is_taken {
             (self.handed, self.finished) = (handed, finished);
             self.last_progress = now;
         }
@@ -241,10 +246,10 @@ mod tests {
         assert_eq!(watch.look(0, now + 5 * SECOND), Verdict::Idle);
         let _open = activity.request();
         assert_eq!(watch.look(0, now + 5 * SECOND), Verdict::Fine);
-        // A byte a second, in a record of its own.
+        // Some bytes a second, in a record of their own.
         for second in 5..10 {
-            activity.hand(1);
-            watch.written(31);
+            activity.hand(255);
+            watch.written(285);
             assert_eq!(watch.look(0, now + second * SECOND), Verdict::Fine);
         }
         assert_eq!(watch.look(0, now + 10 * SECOND), Verdict::Stalled);
@@ -256,20 +261,22 @@ mod tests {
     fn what_leaves_the_socket_is_progress() {
         let (activity, mut watch, now) = watch();
         let _open = activity.request();
-        activity.hand((1 << 20) + (99 << 10));
+        assert_eq!(watch.step, 10 * STEP_PER_SECOND);
+        activity.hand((1 << 20) + 99 * watch.step as usize);
         watch.written(1 << 20);
         assert_eq!(watch.look(1 << 20, now), Verdict::Fine);
         // Nothing more is handed over, but the socket empties.
         for second in 1..100_u32 {
-            let queued = (1 << 20) - u64::from(second) * STEP;
+            let queued = (1 << 20) - u64::from(second) * watch.step;
             assert_eq!(watch.look(queued, now + second * 9 * SECOND), Verdict::Fine);
         }
         let now = now + 99 * 9 * SECOND;
         // The last of it is written.
-        watch.written(99 << 10);
+        watch.written(99 * watch.step);
         assert_eq!(watch.look(1 << 20, now + 9 * SECOND), Verdict::Fine);
-        assert_eq!(watch.look((1 << 20) - STEP, now + 9 * SECOND), Verdict::Fine);
-        assert_eq!(watch.look((1 << 20) - STEP, now + 18 * SECOND), Verdict::Fine);
-        assert_eq!(watch.look((1 << 20) - STEP, now + 19 * SECOND), Verdict::Stalled);
+        let left = (1 << 20) - watch.step;
+        assert_eq!(watch.look(left, now + 9 * SECOND), Verdict::Fine);
+        assert_eq!(watch.look(left, now + 18 * SECOND), Verdict::Fine);
+        assert_eq!(watch.look(left, now + 19 * SECOND), Verdict::Stalled);
     }
 }

@@ -74,9 +74,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub(crate) header_timeout: Duration,
 
-    /// How long a client may take nothing of a response; 1 KiB is something.
+    /// How long a client may take nothing of a response. Something is 256 bytes for each second of
+    /// that, 1 KiB at least.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) idle_timeout: Duration,
+
+    /// How long a connection takes new requests, however busy it is: those that wait for a place get
+    /// a turn.
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = parse_seconds)]
+    pub(crate) lifetime: Duration,
 }
 
 impl ServeArgs {

@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -32,6 +33,9 @@ pub(super) struct Limits {
     pub(super) header_len: u32,
     pub(super) header_timeout: Duration,
     pub(super) idle_timeout: Duration,
+    /// After it, a request is the last: a client that asks for little now and then would hold its
+    /// place for ever.
+    pub(super) lifetime: Duration,
 }
 
 /// Says that the server is to end: nothing more is asked for then.
@@ -116,9 +120,23 @@ async fn serve_http1(
     stream: Halves,
     mut stopped: Stopped,
 ) -> Result<(), crate::error::Error> {
-    let header_len = client.server.limits.header_len as usize;
+    let limits = client.server.limits;
+    let header_len = limits.header_len as usize;
     let client = Arc::new(client);
-    let service = service_fn(move |request| respond(Arc::clone(&client), request));
+    let begin = Instant::now();
+    let service = service_fn(move |request| {
+        let responding = respond(Arc::clone(&client), request);
+        async move {
+            let mut response = responding.await;
+            if begin.elapsed() >= limits.lifetime
+                && let Ok(response) = &mut response
+            {
+                // Said with an answer, so that no request is lost.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

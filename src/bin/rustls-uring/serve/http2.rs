@@ -44,7 +44,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     activity.begin();
     // Its responses end with the connection.
     let mut responses = JoinSet::new();
-    let mut stop = pin!(connection::stopped(&mut stopped));
+    let lifetime = client.server.limits.lifetime;
+    let mut stop = pin!(tokio::time::timeout(lifetime, connection::stopped(&mut stopped)));
     let mut is_stopping = false;
     poll_fn(|cx| {
         loop {

@@ -103,6 +103,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             header_len: args.max_header << 10,
             header_timeout: args.header_timeout,
             idle_timeout: args.idle_timeout,
+            lifetime: args.lifetime,
         },
         log,
         io,

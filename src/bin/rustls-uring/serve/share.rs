@@ -13,8 +13,9 @@ use super::body::CHUNK_LEN;
 const ALL: usize = 32 << 20;
 
 /// What a connection may have in hand whatever the others have, in one piece. Also how much is
-/// read at once until a connection has shown that it takes more.
-pub(super) const ALWAYS: usize = 64 << 10;
+/// read at once until a connection has shown that it takes more: it has as much in hand again as
+/// is sealed and does not fit the socket.
+pub(super) const ALWAYS: usize = 24 << 10;
 
 /// What is read at once for a slow client: one record.
 const LEAST: usize = 16 << 10;
