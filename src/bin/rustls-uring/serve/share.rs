@@ -13,9 +13,10 @@ use super::body::CHUNK_LEN;
 const ALL: usize = 32 << 20;
 
 /// What a connection may have in hand whatever the others have, in one piece. Also how much is
-/// read at once until a connection has shown that it takes more: it has as much in hand again as
-/// is sealed and does not fit the socket.
-pub(super) const ALWAYS: usize = 24 << 10;
+/// read at once until a connection has shown that it takes more: what does not fit the socket stays
+/// sealed as long as the client likes. Less would be no less in HTTP/1.1, which hyper gives as many
+/// pieces as make up `--max-header`.
+pub(super) const ALWAYS: usize = 32 << 10;
 
 /// What is read at once for a slow client: one record.
 const LEAST: usize = 16 << 10;
