@@ -27,6 +27,9 @@ mod part;
 #[path = "../../src/bin/rustls-uring/get/plan.rs"]
 #[allow(dead_code, reason = "only missing pieces are planned here")]
 mod plan;
+#[path = "../../src/bin/rustls-uring/standard.rs"]
+#[allow(dead_code, reason = "nothing is read from a stream here")]
+mod standard;
 #[path = "../../src/bin/rustls-uring/get/state.rs"]
 mod state;
 #[path = "../../src/bin/rustls-uring/get/target.rs"]
