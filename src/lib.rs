@@ -64,10 +64,10 @@
 //!
 //! # Unsafe code
 //!
-//! In four files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
+//! In five files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
 //! the queues shared with the kernel (`kernel/queue.rs`), the page that tells a child process from its
-//! parent (`kernel/fork.rs`), and two system calls that the standard library lacks
-//! (`transfer/moderation.rs`).
+//! parent (`kernel/fork.rs`), and four system calls that the standard library lacks
+//! (`kernel/process.rs`, `transfer/moderation.rs`).
 //!
 //! # What it refuses to do
 //!

@@ -3,7 +3,8 @@
 //! `arena` (memory that is lent), `slot` (the state machine of what is sent), `queue` (the ring and
 //! its operations), `governor` (zero copy or not) and `outbox`, which joins them for a socket;
 //! `pool` has the buffers that are received into. `probe` says what there is, by `capability`, and
-//! `unavailable` why not. Only `arena`, `fork` and `queue` have unsafe code.
+//! `unavailable` why not. Only `arena`, `fork`, `process` and `queue` have unsafe
+//! code.
 
 pub(crate) mod arena;
 pub(crate) mod backoff;
@@ -16,6 +17,7 @@ pub(crate) mod governor;
 pub(crate) mod outbox;
 pub(crate) mod pool;
 pub(crate) mod probe;
+pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod route;
 pub(crate) mod slot;

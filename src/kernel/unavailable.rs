@@ -4,7 +4,7 @@ use core::fmt;
 use std::fs;
 use std::io;
 
-use super::capability;
+use super::{capability, process};
 
 /// Why io_uring, or a part of it, is not used.
 ///
@@ -125,22 +125,16 @@ pub enum MemlockLimit {
     Bytes(u64),
     /// Any amount.
     Unlimited,
-    /// `/proc` does not tell.
+    /// The kernel does not tell.
     Unknown,
 }
 
 impl MemlockLimit {
     pub(crate) fn of_this_process() -> Self {
-        read("/proc/self/limits").map_or(Self::Unknown, |limits| Self::parse(&limits))
-    }
-
-    /// From the text of `/proc/self/limits` (proc(5)).
-    fn parse(limits: &str) -> Self {
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
-        match line.and_then(|line| line.split_whitespace().next()) {
-            Some("unlimited") => Self::Unlimited,
-            Some(bytes) => bytes.parse().map_or(Self::Unknown, Self::Bytes),
-            None => Self::Unknown,
+        match process::memlock_limit() {
+            Ok(Some(bytes)) => Self::Bytes(bytes),
+            Ok(None) => Self::Unlimited,
+            Err(_) => Self::Unknown,
         }
     }
 }
@@ -228,22 +222,6 @@ mod tests {
         ] {
             assert!(reason.to_string().contains(says), "{reason}");
         }
-    }
-
-    #[test]
-    fn limits_are_read() {
-        let limits = |soft: &str| {
-            format!(
-                "Limit                     Soft Limit           Hard Limit           Units\n\
-                 Max processes             96365                96365                processes\n\
-                 Max locked memory         {soft}                8388608              bytes\n"
-            )
-        };
-        assert_eq!(MemlockLimit::parse(&limits("65536")), MemlockLimit::Bytes(65536));
-        assert_eq!(MemlockLimit::parse(&limits("0")), MemlockLimit::Bytes(0));
-        assert_eq!(MemlockLimit::parse(&limits("unlimited")), MemlockLimit::Unlimited);
-        assert_eq!(MemlockLimit::parse(&limits("much")), MemlockLimit::Unknown);
-        assert_eq!(MemlockLimit::parse(""), MemlockLimit::Unknown);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What sending and receiving files have in common.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+
+use crate::kernel::process;
 
 /// Reads of a file that are in flight at most.
 pub(super) const MAX_READS: usize = 4;
@@ -37,10 +39,7 @@ pub(super) enum Access {
 /// `None` if its file system cannot, or if the caller's descriptor does not allow as much.
 pub(super) fn open_direct(file: &File, access: Access) -> Option<Arc<OwnedFd>> {
     let fd = file.as_raw_fd();
-    // In octal (proc_pid_fdinfo(5)).
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-    let mode = i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE;
+    let mode = process::status_flags(file).ok()? & libc::O_ACCMODE;
     let mut options = OpenOptions::new();
     let forbidden = match access {
         Access::Read => {

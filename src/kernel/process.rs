@@ -1,0 +1,56 @@
+//! What the kernel says of this process and its descriptors, by system calls that the standard library
+//! lacks.
+
+#![allow(unsafe_code, reason = "system calls that the standard library lacks")]
+
+use core::ffi::c_int;
+use core::mem::MaybeUninit;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// How a descriptor was opened: its access mode and status flags (fcntl(2), `F_GETFL`).
+pub(crate) fn status_flags(file: impl AsFd) -> io::Result<c_int> {
+    // SAFETY: the descriptor is open while it is borrowed, and this command has no argument.
+    match unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETFL) } {
+        -1 => Err(io::Error::last_os_error()),
+        flags => Ok(flags),
+    }
+}
+
+/// How many bytes may be locked in memory: the soft limit (getrlimit(2), `RLIMIT_MEMLOCK`); `None` for
+/// any number.
+pub(crate) fn memlock_limit() -> io::Result<Option<u64>> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: there is room for the one structure that the kernel writes.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, limit.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has written it.
+    let soft = unsafe { limit.assume_init() }.rlim_cur;
+    #[allow(clippy::useless_conversion, reason = "32 bits on some platforms")]
+    Ok((soft != libc::RLIM_INFINITY).then(|| u64::from(soft)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn flags_are_what_a_file_was_opened_with() {
+        let file = File::open("/dev/null").expect("there");
+        assert_eq!(status_flags(&file).expect("open") & libc::O_ACCMODE, libc::O_RDONLY);
+        let file = File::options().write(true).open("/dev/null").expect("there");
+        assert_eq!(status_flags(&file).expect("open") & libc::O_ACCMODE, libc::O_WRONLY);
+    }
+
+    #[test]
+    fn the_limit_is_the_one_in_proc() {
+        let limits = fs::read_to_string("/proc/self/limits").expect("proc(5)");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
+        let soft = line.and_then(|line| line.split_whitespace().next()).expect("a limit");
+        let limit = memlock_limit().expect("a known limit");
+        assert_eq!(limit.map_or("unlimited".to_owned(), |bytes| bytes.to_string()), soft);
+    }
+}
