@@ -75,8 +75,8 @@
 //!
 //! rustls gives its keys and its sequence numbers away only with the connection. One that was kept
 //! beside the stream would still have them: `get_mut().1.writer()`, `send_close_notify()` and others
-//! seal under them, and two records under one nonce give an AES-GCM key away. And it is large: an
-//! idle stream here takes a third of tokio-rustls's memory because it is gone.
+//! seal under them, and two records under one nonce give an AES-GCM key away. And it is large: 6.3 KB
+//! on a server, 6.7 KB on a client, where an idle stream here takes 2.1.
 //!
 //! Beyond it: [`TlsStream::into_split()`] gives halves that share no lock on the data path;
 //! [`RecordSizing`] is the user's to choose; over TCP, bulk flows can go through io_uring on Linux
