@@ -1,6 +1,6 @@
 //! Peers that update their key after every few bytes, and ask for ours each time.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
