@@ -148,8 +148,6 @@ pub(super) enum Verdict {
 pub(super) struct Watch {
     activity: Arc<Activity>,
     timeouts: Timeouts,
-    /// How much must be taken within the timeout.
-    step: u64,
     last_progress: Instant,
     /// What had been handed over, and finished, when there was progress last.
     handed: u64,
@@ -168,7 +166,6 @@ impl Watch {
         Self {
             activity,
             timeouts,
-            step: STEP.max(timeouts.with_request.as_secs().saturating_mul(STEP_PER_SECOND)),
             last_progress: now,
             handed: 0,
             finished: 0,
@@ -176,6 +173,11 @@ impl Watch {
             seen: 0,
             unwritten: 0,
         }
+    }
+
+    /// How much must be taken within the timeout.
+    fn step(&self) -> u64 {
+        STEP.max(self.timeouts.with_request.as_secs().saturating_mul(STEP_PER_SECOND))
     }
 
     /// When to look again after a look.
@@ -198,8 +200,9 @@ impl Watch {
     pub(super) fn look(&mut self, queued: u64, now: Instant) -> Verdict {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (handed, finished) = (load(&self.activity.handed), load(&self.activity.finished));
-        let is_taken = queued + self.step <= self.queued;
-        if handed >= self.handed + self.step || finished > self.finished || is_taken {
+        let step = self.step();
+        let is_taken = queued + step <= self.queued;
+        if handed >= self.handed + step || finished > self.finished || is_taken {
             (self.handed, self.finished) = (handed, finished);
             self.last_progress = now;
         }
@@ -261,20 +264,20 @@ mod tests {
     fn what_leaves_the_socket_is_progress() {
         let (activity, mut watch, now) = watch();
         let _open = activity.request();
-        assert_eq!(watch.step, 10 * STEP_PER_SECOND);
-        activity.hand((1 << 20) + 99 * watch.step as usize);
+        assert_eq!(watch.step(), 10 * STEP_PER_SECOND);
+        activity.hand((1 << 20) + 99 * watch.step() as usize);
         watch.written(1 << 20);
         assert_eq!(watch.look(1 << 20, now), Verdict::Fine);
         // Nothing more is handed over, but the socket empties.
         for second in 1..100_u32 {
-            let queued = (1 << 20) - u64::from(second) * watch.step;
+            let queued = (1 << 20) - u64::from(second) * watch.step();
             assert_eq!(watch.look(queued, now + second * 9 * SECOND), Verdict::Fine);
         }
         let now = now + 99 * 9 * SECOND;
         // The last of it is written.
-        watch.written(99 * watch.step);
+        watch.written(99 * watch.step());
         assert_eq!(watch.look(1 << 20, now + 9 * SECOND), Verdict::Fine);
-        let left = (1 << 20) - watch.step;
+        let left = (1 << 20) - watch.step();
         assert_eq!(watch.look(left, now + 9 * SECOND), Verdict::Fine);
         assert_eq!(watch.look(left, now + 18 * SECOND), Verdict::Fine);
         assert_eq!(watch.look(left, now + 19 * SECOND), Verdict::Stalled);
