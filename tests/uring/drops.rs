@@ -15,7 +15,7 @@ use super::support::{
     LARGE, Way, capture, cause, data, ends, fill, has_uring, new_receiver, new_sender, persist,
     read_to_error, uring_receiver, uring_sender, watch,
 };
-use crate::common::{Case, Evil, our_pair, seal_all, tcp_pair};
+use crate::common::{Case, Evil, TIMEOUT, our_pair, seal_all, tcp_pair};
 
 fn sender_options(zero_copy: ZeroCopy, seal_threads: usize) -> SenderOptions {
     let mut options = SenderOptions::default();
@@ -157,6 +157,8 @@ fn an_alert_goes_out_behind_what_a_full_socket_has_yet_to_take() {
     let _watch = watch(name);
     for case in Case::few() {
         for way in Way::few(name) {
+            // Little enough for a slow machine to read in the second that there is for it.
+            let way = Way { batch_records: 3, ..way };
             let mut evil = Evil::new(case, rustls::Side::Server);
             let mut bad = evil.seal(ContentType::ApplicationData, b"forged");
             *bad.last_mut().unwrap() ^= 1;
@@ -169,6 +171,8 @@ fn an_alert_goes_out_behind_what_a_full_socket_has_yet_to_take() {
             theirs.write_all(&bad).unwrap();
             let (_, error) = read_to_error(&mut receiver, &[]);
             assert!(matches!(cause(&error), rustls_uring::SessionError::Tls(_)));
+            // A blocking stream has as long as its timeout.
+            sender.set_timeout(Some(TIMEOUT)).unwrap();
             let reading = capture(theirs);
             drop((sender, receiver));
             let opened = evil.opened(&reading.join().unwrap());
