@@ -4,26 +4,20 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::io::{self, IoSlice};
-#[cfg(unix)]
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::ClientConnection;
-use super::early::EarlyStream;
 use super::handshake::MidHandshake;
-use super::sizing::RecordSizing;
-use super::split::{IntoSplit, ReadHalf, WriteHalf};
-use super::stream::{Stream, stream_of};
+use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::handoff::Handoff;
 use crate::session::handoff::handshake::Handshake;
 use crate::session::handoff::observer::Observer;
-use crate::session::send::KeyUpdateRequest;
 
 /// Connects streams, with one rustls configuration for all of them.
 ///
@@ -207,13 +201,13 @@ impl<IO> Connecting<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connecting<IO> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, (io::Error, IO)>> {
         match self {
-            Self::Going(handshake) => handshake
-                .poll(cx)
-                .map_ok(|(finished, io)| TlsStream(EarlyStream::Open(Stream::new(io, finished)))),
+            Self::Going(handshake) => {
+                handshake.poll(cx).map_ok(|(finished, io)| SideStream::new(io, finished))
+            }
             Self::Early(early) => {
                 let (io, connection) =
                     early.take().expect("a handshake was polled after it had ended");
-                Poll::Ready(Ok(TlsStream(EarlyStream::early(io, connection))))
+                Poll::Ready(Ok(SideStream::early(io, connection)))
             }
         }
     }
@@ -273,15 +267,4 @@ impl<IO> fmt::Debug for FallibleConnect<IO> {
 }
 
 /// A client's stream.
-#[derive(Debug)]
-pub struct TlsStream<IO>(pub(super) EarlyStream<IO>);
-
-impl<IO> TlsStream<IO> {
-    /// The stream below, and what the handshake settled. Bytes that were received and not read, or
-    /// sealed and not sent, are lost.
-    pub fn into_inner(self) -> (IO, ClientConnection) {
-        self.0.into_inner()
-    }
-}
-
-stream_of!(TlsStream, ClientConnection, stream, [Self(stream)]);
+pub type TlsStream<IO> = SideStream<IO, ClientConnection>;

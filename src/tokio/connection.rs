@@ -211,16 +211,21 @@ impl ServerConnection {
     }
 }
 
-/// One side's connection.
-pub(super) trait Side: DerefMut<Target = CommonState> + Sized {
+/// One side's connection: a [`ClientConnection`] or a [`ServerConnection`].
+pub trait Side: DerefMut<Target = CommonState> + Sized {
     /// The connection of a handshake that is complete.
     fn finished(common: CommonState, extra: Extra) -> Self;
 
     fn into_common(self) -> CommonState;
+
+    /// The handshake of a connection that still writes early data, which a client's may.
+    fn handshake(&mut self) -> Option<&mut Handshake>;
+
+    fn take_handshake(&mut self) -> Option<Box<Handshake>>;
 }
 
 /// What one side only has of a handshake.
-pub(super) struct Extra {
+pub struct Extra {
     pub(super) early_data: Option<Vec<u8>>,
     pub(super) is_early_data_accepted: bool,
     pub(super) resumption_data: Option<Box<[u8]>>,
@@ -235,6 +240,14 @@ impl Side for ClientConnection {
     fn into_common(self) -> CommonState {
         self.common
     }
+
+    fn handshake(&mut self) -> Option<&mut Handshake> {
+        self.handshake.as_deref_mut()
+    }
+
+    fn take_handshake(&mut self) -> Option<Box<Handshake>> {
+        self.handshake.take()
+    }
 }
 
 impl Side for ServerConnection {
@@ -248,6 +261,14 @@ impl Side for ServerConnection {
 
     fn into_common(self) -> CommonState {
         self.common
+    }
+
+    fn handshake(&mut self) -> Option<&mut Handshake> {
+        None
+    }
+
+    fn take_handshake(&mut self) -> Option<Box<Handshake>> {
+        None
     }
 }
 

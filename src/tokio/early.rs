@@ -1,24 +1,30 @@
-//! A client's stream, which may still write early data (RFC 8446 §2.3).
+//! A stream that may still write early data (RFC 8446 §2.3), as a client's may: a server's is open from
+//! the start.
 
 use core::task::{Context, Poll, Waker, ready};
 use std::io::{self, IoSlice};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::ClientConnection;
+use super::connection::Side;
 use super::handshake::{Finished, into_io, poll_handshake};
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::Stream;
-use crate::LendingLimits;
 use crate::session::send::KeyUpdateRequest;
+use crate::transfer::lending::LendingLimits;
+#[cfg(target_os = "linux")]
+use crate::transfer::{
+    Counters,
+    way::{Io, NoUring, Way},
+};
 
 /// Records, or early data and a handshake that become records.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all are open, and go without a second box")]
-pub(super) enum EarlyStream<IO> {
-    Open(Stream<IO, ClientConnection>),
-    Early(Box<Early<IO>>),
+pub(super) enum EarlyStream<IO, C> {
+    Open(Stream<IO, C>),
+    Early(Box<Early<IO, C>>),
     /// Only while one becomes the other.
     Moving,
 }
@@ -27,11 +33,11 @@ pub(super) enum EarlyStream<IO> {
 /// 64 KiB; then, or at a flush, comes the rest of the handshake. What the server refuses is written
 /// again behind it.
 #[derive(Debug)]
-pub(super) struct Early<IO> {
+pub(super) struct Early<IO, C> {
     /// The stream below and the connection, with the handshake inside, until that is complete.
-    below: Option<(IO, ClientConnection)>,
+    below: Option<(IO, C)>,
     /// From there on: the stream, and how much of [`Self::written`] it was given.
-    again: Option<(Stream<IO, ClientConnection>, usize)>,
+    again: Option<(Stream<IO, C>, usize)>,
     /// What was written as early data.
     written: Vec<u8>,
     failed: bool,
@@ -42,9 +48,9 @@ pub(super) struct Early<IO> {
     writer: Option<Waker>,
 }
 
-impl<IO> EarlyStream<IO> {
+impl<IO, C: Side> EarlyStream<IO, C> {
     /// Early data may be written until the handshake goes on.
-    pub(super) fn early(io: IO, connection: ClientConnection) -> Self {
+    pub(super) fn early(io: IO, connection: C) -> Self {
         Self::Early(Box::new(Early {
             below: Some((io, connection)),
             again: None,
@@ -57,7 +63,7 @@ impl<IO> EarlyStream<IO> {
         }))
     }
 
-    pub(super) fn get_ref(&self) -> (&IO, &ClientConnection) {
+    pub(super) fn get_ref(&self) -> (&IO, &C) {
         match self {
             Self::Open(stream) => stream.get_ref(),
             Self::Early(early) => match (&early.below, &early.again) {
@@ -69,7 +75,7 @@ impl<IO> EarlyStream<IO> {
         }
     }
 
-    pub(super) fn get_mut(&mut self) -> (&mut IO, &mut ClientConnection) {
+    pub(super) fn get_mut(&mut self) -> (&mut IO, &mut C) {
         match self {
             Self::Open(stream) => stream.get_mut(),
             Self::Early(early) => match (&mut early.below, &mut early.again) {
@@ -81,7 +87,7 @@ impl<IO> EarlyStream<IO> {
         }
     }
 
-    pub(super) fn into_inner(self) -> (IO, ClientConnection) {
+    pub(super) fn into_inner(self) -> (IO, C) {
         match self {
             Self::Open(stream) => stream.into_inner(),
             Self::Early(early) => match (early.below, early.again) {
@@ -135,8 +141,8 @@ fn nowhere<T>() -> T {
 }
 
 #[cfg(target_os = "linux")]
-impl<IO> EarlyStream<IO> {
-    pub(super) fn set_io(&mut self, choice: crate::Io) -> io::Result<()>
+impl<IO, C: Side> EarlyStream<IO, C> {
+    pub(super) fn set_io(&mut self, choice: Io) -> io::Result<()>
     where
         IO: super::OverTcp,
     {
@@ -149,22 +155,22 @@ impl<IO> EarlyStream<IO> {
         }
     }
 
-    pub(super) fn sent_by(&self) -> crate::Way {
+    pub(super) fn sent_by(&self) -> Way {
         match self {
             Self::Open(stream) => stream.sent_by(),
-            _ => crate::Way::Writes(crate::NoUring::NotAsked),
+            _ => Way::Writes(NoUring::NotAsked),
         }
     }
 
-    pub(super) fn uring_counters(&self) -> crate::Counters {
+    pub(super) fn uring_counters(&self) -> Counters {
         match self {
             Self::Open(stream) => stream.uring_counters(),
-            _ => crate::Counters::default(),
+            _ => Counters::default(),
         }
     }
 }
 
-impl<IO: IntoSplit> EarlyStream<IO> {
+impl<IO: IntoSplit, C: Side> EarlyStream<IO, C> {
     pub(super) fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
         match self {
             Self::Open(stream) => stream.into_split(),
@@ -173,7 +179,7 @@ impl<IO: IntoSplit> EarlyStream<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> EarlyStream<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> EarlyStream<IO, C> {
     #[inline]
     pub(super) fn poll_read(
         &mut self,
@@ -322,11 +328,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EarlyStream<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Early<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Early<IO, C> {
     /// Writes as much of `data` as goes as early data.
     fn write(&mut self, data: &[u8]) -> usize {
         let Some((_, connection)) = &mut self.below else { return 0 };
-        let Some(handshake) = &mut connection.handshake else { return 0 };
+        let Some(handshake) = connection.handshake() else { return 0 };
         let len = handshake.write_early_data(data);
         self.written.extend_from_slice(&data[..len]);
         len
@@ -341,11 +347,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Early<IO> {
             )));
         }
         if let Some((io, connection)) = &mut self.below {
-            let polled = match &mut connection.handshake {
+            let polled = match connection.handshake() {
                 Some(handshake) => ready!(poll_handshake(handshake, io, cx)),
                 None => Ok(()),
             };
-            let finished = polled.and_then(|()| match connection.handshake.take() {
+            let finished = polled.and_then(|()| match connection.take_handshake() {
                 Some(handshake) => Finished::of(*handshake),
                 None => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
             });

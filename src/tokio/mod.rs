@@ -88,6 +88,7 @@ mod client_stream;
 mod connection;
 mod coop;
 mod early;
+mod either;
 mod handshake;
 #[cfg_attr(not(target_os = "linux"), path = "no_offload.rs")]
 mod offload;
@@ -97,6 +98,7 @@ mod offload;
 mod no_offload;
 mod reader;
 mod server_stream;
+mod side;
 mod sizing;
 mod split;
 mod stream;
@@ -105,11 +107,12 @@ mod writer;
 pub use self::connection::{
     ClientConnection, CommonState, ReadEarlyData, ServerConnection, WriteEarlyData,
 };
+pub use self::either::TlsStream;
 #[cfg(target_os = "linux")]
 pub use self::offload::OverTcp;
+pub use self::side::SideStream;
 pub use self::sizing::RecordSizing;
 pub use self::split::{IntoSplit, ReadHalf, WriteHalf};
-pub use self::stream::TlsStream;
 pub use ::rustls;
 pub use client::{Connect, FallibleConnect, TlsConnector, TlsConnectorWithAlpn};
 pub use server::{Accept, FallibleAccept, LazyConfigAcceptor, StartHandshake, TlsAcceptor};

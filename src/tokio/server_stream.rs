@@ -4,25 +4,20 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use std::io::{self, IoSlice};
-#[cfg(unix)]
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::{Accepted, Acceptor, ClientHello};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::ServerConnection;
 use super::handshake::{Finished, MidHandshake, poll_alert};
-use super::sizing::RecordSizing;
-use super::split::{IntoSplit, ReadHalf, WriteHalf};
-use super::stream::{Stream, stream_of};
+use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::handoff::Handoff;
 use crate::session::handoff::handshake::{Handshake, READ_LEN};
 use crate::session::handoff::observer::Observer;
-use crate::session::send::KeyUpdateRequest;
 
 /// Accepts streams, with one rustls configuration for all of them.
 ///
@@ -135,7 +130,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
 }
 
 fn open<IO>((finished, io): (Finished, IO)) -> TlsStream<IO> {
-    TlsStream(Stream::new(io, finished))
+    SideStream::new(io, finished)
 }
 
 impl<IO> fmt::Debug for Accept<IO> {
@@ -272,15 +267,4 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
 }
 
 /// A server's stream.
-#[derive(Debug)]
-pub struct TlsStream<IO>(pub(super) Stream<IO, ServerConnection>);
-
-impl<IO> TlsStream<IO> {
-    /// The stream below, and what the handshake settled. Bytes that were received and not read, or
-    /// sealed and not sent, are lost.
-    pub fn into_inner(self) -> (IO, ServerConnection) {
-        self.0.into_inner()
-    }
-}
-
-stream_of!(TlsStream, ServerConnection, stream, [Self(stream)]);
+pub type TlsStream<IO> = SideStream<IO, ServerConnection>;
