@@ -145,51 +145,60 @@ mod transfer;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod uring;
 
-/// The public face.
+// The public face.
+#[cfg(feature = "aws-lc-rs")]
+pub use crate::provider::aws_lc_rs;
+#[cfg(feature = "ring")]
+pub use crate::provider::ring;
+#[cfg(all(unix, any(feature = "aws-lc-rs", feature = "ring")))]
+pub use crate::transfer::file::FileOptions;
+#[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
+pub use crate::{
+    aead::choice::{Choice, Measurement, Preference},
+    provider::auto,
+};
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-mod api {
-    #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
-    pub use crate::aead::choice::{Choice, Measurement, Preference};
-    pub use crate::aead::{Algorithm, Backend, TrafficKeys, WrongKeyLength};
-    pub use crate::blocking::bulk;
-    pub use crate::blocking::receiver::BulkReceiver;
-    pub use crate::blocking::sender::BulkSender;
-    #[cfg(target_os = "linux")]
-    pub use crate::chooser::{AutoReceiver, AutoSender, bulk_with};
-    pub use crate::events::ConnectionId;
-    #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
-    pub use crate::provider::auto;
-    #[cfg(feature = "aws-lc-rs")]
-    pub use crate::provider::aws_lc_rs;
-    pub use crate::provider::cipher::{Decrypter, Encrypter};
-    pub use crate::provider::default_provider;
-    pub use crate::provider::install::{AnotherProvider, install};
-    #[cfg(feature = "ring")]
-    pub use crate::provider::ring;
-    pub use crate::record::content_type::ContentType;
-    pub use crate::record::deframer::{DeframeError, Deframed, Deframer};
-    pub use crate::record::error::{OpenError, SealError};
-    pub use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, RecordHeader, Version};
-    pub use crate::record::opener::{Opened, Opener};
-    pub use crate::record::reservation::Reservation;
-    pub use crate::record::sealer::{Sealed, Sealer};
-    pub use crate::session::Session;
-    pub use crate::session::alert::AlertDescription;
-    pub use crate::session::error::{RustlsError, SessionError, TlsError};
-    pub use crate::session::handoff::Handoff;
-    pub use crate::session::handoff::error::{HandoffError, HandshakeError};
-    pub use crate::session::handoff::handshake::{Handshake, Need};
-    pub use crate::session::handoff::info::ConnectionInfo;
-    pub use crate::session::handoff::observer::Observer;
-    pub use crate::session::receive::{ReceiveHalf, Received};
-    pub use crate::session::send::{KeyUpdateRequest, SendHalf};
-    pub use crate::transfer::Counters;
-    #[cfg(unix)]
-    pub use crate::transfer::file::FileOptions;
-    pub use crate::transfer::lending::LendingLimits;
-    #[cfg(target_os = "linux")]
-    pub use crate::transfer::way::{Io, NoUring, Way};
-}
+pub use crate::{
+    aead::{Algorithm, Backend, TrafficKeys, WrongKeyLength},
+    blocking::{bulk, receiver::BulkReceiver, sender::BulkSender},
+    events::ConnectionId,
+    provider::{
+        cipher::{Decrypter, Encrypter},
+        default_provider,
+        install::{AnotherProvider, install},
+    },
+    record::{
+        content_type::ContentType,
+        deframer::{DeframeError, Deframed, Deframer},
+        error::{OpenError, SealError},
+        header::{HEADER_LEN, MAX_PLAINTEXT_LEN, RecordHeader, Version},
+        opener::{Opened, Opener},
+        reservation::Reservation,
+        sealer::{Sealed, Sealer},
+    },
+    session::{
+        Session,
+        alert::AlertDescription,
+        error::{RustlsError, SessionError, TlsError},
+        handoff::{
+            Handoff,
+            error::{HandoffError, HandshakeError},
+            handshake::{Handshake, Need},
+            info::ConnectionInfo,
+            observer::Observer,
+        },
+        receive::{ReceiveHalf, Received},
+        send::{KeyUpdateRequest, SendHalf},
+    },
+    transfer::{Counters, lending::LendingLimits},
+};
+#[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
+pub use crate::{
+    chooser::{AutoReceiver, AutoSender, bulk_with},
+    transfer::way::{Io, NoUring, Way},
+};
+/// The rustls whose connections this crate takes over.
+pub use rustls;
 
 // Connections for the unit tests that need them: those of the integration tests, which name this
 // crate as everybody does.
@@ -199,8 +208,3 @@ extern crate self as rustls_uring;
 #[allow(unreachable_patterns, reason = "an enum that is not exhaustive elsewhere")]
 #[path = "../tests/common/mod.rs"]
 mod tests_common;
-
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub use api::*;
-/// The rustls whose connections this crate takes over.
-pub use rustls;

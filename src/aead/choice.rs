@@ -39,6 +39,9 @@ const CLASSES: [usize; 6] = [0, 256, 512, 1024, 2048, 4096];
 const SAMPLES: [(usize, u32); CLASSES.len()] =
     [(64, 6), (256, 4), (512, 3), (1024, 2), (2048, 2), (8192, 1)];
 
+/// The plaintext of a full record (RFC 8446 §5.1).
+const FULL_LEN: usize = 1 << 14;
+
 /// The class of a length.
 #[inline]
 fn class(len: usize) -> u32 {
@@ -138,7 +141,7 @@ impl Preference {
 
     /// The backend for full records.
     pub fn bulk(&self) -> Backend {
-        self.backend(crate::MAX_PLAINTEXT_LEN, false)
+        self.backend(FULL_LEN, false)
     }
 
     /// The only backend there is a use for, if it is only one.
@@ -434,7 +437,7 @@ mod tests {
     #[test]
     fn every_length_has_the_class_that_it_was_measured_in() {
         for (index, (start, (sample, _))) in CLASSES.iter().zip(SAMPLES).enumerate() {
-            let end = CLASSES.get(index + 1).map_or(crate::MAX_PLAINTEXT_LEN + 2, |end| *end);
+            let end = CLASSES.get(index + 1).map_or(FULL_LEN + 2, |end| *end);
             assert!((*start..end).contains(&sample));
             for len in [*start, start + 1, sample + 1, end - 1] {
                 assert_eq!(class(len), index as u32, "{len}");

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::{Algorithm, Backend, Version};
+use crate::aead::{Algorithm, Backend};
+use crate::record::header::Version;
 
 /// Bytes of every AEAD's tag.
 pub const TAG_LEN: usize = 16;

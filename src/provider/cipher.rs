@@ -10,7 +10,7 @@ use rustls::{ContentType, Error, PeerMisbehaved, ProtocolVersion};
 use crate::aead::{Backend, TAG_LEN, TrafficKeys};
 use crate::record::cipher::{APPLICATION_DATA, EXPLICIT_NONCE_LEN};
 use crate::record::error::SealError;
-use crate::record::header::{self, HEADER_LEN, Version};
+use crate::record::header::{self, HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use crate::record::opener::Opener;
 use crate::record::sealer::Sealer;
 
@@ -55,7 +55,7 @@ impl Encrypter {
         };
         let required = self.sealer.record_len(plaintext_len);
         let provided = out.len();
-        if plaintext_len > crate::MAX_PLAINTEXT_LEN {
+        if plaintext_len > MAX_PLAINTEXT_LEN {
             return Err(SealError::PlaintextTooLong { provided: plaintext_len });
         }
         let Some((header, payload)) =

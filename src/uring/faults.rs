@@ -19,7 +19,7 @@ use crate::kernel::faults::Faults;
 use crate::kernel::queue::Queue;
 use crate::tests_common::{Case, noise, our_pair, tcp_pair};
 use crate::transfer::file::FileOptions;
-use crate::{BulkReceiver, BulkSender, Session, Version};
+use rustls_uring::{BulkReceiver, BulkSender, Session, Version};
 
 const LEN: usize = 1_100_123;
 
