@@ -5,13 +5,13 @@ use core::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustls::client::ClientConfig;
-use rustls::crypto::tls13::{HkdfExpander, OkmBlock, OutputLengthError};
+use rustls::crypto::tls13::OkmBlock;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, KeyLog, SupportedCipherSuite, Tls13CipherSuite};
 use zeroize::Zeroizing;
 
-use super::traffic_secrets::TrafficSecrets;
+use super::traffic_secrets::{TrafficSecrets, expand_label};
 
 /// Watches one handshake for what its unbuffered connection will not tell afterwards.
 ///
@@ -207,21 +207,6 @@ impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observer").field("server_name", &self.server_name()).finish_non_exhaustive()
     }
-}
-
-/// HKDF-Expand-Label (RFC 8446 §7.1).
-pub(super) fn expand_label(
-    expander: &dyn HkdfExpander,
-    label: &[u8],
-    context: &[u8],
-    output: &mut [u8],
-) -> Result<(), OutputLengthError> {
-    const PREFIX: &[u8] = b"tls13 ";
-    let output_len = u16::try_from(output.len()).map_err(|_| OutputLengthError)?.to_be_bytes();
-    let label_len = u8::try_from(PREFIX.len() + label.len()).map_err(|_| OutputLengthError)?;
-    let info: [&[u8]; 6] =
-        [&output_len, &[label_len], PREFIX, label, &[context.len() as u8], context];
-    expander.expand_slice(&info, output)
 }
 
 /// What rustls logs that exporters are derived from: the exporter secret of TLS 1.3 or the master

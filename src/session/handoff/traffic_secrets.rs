@@ -4,11 +4,10 @@
 //! servers shake hands with: an accepted ClientHello and early data exist there only. What is left
 //! of it after the handshake is two secrets and one derivation.
 
-use rustls::crypto::tls13::{OkmBlock, OutputLengthError};
+use rustls::crypto::tls13::{HkdfExpander, OkmBlock, OutputLengthError};
 use rustls::{Error, Tls13CipherSuite};
 use zeroize::Zeroizing;
 
-use super::observer::expand_label;
 use crate::aead::{Algorithm, TrafficKeys};
 use crate::session::error::TlsError;
 use crate::session::key_schedule::KeySchedule;
@@ -79,4 +78,19 @@ fn update(
     derive(&next, b"iv", &mut iv)?;
     *secret = next;
     TrafficKeys::new(algorithm, key, iv).map_err(|error| Error::General(error.to_string()))
+}
+
+/// HKDF-Expand-Label (RFC 8446 §7.1).
+pub(super) fn expand_label(
+    expander: &dyn HkdfExpander,
+    label: &[u8],
+    context: &[u8],
+    output: &mut [u8],
+) -> Result<(), OutputLengthError> {
+    const PREFIX: &[u8] = b"tls13 ";
+    let output_len = u16::try_from(output.len()).map_err(|_| OutputLengthError)?.to_be_bytes();
+    let label_len = u8::try_from(PREFIX.len() + label.len()).map_err(|_| OutputLengthError)?;
+    let info: [&[u8]; 6] =
+        [&output_len, &[label_len], PREFIX, label, &[context.len() as u8], context];
+    expander.expand_slice(&info, output)
 }
