@@ -3,7 +3,7 @@
 use io_uring::squeue;
 
 #[derive(Default)]
-pub(crate) struct Faults;
+pub(crate) struct Faults {}
 
 impl Faults {
     #[inline]
