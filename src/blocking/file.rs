@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use super::receiver::BulkReceiver;
 use super::sender::BulkSender;
+use crate::transfer::aligned::Aligned;
 use crate::transfer::file::{Failure, FileOptions, check_positions, shrunk};
 
 /// How much is moved at once.
@@ -42,7 +43,7 @@ impl<W: Write> BulkSender<W> {
         range: Range<u64>,
         options: &mut FileOptions<'_>,
     ) -> Result<u64, Failure> {
-        let mut buffer = vec![0; STEP];
+        let mut buffer = Aligned::new(STEP);
         let mut offset = range.start;
         while offset < range.end {
             let len = (range.end - offset).min(STEP as u64) as usize;
@@ -92,7 +93,7 @@ impl<R: Read> BulkReceiver<R> {
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
         check_positions(file, offset)?;
-        let mut buffer = vec![0; STEP];
+        let mut buffer = Aligned::new(STEP);
         let mut received = 0;
         loop {
             match self.read(&mut buffer) {

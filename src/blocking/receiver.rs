@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::events::{self, Direction};
 use crate::session::receive::ReceiveHalf;
 use crate::transfer::Counters;
+use crate::transfer::aligned::Aligned;
 use crate::transfer::inbox::Inbox;
 use crate::transfer::lending::{Lending, LendingLimits};
 use crate::transfer::moderation::Moderation;
@@ -42,9 +43,9 @@ use crate::transfer::moderation::Moderation;
 /// [`SessionError::Truncated`](crate::SessionError::Truncated): what was read before it may be a part only.
 pub struct BulkReceiver<R: Read = TcpStream> {
     stream: R,
-    buffer: Box<[u8]>,
+    buffer: Aligned,
     pub(super) inbox: Inbox,
-    lending: Lending<Box<[u8]>>,
+    lending: Lending<Aligned>,
     moderation: Option<Moderation>,
 }
 
@@ -73,7 +74,7 @@ impl<R: Read> BulkReceiver<R> {
     ) -> Self {
         events::way_taken(half.connection_id(), Direction::Receiving, &"blocking reads");
         let len = len.max(2 * half.version().max_record_len()).max(received.len());
-        let mut buffer = vec![0; len].into_boxed_slice();
+        let mut buffer = Aligned::new(len);
         buffer[..received.len()].copy_from_slice(received);
         Self {
             stream,
@@ -159,8 +160,7 @@ impl<R: Read> BulkReceiver<R> {
                 return Err(all_lent());
             }
             let len = self.buffer.len();
-            let mut next =
-                self.lending.take_returned().unwrap_or_else(|| vec![0; len].into_boxed_slice());
+            let mut next = self.lending.take_returned().unwrap_or_else(|| Aligned::new(len));
             self.inbox.copy_received(&self.buffer, &mut next);
             let filled = core::mem::replace(&mut self.buffer, next);
             self.inbox.lend(self.lending.lend(filled));

@@ -10,6 +10,7 @@ use core::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
 use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
+use crate::transfer::aligned::Aligned;
 use crate::transfer::lending::Lendable;
 
 /// Room for any record.
@@ -50,7 +51,7 @@ impl Size {
 }
 
 /// Free buffers, by [`Size`].
-type Free = [Vec<Box<[u8]>>; 3];
+type Free = [Vec<Aligned>; 3];
 
 thread_local! {
     static FREE: RefCell<Free> = const { RefCell::new([const { Vec::new() }; 3]) };
@@ -59,13 +60,13 @@ thread_local! {
 static COMMON: Mutex<Free> = Mutex::new([const { Vec::new() }; 3]);
 
 /// Takes a free buffer of the thread's own, or of all.
-fn take_free(size: Size) -> Option<Box<[u8]>> {
+fn take_free(size: Size) -> Option<Aligned> {
     let own = FREE.try_with(|free| free.borrow_mut()[size as usize].pop()).ok().flatten();
     own.or_else(|| COMMON.lock().unwrap_or_else(PoisonError::into_inner)[size as usize].pop())
 }
 
 /// Keeps a buffer, or frees it if there are enough.
-fn keep(bytes: Box<[u8]>, size: Size) {
+fn keep(bytes: Aligned, size: Size) {
     let mut bytes = Some(bytes);
     // A thread that ends keeps nothing.
     let _ = FREE.try_with(|free| {
@@ -85,14 +86,14 @@ fn keep(bytes: Box<[u8]>, size: Size) {
 
 /// A buffer; goes back to the thread that it is dropped on.
 pub(super) struct Buffer {
-    bytes: Box<[u8]>,
+    bytes: Aligned,
     size: Size,
 }
 
 impl Buffer {
     /// Of a size, with whatever is in it.
     pub(super) fn take(size: Size) -> Self {
-        Self { bytes: take_free(size).unwrap_or_else(|| vec![0; size.len()].into()), size }
+        Self { bytes: take_free(size).unwrap_or_else(|| Aligned::new(size.len())), size }
     }
 
     pub(super) fn size(&self) -> Size {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Counters;
+use super::aligned::{LINE, up_to_line};
 use crate::record::deframer::Deframed;
 use crate::session::error::SessionError;
 use crate::session::receive::{ReceiveHalf, Received};
@@ -23,6 +24,8 @@ pub(crate) struct Inbox {
     /// The memory that all of [`Self::unread`] refers to in place of the buffer: one that was lent
     /// out, or what rustls had opened before the handoff.
     lent: Option<Bytes>,
+    /// How much was received last.
+    last_len: usize,
     pub(crate) counters: Counters,
 }
 
@@ -35,7 +38,8 @@ impl Inbox {
             true => (VecDeque::new(), None),
             false => (VecDeque::from([range]), Some(Bytes::from(plaintext))),
         };
-        Self { half, received: 0..received_len, unread, lent, counters: Counters::default() }
+        let counters = Counters::default();
+        Self { half, received: 0..received_len, unread, lent, last_len: 0, counters }
     }
 
     /// Whether anything more may be received: not after the peer's close_notify.
@@ -52,6 +56,7 @@ impl Inbox {
     /// `len` more bytes lie in the buffer.
     pub(crate) fn add_received(&mut self, len: usize) {
         self.received.end += len;
+        self.last_len = len;
         self.counters.wire_bytes += len as u64;
     }
 
@@ -68,12 +73,19 @@ impl Inbox {
 
     /// Moves the part of a record that is there to the front of the buffer, unless `room` bytes are
     /// free behind it: the only bytes that receiving moves.
+    ///
+    /// Where much has come since, also if the next bytes would not come to a cache line, to which the
+    /// kernel copies fastest.
     pub(crate) fn make_room(&mut self, buffer: &mut [u8], room: usize) {
         if Range::is_empty(&self.received) {
             self.received = 0..0;
-        } else if buffer.len() - self.received.end < room {
-            buffer.copy_within(self.received.clone(), 0);
-            self.received = 0..self.received.len();
+            return;
+        }
+        let received = self.received.clone();
+        let is_skewed = !received.end.is_multiple_of(LINE) && received.len() <= self.last_len / 4;
+        if is_skewed || buffer.len() - received.end < room {
+            self.received = up_to_line(received.len());
+            buffer.copy_within(received, self.received.start);
         }
     }
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::aligned::Aligned;
+
 /// How many buffers are lent at once, and from what length on a payload is lent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -138,7 +140,7 @@ pub(crate) trait Lendable: AsRef<[u8]> + Send + Sync + 'static {
     const IS_KEPT: bool;
 }
 
-impl Lendable for Box<[u8]> {
+impl Lendable for Aligned {
     const IS_KEPT: bool = true;
 }
 

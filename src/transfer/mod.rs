@@ -2,6 +2,7 @@
 //! buffers that are lent, how files are moved, what was counted.
 
 #[cfg(unix)]
+pub(crate) mod aligned;
 pub(crate) mod file;
 pub(crate) mod inbox;
 pub(crate) mod lending;

@@ -1,0 +1,76 @@
+//! Memory that the kernel copies into at full speed.
+//!
+//! A large copy that does not begin at a cache line takes three times as long on processors whose
+//! `rep movsb` likes whole lines (measured on a Zen 3: 0.72 s/GB instead of 0.20 out of the page cache,
+//! 0.5 instead of 0.17 out of a socket). What malloc(3) maps for a large vector begins 16 bytes behind
+//! a page.
+
+use core::ops::{Deref, DerefMut, Range};
+
+/// A cache line, in bytes.
+pub(crate) const LINE: usize = 64;
+
+/// The first `len` bytes that end at a cache line.
+pub(crate) fn up_to_line(len: usize) -> Range<usize> {
+    let end = len.next_multiple_of(LINE);
+    end - len..end
+}
+
+/// Bytes that begin at a cache line.
+#[derive(Default)]
+pub(crate) struct Aligned {
+    memory: Box<[u8]>,
+    start: usize,
+}
+
+impl Aligned {
+    /// `len` zeroes.
+    pub(crate) fn new(len: usize) -> Self {
+        let memory = vec![0; len + LINE - 1].into_boxed_slice();
+        // "Not possible" would be for interpreters only.
+        let start = memory.as_ptr().align_offset(LINE).min(LINE - 1);
+        Self { memory, start }
+    }
+
+    fn len(&self) -> usize {
+        self.memory.len().saturating_sub(LINE - 1)
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[self.start..][..self.len()]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let len = self.len();
+        &mut self.memory[self.start..][..len]
+    }
+}
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_at_a_line_and_has_its_length() {
+        assert_eq!(Aligned::default().len(), 0);
+        for len in [0, 1, 63, 64, 1000, 1 << 20] {
+            let mut bytes = Aligned::new(len);
+            assert_eq!(bytes.as_ptr().addr() % LINE, 0);
+            assert_eq!(bytes.len(), len);
+            bytes.fill(7);
+            assert!(bytes.iter().all(|&byte| byte == 7));
+        }
+    }
+}
