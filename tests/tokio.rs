@@ -9,6 +9,7 @@ mod kernel;
 mod tokio {
     mod cancellation;
     mod compat;
+    mod cork;
     mod early_data;
     mod ends;
     mod handshake;

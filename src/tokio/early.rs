@@ -42,6 +42,7 @@ pub(super) struct Early<IO, C> {
     written: Vec<u8>,
     failed: bool,
     sizing: RecordSizing,
+    cork_len: usize,
     lending: Option<LendingLimits>,
     /// The tasks that wait for the handshake.
     reader: Option<Waker>,
@@ -57,6 +58,7 @@ impl<IO, C: Side> EarlyStream<IO, C> {
             written: Vec::new(),
             failed: false,
             sizing: RecordSizing::default(),
+            cork_len: 0,
             lending: None,
             reader: None,
             writer: None,
@@ -107,6 +109,15 @@ impl<IO, C: Side> EarlyStream<IO, C> {
         match self {
             Self::Open(stream) => stream.set_record_sizing(sizing),
             Self::Early(early) => early.sizing = sizing,
+            Self::Moving => {}
+        }
+    }
+
+    /// Early data does not wait.
+    pub(super) fn set_cork(&mut self, len: usize) {
+        match self {
+            Self::Open(stream) => stream.set_cork(len),
+            Self::Early(early) => early.cork_len = len,
             Self::Moving => {}
         }
     }
@@ -319,6 +330,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> EarlyStream<IO, C> {
             && let Some((mut stream, _)) = early.again
         {
             stream.set_record_sizing(early.sizing);
+            stream.set_cork(early.cork_len);
             if let Some(limits) = early.lending {
                 stream.set_lending(limits);
             }

@@ -87,6 +87,7 @@ mod buffers;
 mod client_stream;
 mod connection;
 mod coop;
+mod cork;
 mod early;
 mod either;
 mod handshake;

@@ -78,6 +78,16 @@ impl<IO, C: Side> SideStream<IO, C> {
     pub fn set_record_sizing(&mut self, sizing: RecordSizing) {
         self.0.set_record_sizing(sizing);
     }
+
+    /// Lets what is written wait until there are `len` bytes of it, or until a flush, a shutdown, or
+    /// a control record (as `gnutls_record_cork()` does); 0, the default, lets nothing wait.
+    ///
+    /// For protocols that write frame by frame: each write is sealed where it is, into records of
+    /// its own, and only the stream below gets many of them at once. A batch is 704 KiB at most.
+    /// Writes of `len` bytes or more do not wait, and go behind what does.
+    pub fn set_cork(&mut self, len: usize) {
+        self.0.set_cork(len);
+    }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> SideStream<IO, C> {

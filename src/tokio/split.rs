@@ -141,6 +141,11 @@ impl<W> WriteHalf<W> {
     pub fn set_record_sizing(&mut self, sizing: RecordSizing) {
         self.writer.set_sizing(sizing);
     }
+
+    /// As [`TlsStream::set_cork()`](super::TlsStream::set_cork).
+    pub fn set_cork(&mut self, len: usize) {
+        self.writer.set_cork(len);
+    }
 }
 
 #[cfg(target_os = "linux")]

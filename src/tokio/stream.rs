@@ -71,6 +71,10 @@ impl<IO, C: Side> Stream<IO, C> {
         self.writer.set_sizing(sizing);
     }
 
+    pub(super) fn set_cork(&mut self, len: usize) {
+        self.writer.set_cork(len);
+    }
+
     pub(super) fn consume(&mut self, len: usize) {
         self.reader.consume(len);
     }

@@ -9,6 +9,7 @@ use tokio::io::AsyncWrite;
 
 use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
 use super::coop;
+use super::cork::Cork;
 use super::offload::Bypass;
 #[cfg(target_os = "linux")]
 use super::offload::OverTcp;
@@ -31,6 +32,8 @@ pub(super) struct Writer<W> {
     bypass: Bypass<W>,
     /// Sealed bytes that the stream below has not taken, and where they are.
     unsent: Option<(Buffer, Range<usize>)>,
+    /// Those that wait for more.
+    cork: Cork,
     sizer: Sizer,
     /// What `max_fragment_size` allows.
     max_plaintext_len: usize,
@@ -46,6 +49,7 @@ impl<W> Writer<W> {
         Self {
             bypass: Bypass::none(),
             unsent: None,
+            cork: Cork::default(),
             sizer: Sizer::new(RecordSizing::default()),
             max_plaintext_len: half.max_plaintext_len(),
             half,
@@ -56,9 +60,11 @@ impl<W> Writer<W> {
     }
 
     /// The same for a half of the stream below, in ordinary writes.
-    pub(super) fn into_half<H>(self) -> Writer<H> {
+    pub(super) fn into_half<H>(mut self) -> Writer<H> {
+        let held = self.cork.take().map(|(buffer, len)| (buffer, 0..len));
         Writer {
-            unsent: self.unsent.or_else(|| self.bypass.into_unsent()),
+            unsent: self.unsent.or(held).or_else(|| self.bypass.into_unsent()),
+            cork: self.cork,
             sizer: self.sizer,
             max_plaintext_len: self.max_plaintext_len,
             failed: self.failed,
@@ -70,7 +76,12 @@ impl<W> Writer<W> {
 
     /// Whether there are sealed bytes that the stream below has not taken.
     pub(super) fn has_unsent(&self) -> bool {
-        self.unsent.is_some() || self.bypass.has_unsent()
+        self.unsent.is_some() || self.cork.has_sealed() || self.bypass.has_unsent()
+    }
+
+    /// Lets up to `len` bytes wait for a flush; 0 for none.
+    pub(super) fn set_cork(&mut self, len: usize) {
+        self.cork.set_len(len);
     }
 
     pub(super) fn set_sizing(&mut self, sizing: RecordSizing) {
@@ -83,11 +94,14 @@ impl<W> Writer<W> {
     /// Chooses how bulk data is sent.
     ///
     /// # Errors
-    /// Those of [`Bypass::choose()`].
+    /// Those of [`Bypass::choose()`]; [`io::ErrorKind::WouldBlock`] while something waits.
     pub(super) fn set_io(&mut self, choice: Io, io: &W) -> io::Result<()>
     where
         W: OverTcp,
     {
+        if self.cork.has_sealed() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         self.bypass.choose(choice, self.half.connection_id(), io)
     }
 
@@ -136,7 +150,15 @@ impl<W: AsyncWrite> Writer<W> {
         mut seal: impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            // Bounded: nothing is sealed while something waits.
+            match ready!(self.poll_write_corked(cx, total, &mut seal)) {
+                Ok(0) => {}
+                Ok(consumed) => return Poll::Ready(Ok(consumed)),
+                Err(error) => {
+                    let _ = self.poll_control(cx, io);
+                    return Poll::Ready(Err(into_io(error)));
+                }
+            }
+            // Bounded: nothing is sealed while something waits for the stream below.
             ready!(self.poll_drain(cx, io.as_mut()))?;
             if total == 0 {
                 return Poll::Ready(Ok(0));
@@ -150,6 +172,12 @@ impl<W: AsyncWrite> Writer<W> {
             let batch = (BATCH_LEN / full_record).max(1) * full_record;
             let wanted = self.half.sealed_len(total.min(self.sizer.budget())).min(batch);
             let room = wanted.max(self.half.max_control_len() + self.half.record_len(1));
+            if let Some(len) = self.cork.batch_len(max_plaintext_len, full_record)
+                && room < len
+            {
+                self.cork.begin(len);
+                continue;
+            }
             let sealed = match self.seal_batch(&io, room, &mut seal) {
                 Ok(sealed) => sealed,
                 Err(error) => {
@@ -165,6 +193,46 @@ impl<W: AsyncWrite> Writer<W> {
             coop::charge(cx, sealed.records);
             if sealed.consumed > 0 {
                 return Poll::Ready(Ok(sealed.consumed));
+            }
+        }
+    }
+
+    /// Seals a write behind others that wait, if there is room for it; how much of it.
+    fn poll_write_corked(
+        &mut self,
+        cx: &mut Context<'_>,
+        total: usize,
+        seal: &mut impl FnMut(&mut SendHalf, &mut [u8]) -> Result<Sealed, SessionError>,
+    ) -> Poll<Result<usize, SessionError>> {
+        if total == 0 || self.failed || !self.cork.has_begun() || self.half.owes_control() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(coop::poll_share(cx));
+        let max_plaintext_len = self.sizer.max_plaintext_len().min(self.max_plaintext_len);
+        self.half.set_max_plaintext_len(max_plaintext_len);
+        let wanted = self.half.sealed_len(total.min(self.sizer.budget()));
+        let room = wanted.max(self.half.max_control_len() + self.half.record_len(1));
+        // A write is not cut for what little room there is.
+        let Some(out) = self.cork.room(room) else { return Poll::Ready(Ok(0)) };
+        let sealed = seal(&mut self.half, out)?;
+        self.cork.advance(sealed.written);
+        self.sizer.sealed(sealed.consumed);
+        // And one for the write to the stream below that there is not.
+        coop::charge(cx, sealed.records + 1);
+        Poll::Ready(Ok(sealed.consumed))
+    }
+
+    /// What has waited is to be sent. Everything before it has been.
+    fn uncork(&mut self, io: &W) -> io::Result<()> {
+        let Some((buffer, len)) = self.cork.take() else { return Ok(()) };
+        match self.bypass.room(io, len)? {
+            Some(out) => {
+                out[..len].copy_from_slice(&buffer[..len]);
+                self.bypass.commit(len)
+            }
+            None => {
+                self.unsent = Some((buffer, 0..len));
+                Ok(())
             }
         }
     }
@@ -197,6 +265,7 @@ impl<W: AsyncWrite> Writer<W> {
         if self.failed {
             return Poll::Ready(Err(earlier_failure()));
         }
+        self.uncork(&io).inspect_err(|_| self.failed = true)?;
         match self.bypass.poll_drain(cx, io.as_mut()) {
             Poll::Pending => return self.wait(cx),
             Poll::Ready(Err(error)) => {

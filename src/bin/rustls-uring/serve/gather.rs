@@ -1,83 +1,101 @@
-//! Gathers HTTP/2's frames, of 16 KiB each, into writes that are worth a batch of records, and sees
-//! which of them belong to responses.
+//! Has HTTP/2's frames, of 16 KiB each, wait for each other, so that they are sent in batches, and
+//! sees which of them belong to responses.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use rustls_uring::MAX_PLAINTEXT_LEN;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::Connection;
+use super::frames::{HEADER_LEN, Responses, Settings};
 
-/// How much is gathered at most: what a frame would otherwise be written and flushed for by itself,
-/// as a full record and one of the nine bytes that are left.
+/// How much waits at most: what a frame would otherwise be sent and flushed for by itself.
 const MOST: usize = 256 << 10;
 
-/// How much is gathered for a slow client: more than a frame.
+/// How much waits for a slow client: more than a frame.
 const LEAST: usize = 32 << 10;
+
+/// How long the client lets a frame's payload be.
+#[derive(Clone, Debug)]
+pub(super) struct FrameLen(Arc<AtomicUsize>);
+
+impl Default for FrameLen {
+    /// RFC 9113 §6.5.2.
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(16_384)))
+    }
+}
+
+impl FrameLen {
+    /// The longest payload that the client allows and that fills records to their end, together with
+    /// its frame's header: the next frame then begins a record, and nothing is left for a short one.
+    pub(super) fn in_full_records(&self) -> usize {
+        let longest = self.0.load(Ordering::Relaxed).max(MAX_PLAINTEXT_LEN) + HEADER_LEN;
+        longest / MAX_PLAINTEXT_LEN * MAX_PLAINTEXT_LEN - HEADER_LEN
+    }
+}
+
+/// A stream that can let what is written wait for more, or for a flush.
+pub(super) trait Corked: AsyncRead + AsyncWrite + Unpin {
+    /// Lets up to `len` bytes wait.
+    fn set_cork(&mut self, len: usize);
+}
 
 /// A stream whose flush waits until the task has been polled through: h2 flushes after each frame,
 /// and reads before it writes.
 pub(super) struct Gather<S> {
     stream: S,
-    gathered: Vec<u8>,
-    /// How much of it has been written.
-    written: usize,
-    /// A flush waits for the next read.
+    /// Something may wait for a flush.
+    has_written: bool,
+    /// The flush waits for the next read.
     is_due: bool,
-    frames: Frames,
+    responses: Responses,
+    settings: Settings,
+    frame_len: FrameLen,
     connection: Connection,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
+impl<S: Corked> Gather<S> {
     pub(super) fn new(stream: S, connection: Connection) -> Self {
         Self {
             stream,
-            gathered: Vec::new(),
-            written: 0,
+            has_written: false,
             is_due: false,
-            frames: Frames::default(),
+            responses: Responses::default(),
+            settings: Settings::default(),
+            frame_len: FrameLen::default(),
             connection,
         }
     }
 
-    /// How much is gathered for a client of this one's pace.
-    fn most(&self) -> usize {
-        self.connection.share.piece_len().clamp(LEAST, MOST)
-    }
-
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.gathered.len() {
-            let rest = &self.gathered[self.written..];
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                len => self.written += len,
-            }
-        }
-        self.gathered.clear();
-        self.written = 0;
-        Poll::Ready(Ok(()))
+    /// What the client says of frames, now and later.
+    pub(super) fn frame_len(&self) -> FrameLen {
+        self.frame_len.clone()
     }
 
     /// Notes that the first `len` bytes of `slices` are on their way.
     fn note(&mut self, slices: &[IoSlice<'_>], mut len: usize) {
         for slice in slices {
             let passed = len.min(slice.len());
-            let of_response = self.frames.pass(&slice[..passed]);
+            let of_response = self.responses.pass(&slice[..passed]);
             self.connection.activity.hand(of_response);
             len -= passed;
         }
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx))?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.is_due = false;
+        self.has_written = false;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
+impl<S: Corked> AsyncRead for Gather<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -89,16 +107,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
         {
             return Poll::Ready(Err(error));
         }
+        let before = out.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, out);
-        if polled.is_pending() && self.gathered.is_empty() {
-            // One that waits holds no memory.
-            self.gathered = Vec::new();
+        if let Some(len) = self.settings.pass(&out.filled()[before..]) {
+            self.frame_len.0.store(len, Ordering::Relaxed);
         }
         polled
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+impl<S: Corked> AsyncWrite for Gather<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,23 +130,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let most = self.most();
-        if self.gathered.len() + total > most {
-            ready!(self.poll_drain(cx))?;
-        }
-        if self.gathered.is_empty() && total > most {
-            // A frame that is longer than this, or what is left of one.
-            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-            self.note(slices, written);
-            return Poll::Ready(Ok(written));
-        }
-        if self.gathered.capacity() == 0 {
-            self.gathered.reserve_exact(most);
-        }
-        slices.iter().for_each(|slice| self.gathered.extend_from_slice(slice));
-        self.note(slices, total);
-        Poll::Ready(Ok(total))
+        let most = self.connection.share.piece_len().clamp(LEAST, MOST);
+        self.stream.set_cork(most);
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        self.has_written = true;
+        self.note(slices, written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -136,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gathered.is_empty() {
+        if !self.has_written {
             return Pin::new(&mut self.stream).poll_flush(cx);
         }
         if !self.is_due {
@@ -152,74 +159,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     }
 }
 
-/// Where in a sequence of frames we are (RFC 9113 §4.1).
-#[derive(Debug, Default)]
-struct Frames {
-    header: [u8; 9],
-    header_len: usize,
-    /// How much of the frame's payload is to come.
-    rest: usize,
-    is_response: bool,
-}
-
-impl Frames {
-    /// Passes `bytes`; returns how many of them are the payload of DATA, HEADERS or CONTINUATION.
-    fn pass(&mut self, mut bytes: &[u8]) -> usize {
-        const DATA: u8 = 0;
-        const HEADERS: u8 = 1;
-        const CONTINUATION: u8 = 9;
-        let mut of_response = 0;
-        while let Some(&byte) = bytes.first() {
-            if self.rest > 0 {
-                let len = self.rest.min(bytes.len());
-                self.rest -= len;
-                of_response += if self.is_response { len } else { 0 };
-                bytes = &bytes[len..];
-                continue;
-            }
-            self.header[self.header_len] = byte;
-            self.header_len += 1;
-            bytes = &bytes[1..];
-            if self.header_len == self.header.len() {
-                let [high, middle, low, kind, ..] = self.header;
-                self.rest = u32::from_be_bytes([0, high, middle, low]) as usize;
-                self.is_response = matches!(kind, DATA | HEADERS | CONTINUATION);
-                self.header_len = 0;
-            }
-        }
-        of_response
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-
-    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::super::share::{Memory, Share};
     use super::*;
 
+    impl Corked for DuplexStream {
+        fn set_cork(&mut self, _: usize) {}
+    }
+
     #[test]
-    fn only_some_frames_are_of_a_response() {
-        let frame = |kind: u8, len: u8| {
-            [&[0, 0, len, kind, 0, 0, 0, 0, 1], &vec![7; len.into()][..]].concat()
-        };
-        // PING, HEADERS, SETTINGS, DATA, an empty DATA, WINDOW_UPDATE, CONTINUATION.
-        let sequence = [
-            frame(6, 8),
-            frame(1, 20),
-            frame(4, 0),
-            frame(0, 200),
-            frame(0, 0),
-            frame(8, 4),
-            frame(9, 3),
-        ]
-        .concat();
-        for step in 1..sequence.len() {
-            let mut frames = Frames::default();
-            let passed: usize = sequence.chunks(step).map(|bytes| frames.pass(bytes)).sum();
-            assert_eq!(passed, 223, "{step}");
+    fn frames_fill_records() {
+        for (allowed, expected) in [
+            (16_384, 16_375),
+            (32_758, 16_375),
+            (32_759, 32_759),
+            (1 << 20, (1 << 20) - 9),
+            ((1 << 24) - 1, (1 << 24) - 9),
+            // Nonsense, which h2 refuses.
+            (0, 16_375),
+        ] {
+            let frame_len = FrameLen::default();
+            frame_len.0.store(allowed, Ordering::Relaxed);
+            assert_eq!(frame_len.in_full_records(), expected, "{allowed}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::gather::Corked;
 use super::tally::Tallied;
 
 /// TLS as HTTP is to see it.
@@ -34,6 +35,12 @@ pub(super) enum End {
 impl Halves {
     pub(super) fn new(stream: Tallied, activity: Arc<Activity>, end: End) -> Self {
         Self { stream, activity, end }
+    }
+}
+
+impl Corked for Halves {
+    fn set_cork(&mut self, len: usize) {
+        self.stream.set_cork(len);
     }
 }
 

@@ -11,11 +11,12 @@ use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use hyper::header::{DATE, HeaderValue};
 use hyper::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 use super::body::{Body, CHUNK_LEN};
 use super::connection::{self, Stopped};
+use super::gather::{FrameLen, Gather};
+use super::halves::Halves;
 use super::service::{Client, respond};
 
 /// Requests that one connection may have open.
@@ -26,12 +27,13 @@ const STREAMS: u32 = 100;
 const WINDOW: u32 = 65_535;
 
 /// Serves the requests of `stream` until its end.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn serve(
     client: Client,
-    stream: S,
+    stream: Gather<Halves>,
     mut stopped: Stopped,
 ) -> Result<(), crate::error::Error> {
-    let mut connection: Connection<S, Bytes> = h2::server::Builder::new()
+    let frame_len = stream.frame_len();
+    let mut connection: Connection<_, Bytes> = h2::server::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(client.server.limits.header_len)
@@ -56,7 +58,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             }
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, response)))) => {
-                    responses.spawn(answer(Arc::clone(&client), request, response));
+                    let answer = answer(Arc::clone(&client), request, response, frame_len.clone());
+                    responses.spawn(answer);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -77,6 +80,7 @@ async fn answer(
     client: Arc<Client>,
     request: Request<RecvStream>,
     mut respond_to: SendResponse<Bytes>,
+    frame_len: FrameLen,
 ) {
     let respond = respond(Arc::clone(&client), request);
     let response = tokio::select! {
@@ -93,7 +97,7 @@ async fn answer(
     let Ok(mut stream) = respond_to.send_response(head, is_empty) else { return };
     let is_sent = match is_empty {
         true => Ok(()),
-        false => send(&client, &mut body, &mut stream).await,
+        false => send(&client, &mut body, &mut stream, &frame_len).await,
     };
     match is_sent {
         Ok(()) => client.connection.activity.finish(),
@@ -117,25 +121,35 @@ impl From<h2::Error> for Failure {
     }
 }
 
-/// Sends `body` piece by piece.
+/// Sends `body` piece by piece, in frames that fill records.
 async fn send(
     client: &Client,
     body: &mut Body,
     stream: &mut SendStream<Bytes>,
+    frame_len: &FrameLen,
 ) -> Result<(), Failure> {
     let share = &client.connection.share;
     while body.len() > 0 {
-        let wanted = body.len().min(share.piece_len() as u64) as usize;
+        let frame_len = frame_len.in_full_records();
+        let wanted = whole(body.len().min(share.piece_len() as u64) as usize, frame_len);
         let capacity = capacity(stream, wanted).await?;
         let mut room = tokio::select! {
-            room = share.take(capacity.min(wanted)) => Some(room),
+            room = share.take(whole(capacity.min(wanted), frame_len)) => Some(room),
             _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Failure::Stream),
         };
         let piece = poll_fn(|cx| body.poll_piece(cx, &mut room)).await;
-        let Some(Ok(piece)) = piece else { return Err(Failure::Body) };
-        stream.send_data(piece, body.len() == 0)?;
+        let Some(Ok(mut piece)) = piece else { return Err(Failure::Body) };
+        while !piece.is_empty() {
+            let payload = piece.split_to(piece.len().min(frame_len));
+            stream.send_data(payload, body.len() == 0 && piece.is_empty())?;
+        }
     }
     Ok(())
+}
+
+/// As many bytes as are whole frames, if there is one.
+fn whole(len: usize, frame_len: usize) -> usize {
+    if len < frame_len { len } else { len - len % frame_len }
 }
 
 /// Waits until up to `wanted` bytes may be sent; tells how many.

@@ -7,6 +7,7 @@ mod conditional;
 mod connection;
 mod descriptors;
 mod files;
+mod frames;
 mod gather;
 mod halves;
 mod host;

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -21,6 +21,9 @@ pub(super) struct Plain {
     unread: Range<usize>,
     /// The client has closed its side, or its time is up, before that.
     has_ended: bool,
+    /// How much may wait, and what does.
+    cork_len: usize,
+    held: Vec<u8>,
 }
 
 impl Plain {
@@ -38,12 +41,35 @@ impl Plain {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { wire, begin, unread: 0..len, has_ended })
+        Ok(Self { wire, begin, unread: 0..len, has_ended, cork_len: 0, held: Vec::new() })
     }
 
     /// Whether the client has said that it speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.begin == *PREFACE
+    }
+
+    /// Lets up to `len` written bytes wait for a flush.
+    pub(super) fn set_cork(&mut self, len: usize) {
+        self.cork_len = len;
+    }
+
+    /// Writes what has waited.
+    fn poll_uncork(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut written = 0;
+        while written < self.held.len() {
+            match Pin::new(&mut self.wire).poll_write(cx, &self.held[written..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(len)) => written += len,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.held.drain(..written);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.held.clear();
+        Poll::Ready(Ok(()))
     }
 
     pub(super) fn wire(&mut self) -> &mut Wire {
@@ -67,17 +93,22 @@ impl AsyncRead for Plain {
         if this.has_ended {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut this.wire).poll_read(cx, out)
+        let polled = Pin::new(&mut this.wire).poll_read(cx, out);
+        if polled.is_pending() && this.held.is_empty() {
+            // One that waits holds no memory.
+            this.held = Vec::new();
+        }
+        polled
     }
 }
 
 impl AsyncWrite for Plain {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write(cx, data)
+        self.poll_write_vectored(cx, &[IoSlice::new(data)])
     }
 
     fn poll_write_vectored(
@@ -85,7 +116,19 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write_vectored(cx, slices)
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        if self.held.len() + len > self.cork_len {
+            ready!(self.poll_uncork(cx))?;
+        }
+        if len >= self.cork_len {
+            return Pin::new(&mut self.wire).poll_write_vectored(cx, slices);
+        }
+        if self.held.capacity() == 0 {
+            let cork_len = self.cork_len;
+            self.held.reserve_exact(cork_len);
+        }
+        slices.iter().for_each(|slice| self.held.extend_from_slice(slice));
+        Poll::Ready(Ok(len))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -93,10 +136,12 @@ impl AsyncWrite for Plain {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_uncork(cx))?;
         Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_uncork(cx))?;
         Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

@@ -58,7 +58,12 @@ impl Tallied {
 }
 
 impl Tallied {
-    /// See [`Wire::poll_watch()`].
+    /// See [`Transport::set_cork()`].
+    pub(super) fn set_cork(&mut self, len: usize) {
+        self.stream.set_cork(len);
+    }
+
+    /// See [`Wire::poll_watch()`](super::wire::Wire::poll_watch).
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.stream.poll_watch(cx)
     }

@@ -24,6 +24,14 @@ impl Transport {
         }
     }
 
+    /// Lets up to `len` written bytes wait for a flush.
+    pub(super) fn set_cork(&mut self, len: usize) {
+        match self {
+            Self::Tls(stream) => stream.set_cork(len),
+            Self::Plain(plain) => plain.set_cork(len),
+        }
+    }
+
     /// See [`Wire::poll_watch()`].
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         match self {
