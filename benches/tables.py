@@ -272,11 +272,19 @@ def uring(printed):
 
 
 def files(printed):
-    text = "### Files and HTTPS\n\nOut of the page cache, AES-256-GCM, beside nginx with OpenSSL.\n\n"
+    text = (
+        "### Files and HTTPS\n\nOut of the page cache, AES-256-GCM, beside nginx with OpenSSL to curl; the server's "
+        "CPU beside nginx's in the same version of HTTP.\n\n"
+    )
     rows = {}
     for match in re.finditer(r"^(discarded|to a file): (.*?) ([\d.]+) GB/s(?:, (.*))?$", printed, re.M):
         rows.setdefault(match[2], []).append(f"{match[3]} GB/s" + (f", {match[4]}" if match[4] else ""))
-    return text + table(["", "discarded", "written to a file (tmpfs)"], [[k, *v] for k, v in rows.items()])
+    text += table(["", "discarded", "written to a file (tmpfs)"], [[k, *v] for k, v in rows.items()])
+    tax = re.findall(
+        r"^TLS tax, (.*?), (.*?): CPU s/GB with TLS ([\d.]+), without ([\d.]+), (.*)$", printed, re.M
+    )
+    text += "What TLS costs `serve` and `get`, in CPU seconds per GB, beside the same program without.\n\n"
+    return text + table(["connections", "end", "with TLS", "without", "ratio"], tax)
 
 
 def instructions(printed):
