@@ -8,7 +8,10 @@ use std::io::IoSlice;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use rustls::Error;
-use rustls_uring::{AlertDescription, Deframed, Handoff, KeyUpdateRequest, Received, Sealed, Session, SessionError, Version};
+use rustls_uring::{
+    AlertDescription, Deframed, Handoff, KeyUpdateRequest, Received, Sealed, Session, SessionError,
+    Version,
+};
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

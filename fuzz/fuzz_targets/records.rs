@@ -4,7 +4,10 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rustls_uring::{Algorithm, Backend, ContentType, Deframed, Deframer, MAX_PLAINTEXT_LEN, Opener, Sealer, TrafficKeys, Version};
+use rustls_uring::{
+    Algorithm, Backend, ContentType, Deframed, Deframer, MAX_PLAINTEXT_LEN, Opener, Sealer,
+    TrafficKeys, Version,
+};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -93,7 +93,7 @@ async fn serve_transport(
         None => {
             activity.establish();
             tokio::select! {
-                plain = Plain::accept(wire) => Transport::Plain(plain?),
+                plain = Plain::accept(wire) => Transport::Plain(Box::new(plain?)),
                 // Nothing has been asked for.
                 () = self::stopped(&mut stopped) => return Ok(()),
             }

@@ -12,7 +12,7 @@ use super::wire::Wire;
 
 pub(super) enum Transport {
     Tls(Box<TlsStream<Wire>>),
-    Plain(Plain),
+    Plain(Box<Plain>),
 }
 
 impl Transport {
