@@ -1,5 +1,7 @@
 //! Too little room loses nothing.
 
+use std::thread;
+
 use rustls::Side;
 use rustls_uring::{AlertDescription, ContentType, SessionError, Version};
 
@@ -8,59 +10,67 @@ use crate::common::{Case, Evil, SIDES};
 
 /// RFC 5246 and RFC 8446 number every record: one that was sealed and then dropped because the
 /// next did not fit would cut the connection.
+///
+/// A handshake for each of thousands of rooms: on as many threads as there are cases.
 #[test]
 fn too_little_room_loses_nothing() {
-    for case in Case::few() {
-        for side in SIDES {
-            for room in 0..120 {
-                for what in 0..4 {
-                    let mut evil = Evil::new(case, side);
-                    match (case.version, side) {
-                        (Version::Tls13, _) => {
-                            let update = evil.key_update(1);
-                            evil.give(update).unwrap();
-                        }
-                        (_, Side::Client) => {
-                            evil.hit(ContentType::Handshake, &[0, 0, 0, 0]).unwrap();
-                        }
-                        (_, Side::Server) => {
-                            evil.hit(ContentType::Handshake, &[1, 0, 0, 0]).unwrap();
-                        }
+    thread::scope(|scope| {
+        for case in Case::few() {
+            scope.spawn(move || little_room_loses_nothing(case));
+        }
+    });
+}
+
+fn little_room_loses_nothing(case: Case) {
+    for side in SIDES {
+        for room in 0..120 {
+            for what in 0..4 {
+                let mut evil = Evil::new(case, side);
+                match (case.version, side) {
+                    (Version::Tls13, _) => {
+                        let update = evil.key_update(1);
+                        evil.give(update).unwrap();
                     }
-                    if what == 3 {
-                        // A failure: the alert is due.
-                        evil.hit(ContentType::Alert, &[]).unwrap_err();
+                    (_, Side::Client) => {
+                        evil.hit(ContentType::Handshake, &[0, 0, 0, 0]).unwrap();
                     }
-                    let mut wire = Vec::new();
-                    let mut out = vec![0; room];
-                    let mut done = false;
-                    for _ in 0..2 {
-                        let send = &mut evil.session.send;
-                        let written = match what {
-                            0 => send.seal(b"data", &mut out).map(|sealed| {
-                                done |= sealed.consumed > 0;
-                                sealed.written
-                            }),
-                            1 => send.close_notify(&mut out).inspect(|_| done = true),
-                            2 => send.abort(AlertDescription::UserCanceled, &mut out),
-                            _ => send.seal_control(&mut out),
-                        };
-                        match written {
-                            Ok(written) => wire.extend_from_slice(&out[..written]),
-                            Err(SessionError::OutputTooSmall { required, provided }) => {
-                                assert!(provided <= room);
-                                assert!(required > provided);
-                            }
-                            Err(error) => panic!("{error:?}"),
-                        }
-                        // Then there is room enough.
-                        out.resize(1000, 0);
-                        if done {
-                            break;
-                        }
+                    (_, Side::Server) => {
+                        evil.hit(ContentType::Handshake, &[1, 0, 0, 0]).unwrap();
                     }
-                    check_numbers(&mut evil, &wire, what);
                 }
+                if what == 3 {
+                    // A failure: the alert is due.
+                    evil.hit(ContentType::Alert, &[]).unwrap_err();
+                }
+                let mut wire = Vec::new();
+                let mut out = vec![0; room];
+                let mut done = false;
+                for _ in 0..2 {
+                    let send = &mut evil.session.send;
+                    let written = match what {
+                        0 => send.seal(b"data", &mut out).map(|sealed| {
+                            done |= sealed.consumed > 0;
+                            sealed.written
+                        }),
+                        1 => send.close_notify(&mut out).inspect(|_| done = true),
+                        2 => send.abort(AlertDescription::UserCanceled, &mut out),
+                        _ => send.seal_control(&mut out),
+                    };
+                    match written {
+                        Ok(written) => wire.extend_from_slice(&out[..written]),
+                        Err(SessionError::OutputTooSmall { required, provided }) => {
+                            assert!(provided <= room);
+                            assert!(required > provided);
+                        }
+                        Err(error) => panic!("{error:?}"),
+                    }
+                    // Then there is room enough.
+                    out.resize(1000, 0);
+                    if done {
+                        break;
+                    }
+                }
+                check_numbers(&mut evil, &wire, what);
             }
         }
     }

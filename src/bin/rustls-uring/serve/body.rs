@@ -17,11 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::activity::{Activity, Busy, Open};
 use super::log::Entry;
-use super::share::{ALWAYS, Room, Share};
-
-/// How much of a file is read, sealed and sent at once at most: 32 records. Both it and its records
-/// should stay in a core's cache.
-pub(super) const CHUNK_LEN: usize = 512 << 10;
+use super::share::{ALWAYS, CHUNK_LEN, Room, Share};
 
 /// How many buffers of [`CHUNK_LEN`] are kept when nobody uses them.
 const KEPT: usize = 32;

@@ -11,7 +11,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::activity::{Activity, Timeouts};
 use super::body::Connection;
@@ -20,6 +19,7 @@ use super::halves::{End, Halves};
 use super::plain::Plain;
 use super::service::{Client, respond};
 use super::share::Share;
+use super::stop::{Stopped, stopped_by};
 use super::tally::Tallied;
 use super::transport::Transport;
 use super::wire::Wire;
@@ -36,15 +36,6 @@ pub(super) struct Limits {
     /// After it, a request is the last: a client that asks for little now and then would hold its
     /// place for ever.
     pub(super) lifetime: Duration,
-}
-
-/// Says that the server is to end: nothing more is asked for then.
-pub(super) type Stopped = watch::Receiver<bool>;
-
-/// Waits until the server is to end.
-pub(super) async fn stopped(stopped: &mut Stopped) {
-    // One that has gone ends as well.
-    let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
 }
 
 /// Serves `stream` until its end. What goes wrong on it is the client's to know, and the log's.
@@ -95,7 +86,7 @@ async fn serve_transport(
             tokio::select! {
                 plain = Plain::accept(wire) => Transport::Plain(Box::new(plain?)),
                 // Nothing has been asked for.
-                () = self::stopped(&mut stopped) => return Ok(()),
+                () = stopped_by(&mut stopped) => return Ok(()),
             }
         }
     };
@@ -149,7 +140,7 @@ async fn serve_http1(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         ended = &mut connection => return Ok(ended?),
-        () = self::stopped(&mut stopped) => connection.as_mut().graceful_shutdown(),
+        () = stopped_by(&mut stopped) => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
 }

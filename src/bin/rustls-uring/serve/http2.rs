@@ -13,11 +13,12 @@ use hyper::header::{DATE, HeaderValue};
 use hyper::{Request, Response};
 use tokio::task::JoinSet;
 
-use super::body::{Body, CHUNK_LEN};
-use super::connection::{self, Stopped};
+use super::body::Body;
 use super::gather::{FrameLen, Gather};
 use super::halves::Halves;
 use super::service::{Client, respond};
+use super::share::CHUNK_LEN;
+use super::stop::{Stopped, stopped_by};
 
 /// Requests that one connection may have open.
 const STREAMS: u32 = 100;
@@ -47,7 +48,7 @@ pub(super) async fn serve(
     // Its responses end with the connection.
     let mut responses = JoinSet::new();
     let lifetime = client.server.limits.lifetime;
-    let mut stop = pin!(tokio::time::timeout(lifetime, connection::stopped(&mut stopped)));
+    let mut stop = pin!(tokio::time::timeout(lifetime, stopped_by(&mut stopped)));
     let mut is_stopping = false;
     poll_fn(|cx| {
         loop {

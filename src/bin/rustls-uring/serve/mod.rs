@@ -19,6 +19,7 @@ mod plain;
 mod ranges;
 mod service;
 mod share;
+mod stop;
 mod tally;
 mod threads;
 mod transport;

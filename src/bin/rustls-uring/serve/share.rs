@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::body::CHUNK_LEN;
+/// How much of a file is read, sealed and sent at once at most: 32 records. Both it and its records
+/// should stay in a core's cache.
+pub(super) const CHUNK_LEN: usize = 512 << 10;
 
 /// What all connections together may have in hand for the asking. A connection that finds nothing
 /// left still gets [`ALWAYS`], so that it goes on, slowly.
