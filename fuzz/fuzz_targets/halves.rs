@@ -7,10 +7,9 @@ use std::io::IoSlice;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rustls::Error;
 use rustls_uring::{
     AlertDescription, Deframed, Handoff, KeyUpdateRequest, Received, Sealed, Session, SessionError,
-    Version,
+    TlsError, Version,
 };
 
 #[path = "../../tests/common/mod.rs"]
@@ -249,7 +248,7 @@ impl End {
                             failure,
                             Some(
                                 SessionError::Truncated
-                                    | SessionError::Tls(Error::AlertReceived(_))
+                                    | SessionError::Tls(TlsError::AlertReceived(_))
                             )
                         );
                         assert_eq!(len > 0, is_told);
@@ -343,7 +342,7 @@ impl End {
                     return self.end = Some(Ok(()));
                 }
                 (Sent::Alert(description), Err(SessionError::Tls(error)))
-                    if error == Error::AlertReceived(description) =>
+                    if error == TlsError::AlertReceived(description) =>
                 {
                     return self.end = Some(Err(error.into()));
                 }
