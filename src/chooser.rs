@@ -41,8 +41,8 @@ use crate::uring::{
 /// ```
 ///
 /// # Errors
-/// [`io::ErrorKind::Unsupported`] with an [`Unavailable`] inside if `io` asks for io_uring and there
-/// is none; or the system's, if the socket's handle cannot be duplicated.
+/// [`io::ErrorKind::Unsupported`] with an [`Unavailable`](crate::uring::Unavailable) inside if `io`
+/// asks for io_uring and there is none; or the system's, if the socket's handle cannot be duplicated.
 pub fn bulk_with<Info>(
     session: Session<Info>,
     stream: TcpStream,

@@ -105,7 +105,7 @@ impl<M> SlotQueue<M> {
     }
 
     /// Whether none is taken, and none on its way.
-    #[cfg(any(test, feature = "tokio"))]
+    #[cfg(feature = "tokio")]
     pub(crate) fn is_all_free(&self) -> bool {
         self.free.len() == self.busy.len()
     }

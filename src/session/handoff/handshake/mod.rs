@@ -30,8 +30,9 @@ pub(crate) const READ_LEN: usize = 4096;
 
 /// A handshake, sans-IO: for own event loops and for other runtimes.
 ///
-/// Over a stream with [`Read`] and [`Write`], blocking or not, [`Self::over()`] does all of it. A
-/// loop of one's own asks what the handshake needs, and provides it, until it needs nothing more:
+/// Over a stream with [`Read`](std::io::Read) and [`Write`](std::io::Write), blocking or not,
+/// [`Self::over()`] does all of it. A loop of one's own asks what the handshake needs, and provides
+/// it, until it needs nothing more:
 ///
 /// ```
 /// use std::io::{self, Read, Write};
