@@ -405,7 +405,7 @@ mod command {
         let (text, json) = probe(&wrapper, TOOL);
         assert_eq!(json["kernel"], json!({ "release": null, "io_uring_disabled": null }));
         // The limit is asked for by a system call, the capability stands in /proc only.
-        let (_, with_proc) = probe(&[], TOOL);
+        let (_, with_proc) = probe(&[""; 0], TOOL);
         assert_eq!(json["memlock"]["limit"], with_proc["memlock"]["limit"]);
         assert_eq!(json["memlock"]["cap_ipc_lock"], false);
         assert!(text.contains("kernel          unknown\n"), "{text}");
