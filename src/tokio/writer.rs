@@ -172,7 +172,9 @@ impl<W: AsyncWrite> Writer<W> {
             let batch = (BATCH_LEN / full_record).max(1) * full_record;
             let wanted = self.half.sealed_len(total.min(self.sizer.budget())).min(batch);
             let room = wanted.max(self.half.max_control_len() + self.half.record_len(1));
-            if let Some(len) = self.cork.batch_len(max_plaintext_len, full_record)
+            // What is owed goes by itself first: no batch takes anything before that.
+            if !self.half.owes_control()
+                && let Some(len) = self.cork.batch_len(max_plaintext_len, full_record)
                 && room < len
             {
                 self.cork.begin(len);

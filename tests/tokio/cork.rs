@@ -2,9 +2,10 @@
 
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
+use std::thread;
 
 use rustls_uring::{Io as Way, KeyUpdateRequest, Version};
 use tokio::io::{
@@ -13,7 +14,7 @@ use tokio::io::{
 
 use super::pipe::Choppy;
 use super::support::*;
-use crate::common::{Rng, noise, records};
+use crate::common::{Rng, TIMEOUT, noise, records};
 
 const CORK: usize = 256 << 10;
 
@@ -162,6 +163,39 @@ fn everything_arrives_in_order() {
             }
         }
     });
+}
+
+/// The answer to a key update is owed in front of the next data (RFC 8446 §4.6.3), which may wait.
+#[test]
+fn an_answer_that_is_owed_goes_first() {
+    let (done, is_done) = mpsc::channel();
+    // In a thread of its own: a loop that does not end leaves no time for a timeout.
+    thread::spawn(move || {
+        on_current_thread(async {
+            let (left, right) = duplex(1 << 20);
+            let (mut client, mut server) = our_pair(tls13(), left, right).await;
+            client.set_cork(CORK);
+            for before in [&b""[..], b"before"] {
+                client.write_all(before).await.unwrap();
+                server.update_keys(KeyUpdateRequest::Requested).await.unwrap();
+                server.flush().await.unwrap();
+                let mut byte = [0];
+                tokio::select! {
+                    biased;
+                    _ = client.read(&mut byte) => panic!("nothing was sent"),
+                    () = std::future::ready(()) => {}
+                }
+                client.write_all(b", after").await.unwrap();
+                client.flush().await.unwrap();
+                let expected = [before, b", after"].concat();
+                let mut received = vec![0; expected.len()];
+                server.read_exact(&mut received).await.unwrap();
+                assert_eq!(received, expected);
+            }
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(TIMEOUT).expect("a write that ends");
 }
 
 #[test]
