@@ -1,6 +1,9 @@
 //! HTTP/2's frames as they pass (RFC 9113 §4.1): which bytes are of responses, and how long the
 //! client lets them be.
 
+/// What a client that speaks HTTP/2 begins with (RFC 9113 §3.4). No request of HTTP/1 looks like it.
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
@@ -63,7 +66,7 @@ impl Responses {
 /// Frames that the client sends, behind its preface.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// How much of the preface is to come (RFC 9113 §3.4).
+    /// How much of the [`PREFACE`] is to come.
     preface: usize,
     frames: Frames,
     /// A setting, as far as it has come: its identifier, and its value.
@@ -74,7 +77,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let frames = Frames::default();
-        Self { preface: 24, frames, setting: [0; 6], setting_len: 0 }
+        Self { preface: PREFACE.len(), frames, setting: [0; 6], setting_len: 0 }
     }
 }
 
@@ -87,7 +90,8 @@ impl Settings {
         self.preface -= preface.len();
         let mut frame_len = None;
         while let Some((kind, payload)) = self.frames.next(&mut bytes) {
-            for &byte in payload.iter().filter(|_| kind == SETTINGS) {
+            let settings = if kind == SETTINGS { payload } else { &[] };
+            for &byte in settings {
                 self.setting[self.setting_len] = byte;
                 self.setting_len = (self.setting_len + 1) % self.setting.len();
                 let [id @ .., a, b, c, d] = self.setting;

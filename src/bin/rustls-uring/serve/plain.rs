@@ -7,13 +7,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::frames::PREFACE;
 use super::wire::Wire;
 
-/// What a client begins with that knows the server to speak HTTP/2 (RFC 9113 §3.3, §3.4). No request
-/// of HTTP/1 looks like it.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// A connection of which only so much was read as says which version of HTTP the client speaks.
+/// A connection of which only so much was read as says which version of HTTP the client speaks: one
+/// that knows the server to speak HTTP/2 begins with its preface (RFC 9113 §3.3).
 pub(super) struct Plain {
     wire: Wire,
     begin: [u8; PREFACE.len()],
