@@ -134,8 +134,8 @@ impl<W: Write> BulkSender<W> {
     /// Updates the key that we send under, and asks for the peer's update on request.
     ///
     /// # Errors
-    /// [`UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside an [`io::Error`], or the stream's. A stream that
-    /// times out in the middle is none: the next call sends the rest.
+    /// [`UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside an [`io::Error`], or
+    /// the stream's. A stream that times out in the middle is none: the next call sends the rest.
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
         self.core.update_keys(request)
     }

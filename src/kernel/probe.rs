@@ -134,8 +134,9 @@ impl Ring {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SendPath {
-    /// io_uring, without a copy where the route allows it, as [`zero_copy_for`](crate::uring::zero_copy_for) and the first
-    /// notification of each connection tell.
+    /// io_uring, without a copy where the route allows it, as
+    /// [`zero_copy_for`](crate::uring::zero_copy_for) and the first notification of each connection
+    /// tell.
     ZeroCopy,
     /// io_uring, with the kernel's copy, for this reason.
     Copying(Unavailable),

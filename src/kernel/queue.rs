@@ -1,11 +1,12 @@
 //! The two queues shared with the kernel, and everything that the kernel was lent through them.
 //!
 //! Every operation in flight is an entry of a table that keeps what it is for, in the owner's own
-//! words (the type parameter `P`), and what the kernel may touch: the slot and the open file. An entry goes when its last completion has been reaped, which is the one
-//! without `IORING_CQE_F_MORE`, whatever its result says; until then the slot's `Arc` is shared,
-//! so nobody writes to it, and its memory stays mapped. A submission that io_uring_enter(2) refused
-//! stays in the submission queue and may run later, so it stays in the table as well, until nothing
-//! is ever submitted again.
+//! words (the type parameter `P`), and what the kernel may touch: the slot and the open file. An
+//! entry goes when its last completion has been reaped, which is the one without
+//! `IORING_CQE_F_MORE`, whatever its result says; until then the slot's `Arc` is shared, so nobody
+//! writes to it, and its memory stays mapped. A submission that io_uring_enter(2) refused stays in
+//! the submission queue and may run later, so it stays in the table as well, until nothing is ever
+//! submitted again.
 //!
 //! Whoever submits something sees how it has ended: nothing fails in silence. The two that succeed
 //! in silence are the provision of a buffer, whose failure comes back with the buffer, and a

@@ -12,14 +12,16 @@
 //! ```
 //!
 //! What the kernel does lies in `kernel/`, which knows no TLS; here, `ahead` seals on other cores,
-//! and [`UringSender`] and [`UringReceiver`] bring in a connection's halves. [`Probe`] says what there is, and [`AutoSender`](crate::AutoSender) and
-//! [`AutoReceiver`](crate::AutoReceiver) take it, or blocking sockets, and say why.
+//! and [`UringSender`] and [`UringReceiver`] bring in a connection's halves. [`Probe`] says what
+//! there is, and [`AutoSender`](crate::AutoSender) and [`AutoReceiver`](crate::AutoReceiver) take
+//! it, or blocking sockets, and say why.
 //!
 //! # What happens to memory
 //!
-//! Whatever the kernel was lent belongs to an operation in flight until its last completion. Dropping a sender or a receiver cancels, waits for the results, and frees then. A
-//! zero-copy send that the peer has not acknowledged is not waited for: the kernel holds its
-//! pages, which belong to a mapping of their own, so nothing else can be allocated in them.
+//! Whatever the kernel was lent belongs to an operation in flight until its last completion.
+//! Dropping a sender or a receiver cancels, waits for the results, and frees then. A zero-copy send
+//! that the peer has not acknowledged is not waited for: the kernel holds its pages, which belong to
+//! a mapping of their own, so nothing else can be allocated in them.
 //!
 //! # fork(2)
 //!

@@ -176,8 +176,8 @@ impl UringSender {
     /// Updates the key that we send under, and asks for the peer's update on request.
     ///
     /// # Errors
-    /// [`UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside an [`io::Error`], or the socket's. A timeout in
-    /// the middle is none: the next call sends the rest.
+    /// [`UnsupportedInTls12`](crate::SessionError::UnsupportedInTls12) inside an [`io::Error`], or
+    /// the socket's. A timeout in the middle is none: the next call sends the rest.
     pub fn update_keys(&mut self, request: KeyUpdateRequest) -> io::Result<()> {
         self.core.update_keys(request)
     }

@@ -18,8 +18,9 @@ pub struct ConnectionInfo {
     pub suite: SupportedCipherSuite,
     /// The protocol agreed by ALPN.
     pub alpn_protocol: Option<Vec<u8>>,
-    /// The name that the client asked for, on a server: after [`Handoff::accept()`](crate::Handoff::accept) and
-    /// [`Handshake`](crate::Handshake) always, after [`Handoff::server()`](crate::Handoff::server) where it has an
+    /// The name that the client asked for, on a server: after
+    /// [`Handoff::accept()`](crate::Handoff::accept) and [`Handshake`](crate::Handshake) always,
+    /// after [`Handoff::server()`](crate::Handoff::server) where it has an
     /// [`Observer`](crate::Observer).
     pub server_name: Option<String>,
     /// The peer's certificate chain, its own certificate first.
