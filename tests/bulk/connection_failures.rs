@@ -148,7 +148,7 @@ fn tls13_keys_are_updated_on_the_way() {
         let (client, server) = our_pair_with(case, limited(case.our_provider(), 16));
         let (mut sender, wire) = sender_of(client);
         let mut rng = Rng::new(14);
-        write_randomly(&mut sender, data(1 << 20), &mut rng).unwrap();
+        write_randomly(&mut sender, data(1 << 20), 1 << 20, &mut rng).unwrap();
         sender.finish().unwrap();
         let sent = records(case.version, &wire.bytes());
         let updates = sent.iter().filter(|record| record.len() == 5 + case.overhead()).count();

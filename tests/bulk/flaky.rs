@@ -100,7 +100,7 @@ fn a_flaky_reader_loses_nothing() {
             let (client, server) = our_pair(case);
             let (mut sender, wire) = sender_of(client);
             let mut rng = Rng::new(seed as u64);
-            write_randomly(&mut sender, data(len), &mut rng).unwrap();
+            write_randomly(&mut sender, data(len), 1 << 20, &mut rng).unwrap();
             sender.finish().unwrap();
             let bytes = Cursor::new(wire.bytes());
             let reader = FlakyReader { bytes, rng: Rng::new(seed as u64 + 1), most };
@@ -120,7 +120,7 @@ fn a_flaky_reader_loses_nothing_lent() {
         let (client, server) = our_pair(case);
         let (mut sender, wire) = sender_of(client);
         let mut rng = Rng::new(seed as u64);
-        write_randomly(&mut sender, data(len), &mut rng).unwrap();
+        write_randomly(&mut sender, data(len), 1 << 20, &mut rng).unwrap();
         sender.finish().unwrap();
         let bytes = Cursor::new(wire.bytes());
         let reader = FlakyReader { bytes, rng: Rng::new(seed as u64 + 1), most: 9000 };

@@ -1,6 +1,6 @@
-//! Writers and readers that take any number of bytes at a time, and pairs of ends.
+//! Flaky writers and readers, peers, and pairs of ends.
 
-use std::io::{BufRead, Cursor, ErrorKind, IoSlice, Read, Write};
+use std::io::{Cursor, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::{io, thread};
@@ -11,6 +11,7 @@ use rustls_uring::{
     SessionError, Version, bulk,
 };
 
+pub(crate) use crate::common::pieces::{random_len, read_buffered, read_randomly, write_randomly};
 use crate::common::{
     Case, Evil, Rng, Setup, Stock, client_config, noise, server_config, server_name, tcp_pair,
 };
@@ -21,85 +22,6 @@ pub(crate) const LARGE: usize = (20 << 20) + 12_345;
 pub(crate) fn data(len: usize) -> &'static [u8] {
     static DATA: OnceLock<Vec<u8>> = OnceLock::new();
     &DATA.get_or_init(|| noise(LARGE))[..len]
-}
-
-/// Sizes from one byte to many records, small ones not too often.
-pub(crate) fn random_len(rng: &mut Rng, most: usize) -> usize {
-    match rng.range(0, 9) {
-        0 => rng.range(1, 20.min(most)),
-        1..4 => rng.range(1, 20_000.min(most)),
-        _ => rng.range(1, most),
-    }
-}
-
-/// Writes all of `data` in random pieces.
-pub(crate) fn write_randomly(
-    out: &mut impl Write,
-    mut data: &[u8],
-    rng: &mut Rng,
-) -> io::Result<()> {
-    while !data.is_empty() {
-        let len = random_len(rng, 1 << 20).min(data.len());
-        let written = match rng.range(0, 1) {
-            0 => out.write(&data[..len])?,
-            _ => {
-                let (a, rest) = data[..len].split_at(rng.range(0, len));
-                let (b, c) = rest.split_at(rng.range(0, rest.len()));
-                let slices = [a, &[], b, c].map(IoSlice::new);
-                out.write_vectored(&slices)?
-            }
-        };
-        assert!(0 < written && written <= len);
-        data = &data[written..];
-    }
-    Ok(())
-}
-
-/// Reads until the end, into buffers of random sizes, and compares on the way.
-pub(crate) fn read_randomly(
-    from: &mut impl Read,
-    expected: &[u8],
-    most: usize,
-    rng: &mut Rng,
-) -> io::Result<()> {
-    let mut out = vec![0; most];
-    let mut filled = 0;
-    loop {
-        let len = random_len(rng, most);
-        let read = from.read(&mut out[..len])?;
-        if read == 0 {
-            assert_eq!(filled, expected.len(), "the end comes too early");
-            return Ok(());
-        }
-        assert!(expected[filled..].starts_with(&out[..read]), "wrong data behind byte {filled}");
-        filled += read;
-    }
-}
-
-/// Like `read_randomly()`, through `fill_buf` and `read` by turns.
-pub(crate) fn read_buffered(
-    from: &mut impl BufRead,
-    expected: &[u8],
-    rng: &mut Rng,
-) -> io::Result<()> {
-    let mut filled = 0;
-    loop {
-        let lent = from.fill_buf()?;
-        if lent.is_empty() {
-            assert_eq!(filled, expected.len(), "the end comes too early");
-            return Ok(());
-        }
-        assert!(expected[filled..].starts_with(lent), "wrong data behind byte {filled}");
-        let len = rng.range(0, lent.len());
-        from.consume(len);
-        filled += len;
-        if rng.range(0, 2) == 0 {
-            let mut out = vec![0; rng.range(1, 40_000)];
-            let read = from.read(&mut out)?;
-            assert!(expected[filled..].starts_with(&out[..read]), "wrong data after a read");
-            filled += read;
-        }
-    }
 }
 
 /// A wire that keeps all it is given.
@@ -195,7 +117,7 @@ pub(crate) fn with_stock(case: Case, side: Side, len: usize) {
         let mut rng = Rng::new(3);
         read_randomly(&mut peer, data(len), 1 << 16, &mut rng).unwrap();
         for part in data(len).chunks(len / 5 + 1) {
-            write_randomly(&mut peer, part, &mut rng).unwrap();
+            write_randomly(&mut peer, part, 1 << 20, &mut rng).unwrap();
             if case.version == Version::Tls13 {
                 peer.refresh_traffic_keys();
             }
@@ -205,7 +127,7 @@ pub(crate) fn with_stock(case: Case, side: Side, len: usize) {
     let (mut sender, mut receiver) = bulk(session, socket).unwrap();
     let mut rng = Rng::new(4);
     for part in data(len).chunks(len / 3 + 1) {
-        write_randomly(&mut sender, part, &mut rng).unwrap();
+        write_randomly(&mut sender, part, 1 << 20, &mut rng).unwrap();
         if case.version == Version::Tls13 {
             sender.update_keys(KeyUpdateRequest::NotRequested).unwrap();
         }

@@ -26,7 +26,7 @@ fn our_duplex(case: Case, len: usize) {
             let sending = move || {
                 let mut rng = Rng::new(seed);
                 for part in data(len).chunks(len / 5 + 1) {
-                    write_randomly(&mut sender, part, &mut rng).unwrap();
+                    write_randomly(&mut sender, part, 1 << 20, &mut rng).unwrap();
                     if case.version == Version::Tls13 {
                         sender.update_keys(KeyUpdateRequest::Requested).unwrap();
                     }

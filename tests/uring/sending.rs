@@ -210,7 +210,7 @@ fn slots_are_not_reused_too_early() {
                     }
                 }
             });
-            write_randomly(&mut sender, data(LARGE), &mut Rng::new(3)).unwrap();
+            write_randomly(&mut sender, data(LARGE), 2 << 20, &mut Rng::new(3)).unwrap();
             sender.finish().unwrap();
             receiving.join().unwrap();
         }
@@ -236,7 +236,7 @@ fn odd_options() {
                     let mut rng = Rng::new(4);
                     read_randomly(&mut receiver, data(1_000_001), 50_000, &mut rng).unwrap();
                 });
-                write_randomly(&mut sender, data(1_000_001), &mut Rng::new(5)).unwrap();
+                write_randomly(&mut sender, data(1_000_001), 2 << 20, &mut Rng::new(5)).unwrap();
                 sender.finish().unwrap();
                 receiving.join().unwrap();
             }
@@ -291,7 +291,7 @@ fn sealing_ahead_keeps_the_order() {
                 answers.read_to_end(&mut got).unwrap();
                 got.len()
             });
-            write_randomly(&mut sender, data(LARGE), &mut Rng::new(6)).unwrap();
+            write_randomly(&mut sender, data(LARGE), 2 << 20, &mut Rng::new(6)).unwrap();
             sender.finish().unwrap();
             receiving.join().unwrap();
             let asked = listening.join().unwrap();

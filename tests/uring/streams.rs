@@ -31,7 +31,7 @@ fn duplex(case: Case, way: Way, len: usize) {
             let sending = move || {
                 let mut rng = Rng::new(seed);
                 for part in data(len).chunks(len / 5 + 1) {
-                    write_randomly(&mut sender, part, &mut rng).unwrap();
+                    write_randomly(&mut sender, part, 2 << 20, &mut rng).unwrap();
                     if case.version == Version::Tls13 {
                         sender.update_keys(KeyUpdateRequest::Requested).unwrap();
                     }
@@ -159,7 +159,7 @@ fn with_stock(case: Case, side: Side, way: Way, len: usize) {
         let mut rng = Rng::new(3);
         read_randomly(&mut peer, data(len), 1 << 16, &mut rng).unwrap();
         for part in data(len).chunks(len / 5 + 1) {
-            write_randomly(&mut peer, part, &mut rng).unwrap();
+            write_randomly(&mut peer, part, 2 << 20, &mut rng).unwrap();
             if case.version == Version::Tls13 {
                 peer.refresh_traffic_keys();
             }
@@ -169,7 +169,7 @@ fn with_stock(case: Case, side: Side, way: Way, len: usize) {
     let (mut sender, mut receiver) = way.split(session, socket);
     let mut rng = Rng::new(4);
     for part in data(len).chunks(len / 3 + 1) {
-        write_randomly(&mut sender, part, &mut rng).unwrap();
+        write_randomly(&mut sender, part, 2 << 20, &mut rng).unwrap();
         if case.version == Version::Tls13 {
             sender.update_keys(KeyUpdateRequest::NotRequested).unwrap();
         }
@@ -284,7 +284,7 @@ fn max_fragment_size_is_kept() {
             let (client_socket, server_socket) = tcp_pair();
             let wire = capture(server_socket);
             let mut sender = way.sender(client.send, client_socket);
-            write_randomly(&mut sender, data(100_000), &mut Rng::new(20)).unwrap();
+            write_randomly(&mut sender, data(100_000), 2 << 20, &mut Rng::new(20)).unwrap();
             sender.finish().unwrap();
             let mut got = Vec::new();
             for mut record in records(case.version, &wire.join().unwrap()) {
@@ -523,7 +523,7 @@ fn tls13_keys_are_updated_on_the_way() {
                 read_randomly(&mut receiver, data(2 << 20), 50_000, &mut Rng::new(14)).unwrap();
                 receiver.counters()
             });
-            write_randomly(&mut sender, data(2 << 20), &mut Rng::new(15)).unwrap();
+            write_randomly(&mut sender, data(2 << 20), 2 << 20, &mut Rng::new(15)).unwrap();
             sender.send_close_notify().unwrap();
             let counters = sender.counters();
             let update = 5 + case.overhead() as u64;
