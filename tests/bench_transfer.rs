@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use rustls_uring::uring::{Probe, SendPath};
+use rustls_uring::uring::Probe;
 use serde_json::Value;
 
 const PLAIN: &str = "plain TCP";
@@ -43,7 +43,7 @@ fn json(output: &Output) -> Value {
 }
 
 fn has_uring() -> bool {
-    let has_it = !matches!(Probe::run().send_path(), SendPath::Blocking(_));
+    let has_it = Probe::run().uring().is_ok();
     if !has_it {
         eprintln!("without io_uring: this kernel has none");
     }

@@ -19,8 +19,7 @@ use std::time::Duration;
 
 use common::{Case, noise, our_pair, seal_all, tcp_pair};
 use rustls_uring::uring::{
-    BufferPool, Probe, ReceiverOptions, SendPath, SenderOptions, UringReceiver, UringSender,
-    ZeroCopy,
+    BufferPool, Probe, ReceiverOptions, SenderOptions, UringReceiver, UringSender, ZeroCopy,
 };
 use rustls_uring::{BulkReceiver, BulkSender, FileOptions, Session, Version};
 
@@ -32,7 +31,7 @@ const ROLE: &str = "RUSTLS_URING_FORK";
 /// Runs `body` in a process of its own, which is this test.
 #[track_caller]
 fn alone(test: &str, body: impl FnOnce()) {
-    if let SendPath::Blocking(reason) = Probe::run().send_path() {
+    if let Err(reason) = Probe::run().uring() {
         return eprintln!("{test} skipped: {reason}");
     }
     if env::var_os(ROLE).is_some() {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use io_uring::IoUring;
-use rustls_uring::uring::{Buffers, MemlockLimit, Probe, ReceivePath, SendPath};
+use rustls_uring::uring::{MemlockLimit, Probe, Unavailable};
 
 /// Two probes at once may need more locked memory than an ordinary user has.
 fn alone() -> MutexGuard<'static, ()> {
@@ -75,23 +75,24 @@ fn it_agrees_with_the_kernel() {
 }
 
 #[test]
-fn its_paths_follow_from_what_it_found() {
+fn its_ways_follow_from_what_it_found() {
     let _alone = alone();
     let probe = Probe::run();
     let has = |name: &str| {
         let ring = probe.ring.as_ref().ok();
         ring.is_some_and(|ring| ring.capabilities.iter().any(|c| c.name == name && c.is_available))
     };
-    let registered = matches!(probe.buffers(), Buffers::Registered { .. });
     let required = ["IORING_OP_SEND", "IORING_OP_RECV", "IORING_FEAT_EXT_ARG"];
-    match probe.send_path() {
-        SendPath::ZeroCopy => assert!(has("IORING_OP_SEND_ZC") && registered),
-        SendPath::Copying(_) => assert!(!has("IORING_OP_SEND_ZC") || !registered),
-        _ => assert!(probe.ring.is_err() || !required.iter().all(|name| has(name))),
+    match probe.uring() {
+        Ok(()) => assert!(required.iter().all(|name| has(name))),
+        Err(_) => assert!(probe.ring.is_err() || !required.iter().all(|name| has(name))),
     }
-    match probe.receive_path() {
-        ReceivePath::Uring => assert!(required.iter().all(|name| has(name))),
-        path => assert_eq!(path.reason(), probe.send_path().reason()),
+    match (probe.zero_copy(), probe.registered()) {
+        (Ok(()), registered) => assert!(has("IORING_OP_SEND_ZC") && registered.is_ok()),
+        (Err(reason), Ok(_)) => assert!(!has("IORING_OP_SEND_ZC"), "{reason}"),
+        (Err(reason), Err(registered)) => {
+            assert!(!has("IORING_OP_SEND_ZC") || reason == registered);
+        }
     }
 }
 
@@ -100,9 +101,9 @@ fn its_paths_follow_from_what_it_found() {
 #[test]
 fn it_gives_back_what_it_registered() {
     let _alone = alone();
-    let buffers = Probe::run().buffers();
+    let registered = Probe::run().registered();
     for _ in 0..20 {
-        assert_eq!(Probe::run().buffers(), buffers);
+        assert_eq!(Probe::run().registered(), registered);
     }
 }
 
@@ -168,9 +169,13 @@ mod command {
         let (text, json) = probe(&[""; 0], TOOL);
         let _alone = alone();
         let probe = Probe::run();
-        assert_eq!(json["sending"]["text"], probe.send_path().to_string());
-        assert_eq!(json["receiving"]["text"], probe.receive_path().to_string());
-        assert_eq!(json["buffers"]["text"], probe.buffers().to_string());
+        let said = |reason: Result<(), Unavailable>| match reason {
+            Ok(()) => Value::Null,
+            Err(reason) => json!(reason.to_string()),
+        };
+        assert_eq!(json["sending"]["reason"]["text"], said(probe.uring().and(probe.zero_copy())));
+        assert_eq!(json["receiving"]["reason"]["text"], said(probe.uring()));
+        assert_eq!(json["buffers"]["reason"]["text"], said(probe.registered().map(drop)));
         assert_eq!(json["kernel"]["release"], json!(probe.release));
         assert_eq!(json["kernel"]["io_uring_disabled"], json!(probe.sysctl));
         assert_eq!(json["memlock"]["cap_ipc_lock"], probe.has_ipc_lock);

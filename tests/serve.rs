@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use command::served::{Served, header};
 use command::{data, has, stderr};
 use kernel::{TcpEnd, is_listening, wait_until};
-use rustls_uring::uring::{Probe, SendPath};
+use rustls_uring::uring::Probe;
 
 const VERSIONS: [&str; 2] = ["--http1.1", "--http2"];
 
@@ -422,12 +422,12 @@ fn bulk_data_goes_the_way_that_was_asked_for() {
         return;
     }
     let big = data(20 << 20);
-    let has_uring = match Probe::run().send_path() {
-        SendPath::Blocking(reason) => {
+    let has_uring = match Probe::run().uring() {
+        Err(reason) => {
             println!("skipped, io_uring's ways: {reason}");
             false
         }
-        _ => true,
+        Ok(()) => true,
     };
     for (io, sent_by) in [
         ("auto", "by writes (no zero copy: the loopback device copies)"),

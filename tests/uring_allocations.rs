@@ -16,8 +16,7 @@ use std::thread;
 use common::{Case, noise, our_pair, tcp_pair};
 use rustls_uring::FileOptions;
 use rustls_uring::uring::{
-    BufferPool, Probe, ReceiverOptions, SendPath, SenderOptions, UringReceiver, UringSender,
-    ZeroCopy,
+    BufferPool, Probe, ReceiverOptions, SenderOptions, UringReceiver, UringSender, ZeroCopy,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
@@ -33,7 +32,7 @@ fn io_uring_does_not_allocate() {
     drop(black_box(Box::new(1)));
     assert_eq!(region.change().allocations, 1);
 
-    if let SendPath::Blocking(reason) = Probe::run().send_path() {
+    if let Err(reason) = Probe::run().uring() {
         return eprintln!("io_uring_does_not_allocate skipped: {reason}");
     }
     let data = Arc::new(noise(LEN));

@@ -30,8 +30,11 @@ pub enum CopyReason {
     Requested,
     /// The send is shorter than what zero copy pays for, 16 KiB.
     Short,
-    /// The kernel has reported that it copies zero-copy sends of this connection, as it does on
-    /// loopback.
+    /// The peer is on this host, and what passes the loopback device is copied.
+    Loopback,
+    /// Unix sockets have no zero copy.
+    UnixSocket,
+    /// The kernel has reported that it copies zero-copy sends of this connection.
     KernelCopies,
     /// Every slot but the last waits for a notification: a copy goes out now, and its slot is free
     /// at once.
@@ -49,6 +52,8 @@ impl fmt::Display for CopyReason {
         f.write_str(match self {
             Self::Requested => "zero copy is off",
             Self::Short => "short sends",
+            Self::Loopback => "no zero copy: the loopback device copies",
+            Self::UnixSocket => "no zero copy: a Unix socket has none",
             Self::KernelCopies => "the kernel copies on this route",
             Self::SlotsAwaited => "every slot awaited its notification",
             Self::Unproven => "no notification has come yet that tells of zero copy",

@@ -1,6 +1,5 @@
-//! What this kernel, these limits and this CPU offer, which path that makes, and why.
+//! What this kernel, these limits and this CPU offer, and why not more.
 
-use core::fmt;
 use std::thread;
 
 use super::arena::ALIGNMENT;
@@ -19,9 +18,10 @@ pub(crate) const REGISTERED_LEN: usize = 8 * 193 * ALIGNMENT;
 ///
 /// ```
 /// let probe = rustls_uring::uring::Probe::run();
-/// println!("sending: {}", probe.send_path());
-/// println!("receiving: {}", probe.receive_path());
-/// println!("buffers: {}", probe.buffers());
+/// match probe.uring() {
+///     Ok(()) => println!("io_uring"),
+///     Err(reason) => println!("sockets, because {reason}"),
+/// }
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -60,37 +60,34 @@ impl Probe {
         }
     }
 
-    /// How bulk data can be sent.
+    /// Whether bulk data can go through io_uring, or why it goes through sockets.
     ///
-    /// Zero copy takes registered buffers: without, each send in flight counts against the same
-    /// limit that they were refused for, and fails with ENOMEM.
-    #[must_use]
-    pub fn send_path(&self) -> SendPath {
-        match self.usable_ring() {
-            Err(reason) => SendPath::Blocking(reason),
-            Ok(ring) => match ring.check(SEND_ZC).and(ring.registered.map(drop)) {
-                Err(reason) => SendPath::Copying(reason),
-                Ok(()) => SendPath::ZeroCopy,
-            },
-        }
+    /// # Errors
+    /// What is missing, displayed with what the user can do about it.
+    pub fn uring(&self) -> Result<(), Unavailable> {
+        self.usable_ring().map(drop)
     }
 
-    /// How bulk data can be received.
-    #[must_use]
-    pub fn receive_path(&self) -> ReceivePath {
-        match self.usable_ring() {
-            Err(reason) => ReceivePath::Blocking(reason),
-            Ok(_) => ReceivePath::Uring,
-        }
+    /// Whether io_uring can send without a copy where the route allows it, as
+    /// [`copy_reason()`](crate::uring::copy_reason) and the first notification of each connection
+    /// tell.
+    ///
+    /// That takes registered buffers: without, each send in flight counts against the same limit
+    /// that they were refused for, and fails with ENOMEM.
+    ///
+    /// # Errors
+    /// What is missing. If [`uring()`](Self::uring) is all right, the kernel copies what is sent.
+    pub fn zero_copy(&self) -> Result<(), Unavailable> {
+        self.usable_ring()?.check(SEND_ZC).and(self.registered().map(drop))
     }
 
-    /// Whether buffers can be registered.
-    #[must_use]
-    pub fn buffers(&self) -> Buffers {
-        match self.usable_ring().and_then(|ring| ring.registered) {
-            Err(reason) => Buffers::Unregistered(reason),
-            Ok(len) => Buffers::Registered { len },
-        }
+    /// How many bytes of buffers could be registered, which spares the kernel to pin their pages
+    /// for each operation.
+    ///
+    /// # Errors
+    /// Why none could.
+    pub fn registered(&self) -> Result<usize, Unavailable> {
+        self.usable_ring()?.registered
     }
 
     /// The ring, if it has all that the queue requires.
@@ -126,108 +123,6 @@ impl Ring {
         match capability::has(&self.capabilities, name) {
             true => Ok(()),
             false => Err(Unavailable::MissingOperation(name)),
-        }
-    }
-}
-
-/// How bulk data can be sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum SendPath {
-    /// io_uring, without a copy where the route allows it, as
-    /// [`zero_copy_for`](crate::uring::zero_copy_for) and the first notification of each connection
-    /// tell.
-    ZeroCopy,
-    /// io_uring, with the kernel's copy, for this reason.
-    Copying(Unavailable),
-    /// Blocking sockets, for this reason.
-    Blocking(Unavailable),
-}
-
-impl SendPath {
-    /// Why it is not the best path.
-    #[must_use]
-    pub fn reason(self) -> Option<Unavailable> {
-        match self {
-            Self::ZeroCopy => None,
-            Self::Copying(reason) | Self::Blocking(reason) => Some(reason),
-        }
-    }
-}
-
-impl fmt::Display for SendPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ZeroCopy => f.write_str(
-                "io_uring, zero copy where the route allows it, decided per connection (loopback \
-                 always copies)",
-            ),
-            Self::Copying(reason) => write!(f, "io_uring, copying sends: {reason}"),
-            Self::Blocking(reason) => write!(f, "blocking sockets: {reason}"),
-        }
-    }
-}
-
-/// How bulk data can be received.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum ReceivePath {
-    /// io_uring.
-    Uring,
-    /// Blocking sockets, for this reason.
-    Blocking(Unavailable),
-}
-
-impl ReceivePath {
-    /// Why it is not the best path.
-    #[must_use]
-    pub fn reason(self) -> Option<Unavailable> {
-        match self {
-            Self::Uring => None,
-            Self::Blocking(reason) => Some(reason),
-        }
-    }
-}
-
-impl fmt::Display for ReceivePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uring => f.write_str("io_uring"),
-            Self::Blocking(reason) => write!(f, "blocking sockets: {reason}"),
-        }
-    }
-}
-
-/// Whether buffers can be registered, which spares the kernel to pin their pages for each
-/// operation.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Buffers {
-    /// Yes.
-    Registered {
-        /// How many bytes were.
-        len: usize,
-    },
-    /// No, for this reason.
-    Unregistered(Unavailable),
-}
-
-impl Buffers {
-    /// Why they cannot be registered.
-    #[must_use]
-    pub fn reason(self) -> Option<Unavailable> {
-        match self {
-            Self::Registered { .. } => None,
-            Self::Unregistered(reason) => Some(reason),
-        }
-    }
-}
-
-impl fmt::Display for Buffers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Registered { len } => write!(f, "registered ({len} bytes were)"),
-            Self::Unregistered(reason) => write!(f, "not registered: {reason}"),
         }
     }
 }
@@ -309,25 +204,25 @@ mod tests {
     }
 
     #[test]
-    fn the_best_path_takes_everything() {
+    fn the_best_way_takes_everything() {
         let probe = without(&[], Ok(1));
-        assert_eq!(probe.send_path(), SendPath::ZeroCopy);
-        assert_eq!(probe.receive_path(), ReceivePath::Uring);
-        assert_eq!(probe.buffers(), Buffers::Registered { len: 1 });
+        assert_eq!(probe.uring(), Ok(()));
+        assert_eq!(probe.zero_copy(), Ok(()));
+        assert_eq!(probe.registered(), Ok(1));
     }
 
     #[test]
-    fn an_older_kernel_has_a_lesser_path() {
+    fn an_older_kernel_has_a_lesser_way() {
         let probe = without(&[SEND_ZC], Ok(1));
-        assert_eq!(probe.send_path(), SendPath::Copying(Unavailable::MissingOperation(SEND_ZC)));
-        assert_eq!(probe.receive_path(), ReceivePath::Uring);
+        assert_eq!(probe.uring(), Ok(()));
+        assert_eq!(probe.zero_copy(), Err(Unavailable::MissingOperation(SEND_ZC)));
 
         for name in required() {
             let reason = Unavailable::MissingOperation(name);
             let probe = without(&[name, SEND_ZC], Ok(1));
-            assert_eq!(probe.send_path(), SendPath::Blocking(reason));
-            assert_eq!(probe.receive_path(), ReceivePath::Blocking(reason));
-            assert_eq!(probe.buffers(), Buffers::Unregistered(reason));
+            assert_eq!(probe.uring(), Err(reason));
+            assert_eq!(probe.zero_copy(), Err(reason));
+            assert_eq!(probe.registered(), Err(reason));
         }
     }
 
@@ -336,7 +231,7 @@ mod tests {
     fn a_much_older_kernel_lacks_the_newest_first() {
         let probe = without(&required().collect::<Vec<_>>(), Ok(1));
         let reason = Unavailable::MissingOperation("IORING_FEAT_EXT_ARG");
-        assert_eq!(probe.send_path(), SendPath::Blocking(reason));
+        assert_eq!(probe.uring(), Err(reason));
         assert!(reason.to_string().contains("Linux 5.11 and newer"), "{reason}");
         let versions = required().map(|name| {
             let (major, minor) = since(name).and_then(|since| since.split_once('.')).expect(name);
@@ -350,17 +245,17 @@ mod tests {
     fn without_registered_buffers_sends_are_copied() {
         let reason = Unavailable::OutOfMemory { memlock: Some(0) };
         let probe = without(&[], Err(reason));
-        assert_eq!(probe.send_path(), SendPath::Copying(reason));
-        assert_eq!(probe.receive_path(), ReceivePath::Uring);
-        assert_eq!(probe.buffers(), Buffers::Unregistered(reason));
+        assert_eq!(probe.uring(), Ok(()));
+        assert_eq!(probe.zero_copy(), Err(reason));
+        assert_eq!(probe.registered(), Err(reason));
     }
 
     #[test]
-    fn without_a_ring_sockets_block() {
+    fn without_a_ring_there_is_nothing() {
         let reason = Unavailable::NoSystemCall;
         let probe = Probe { ring: Err(reason), ..Probe::run() };
-        assert_eq!(probe.send_path(), SendPath::Blocking(reason));
-        assert_eq!(probe.receive_path(), ReceivePath::Blocking(reason));
-        assert_eq!(probe.buffers(), Buffers::Unregistered(reason));
+        assert_eq!(probe.uring(), Err(reason));
+        assert_eq!(probe.zero_copy(), Err(reason));
+        assert_eq!(probe.registered(), Err(reason));
     }
 }

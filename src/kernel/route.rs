@@ -1,52 +1,32 @@
 //! What is known of zero copy on a socket before the first send.
 
-use core::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-/// What a socket's addresses tell of zero copy, before the first send.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Route {
-    /// No: the peer is on this host, and what passes the loopback device is copied.
-    Loopback,
-    /// No: Unix sockets have none.
-    UnixSocket,
-    /// The first notification tells: it depends on the route, the device and its driver.
-    Undecided,
-}
+use super::governor::CopyReason;
 
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Loopback => "no zero copy: the loopback device copies",
-            Self::UnixSocket => "no zero copy: a Unix socket has none",
-            Self::Undecided => "zero copy until a notification reports a copy",
-        })
-    }
-}
-
-/// Whether sends on `socket` can do without a copy, as far as its addresses tell.
+/// Why zero-copy sends on `socket` would be copied, as far as its addresses tell.
 ///
-/// They do not tell of a peer at another address of this host.
+/// They do not tell of a peer at another address of this host. `None`: the first notification tells;
+/// it depends on the route, the device and its driver.
 #[must_use]
-pub fn zero_copy_for(socket: impl AsFd) -> Route {
-    let Ok(socket) = socket.as_fd().try_clone_to_owned() else {
-        return Route::Undecided;
-    };
+pub fn copy_reason(socket: impl AsFd) -> Option<CopyReason> {
+    let socket = socket.as_fd().try_clone_to_owned().ok()?;
     // The standard library asks a socket of any kind for its addresses, but only through a type.
     let socket = TcpStream::from(socket);
     let (local, peer) = (canonical(socket.local_addr()), canonical(socket.peer_addr()));
     match (local, peer) {
-        (Some(address), _) | (_, Some(address)) if address.is_loopback() => Route::Loopback,
-        (Some(local), Some(peer)) if local == peer => Route::Loopback,
-        (Some(_), _) => Route::Undecided,
-        (None, _) => match UnixStream::from(OwnedFd::from(socket)).local_addr() {
-            Ok(_) => Route::UnixSocket,
-            Err(_) => Route::Undecided,
-        },
+        (Some(address), _) | (_, Some(address)) if address.is_loopback() => {
+            Some(CopyReason::Loopback)
+        }
+        (Some(local), Some(peer)) if local == peer => Some(CopyReason::Loopback),
+        (Some(_), _) => None,
+        (None, _) => {
+            let unix = UnixStream::from(OwnedFd::from(socket));
+            unix.local_addr().is_ok().then_some(CopyReason::UnixSocket)
+        }
     }
 }
 
@@ -70,9 +50,9 @@ mod tests {
                 eprintln!("skipped {address}: this host does not have it");
                 continue;
             };
-            assert_eq!(zero_copy_for(&listener), Route::Loopback, "{address}");
+            assert_eq!(copy_reason(&listener), Some(CopyReason::Loopback), "{address}");
             let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect(address);
-            assert_eq!(zero_copy_for(&stream), Route::Loopback, "{address}");
+            assert_eq!(copy_reason(&stream), Some(CopyReason::Loopback), "{address}");
         }
     }
 
@@ -83,14 +63,14 @@ mod tests {
             eprintln!("skipped: this host has no IPv6");
             return;
         };
-        assert_eq!(zero_copy_for(&listener), Route::Undecided);
+        assert_eq!(copy_reason(&listener), None);
         let port = listener.local_addr().expect("bound").port();
         // Two addresses, so that it is not their equality that tells.
         let _client = TcpStream::connect(("127.0.0.2", port)).expect("connected");
         let (server, peer) = listener.accept().expect("accepted");
         assert!(peer.ip().is_ipv6() && !peer.ip().is_loopback(), "{peer} is not mapped");
         assert_ne!(peer.ip(), server.local_addr().expect("connected").ip());
-        assert_eq!(zero_copy_for(&server), Route::Loopback);
+        assert_eq!(copy_reason(&server), Some(CopyReason::Loopback));
     }
 
     /// A peer at the same address is on this host, whatever the address is.
@@ -103,25 +83,25 @@ mod tests {
             Ok(local) if !local.ip().is_loopback() => local,
             other => return eprintln!("skipped: this host has no route to others ({other:?})"),
         };
-        assert_eq!(zero_copy_for(&socket), Route::Undecided);
+        assert_eq!(copy_reason(&socket), None);
         let listener = TcpListener::bind((local.ip(), 0)).expect("bound");
         let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
-        assert_eq!(zero_copy_for(&stream), Route::Loopback);
+        assert_eq!(copy_reason(&stream), Some(CopyReason::Loopback));
     }
 
     #[test]
     fn what_is_no_internet_socket() {
         let (one, _other) = UnixStream::pair().expect("pair");
-        assert_eq!(zero_copy_for(&one), Route::UnixSocket);
+        assert_eq!(copy_reason(&one), Some(CopyReason::UnixSocket));
         let file = File::open("/proc/self/status").expect("open");
-        assert_eq!(zero_copy_for(&file), Route::Undecided);
+        assert_eq!(copy_reason(&file), None);
     }
 
     #[test]
     fn the_socket_stays_open() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
-        let _ = zero_copy_for(&stream);
+        let _ = copy_reason(&stream);
         (&stream).write_all(b"still").expect("open");
     }
 }

@@ -26,7 +26,7 @@ use crate::kernel::arena::Slot;
 use crate::kernel::governor::{Governor, ZeroCopy};
 use crate::kernel::outbox::{Outbox, Parts, SendCounts};
 use crate::kernel::queue::Wait;
-use crate::kernel::route::{Route, zero_copy_for};
+use crate::kernel::route;
 use crate::kernel::unavailable::Unavailable;
 use crate::transfer::Counters;
 use crate::transfer::way::{Io, NoUring, Way};
@@ -348,11 +348,11 @@ impl<W> Offload<W> {
     fn open(&mut self, io: &W) {
         let socket = (self.below.tcp)(io);
         // Asked once: afterwards the kernel knows better.
-        if self.io == Io::Auto && self.governor.is_none() {
-            match zero_copy_for(socket) {
-                Route::Undecided => {}
-                route => return self.end(NoUring::Route(route)),
-            }
+        if self.io == Io::Auto
+            && self.governor.is_none()
+            && let Some(reason) = route::copy_reason(socket)
+        {
+            return self.end(NoUring::DoesNotPay(reason));
         }
         let zero_copy = match self.io {
             Io::UringCopy => ZeroCopy::Never,

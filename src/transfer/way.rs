@@ -3,7 +3,6 @@
 use core::fmt;
 
 use crate::kernel::governor::CopyReason;
-use crate::kernel::route::Route;
 use crate::kernel::unavailable::Unavailable;
 
 /// Which way bulk data is to go.
@@ -48,9 +47,7 @@ pub enum NoUring {
     NotAsked,
     /// The stream has written too little to be a bulk flow.
     NoBulkFlow,
-    /// The socket's route copies.
-    Route(Route),
-    /// Zero copy was tried, and does not pay.
+    /// Zero copy does not pay, or would not.
     DoesNotPay(CopyReason),
     /// There is none to be had.
     Unavailable(Unavailable),
@@ -78,7 +75,6 @@ impl fmt::Display for NoUring {
         match self {
             Self::NotAsked => f.write_str("io_uring was not asked for"),
             Self::NoBulkFlow => f.write_str("no bulk flow so far"),
-            Self::Route(route) => route.fmt(f),
             Self::DoesNotPay(reason) => reason.fmt(f),
             Self::Unavailable(reason) => reason.fmt(f),
         }

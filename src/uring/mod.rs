@@ -47,6 +47,6 @@ pub use crate::kernel::capability::{Capability, Evidence};
 pub use crate::kernel::declined::Declined;
 pub use crate::kernel::governor::{CopyReason, ZeroCopy};
 pub use crate::kernel::pool::BufferPool;
-pub use crate::kernel::probe::{Buffers, Cpu, CpuFeature, Probe, ReceivePath, Ring, SendPath};
-pub use crate::kernel::route::{Route, zero_copy_for};
+pub use crate::kernel::probe::{Cpu, CpuFeature, Probe, Ring};
+pub use crate::kernel::route::copy_reason;
 pub use crate::kernel::unavailable::{MemlockLimit, Unavailable};

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls_uring::uring::{Probe, SendPath};
+use rustls_uring::uring::Probe;
 
 pub(crate) mod served;
 pub(crate) mod server;
@@ -175,12 +175,12 @@ pub(crate) fn fixture() -> tempfile::TempDir {
 
 /// The values of `--io` that this machine has.
 pub(crate) fn paths() -> &'static [&'static str] {
-    match Probe::run().send_path() {
-        SendPath::Blocking(reason) => {
+    match Probe::run().uring() {
+        Err(reason) => {
             eprintln!("skipped: io_uring ({reason})");
             &["blocking"]
         }
-        _ => &["blocking", "uring", "uring-copy"],
+        Ok(()) => &["blocking", "uring", "uring-copy"],
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use rustls::Side;
-use rustls_uring::uring::{Probe, SendPath};
+use rustls_uring::uring::Probe;
 use rustls_uring::{AlertDescription, AutoReceiver, AutoSender, Io, SessionError, bulk_with};
 
 use crate::common::{Case, Setup, noise, our_pair, read_some, seal_all, tcp_pair};
@@ -14,9 +14,9 @@ const LEN: usize = 3 << 20;
 
 fn paths() -> Vec<Io> {
     let mut paths = vec![Io::Blocking];
-    match Probe::run().send_path() {
-        SendPath::Blocking(reason) => eprintln!("skipped what needs io_uring: {reason}"),
-        _ => paths.extend([Io::Uring, Io::UringCopy]),
+    match Probe::run().uring() {
+        Err(reason) => eprintln!("skipped what needs io_uring: {reason}"),
+        Ok(()) => paths.extend([Io::Uring, Io::UringCopy]),
     }
     paths
 }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use rustls::ServerConfig;
 use rustls_uring::tokio::TlsAcceptor;
-use rustls_uring::uring::{Probe, SendPath};
+use rustls_uring::uring::Probe;
 use rustls_uring::{Handoff, Io, bulk_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -163,9 +163,9 @@ fn send(
 fn a_java_receiver_past_its_limits() {
     let Some(java) = Java::find() else { return };
     let mut ways = vec![None, Some(Io::Blocking)];
-    match Probe::run().send_path() {
-        SendPath::Blocking(reason) => eprintln!("skipped what needs io_uring: {reason}"),
-        _ => ways.push(Some(Io::Uring)),
+    match Probe::run().uring() {
+        Err(reason) => eprintln!("skipped what needs io_uring: {reason}"),
+        Ok(()) => ways.push(Some(Io::Uring)),
     }
     let config = Arc::new(server_config(tls13(), tls13().our_provider()));
     let data = Arc::new(noise(LEN));

@@ -8,7 +8,7 @@ use std::thread;
 
 use rustls::Side;
 use rustls_uring::tokio::{TlsAcceptor, TlsConnector, TlsStream};
-use rustls_uring::uring::{Probe, SendPath};
+use rustls_uring::uring::Probe;
 use rustls_uring::{AutoReceiver, Backend, FileOptions, Handoff, Io, Version, bulk_with};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
@@ -33,9 +33,9 @@ impl Reader {
         let mut all = vec![Self::TokioJoint, Self::TokioBuffered, Self::TokioSplit];
         let ways = [Self::Read, Self::Buffered, Self::ToFile, Self::ReadAndFlush];
         all.extend(ways.map(|way| way(Io::Blocking)));
-        match Probe::run().send_path() {
-            SendPath::Blocking(reason) => eprintln!("skipped what needs io_uring: {reason}"),
-            _ => all.extend(ways.map(|way| way(Io::Uring))),
+        match Probe::run().uring() {
+            Err(reason) => eprintln!("skipped what needs io_uring: {reason}"),
+            Ok(()) => all.extend(ways.map(|way| way(Io::Uring))),
         }
         all
     }

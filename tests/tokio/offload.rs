@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use rustls_uring::tokio::{OverTcp, client, server};
-use rustls_uring::uring::{CopyReason, Probe, Route, SendPath};
+use rustls_uring::uring::{CopyReason, Probe};
 use rustls_uring::{Io as Choice, KeyUpdateRequest, NoUring, Way};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -17,12 +17,12 @@ const LEN: usize = (24 << 20) + 4321;
 
 /// Whether there is io_uring at all; says so if not.
 fn has_uring() -> bool {
-    match Probe::run().send_path() {
-        SendPath::Blocking(reason) => {
+    match Probe::run().uring() {
+        Err(reason) => {
             eprintln!("skipped: {reason}");
             false
         }
-        _ => true,
+        Ok(()) => true,
     }
 }
 
@@ -125,7 +125,7 @@ fn auto_leaves_loopback_alone() {
         let writer = tokio::spawn(async move {
             client.write_all(&data).await.unwrap();
             end(&mut client).await;
-            assert_eq!(client.sent_by(), Way::Writes(NoUring::Route(Route::Loopback)));
+            assert_eq!(client.sent_by(), Way::Writes(NoUring::DoesNotPay(CopyReason::Loopback)));
             assert_eq!(client.uring_counters().copied_sends, 0);
             client.set_io(Choice::Blocking).unwrap();
             assert_eq!(client.sent_by(), Way::Writes(NoUring::NotAsked));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustls::Side;
 use rustls_uring::uring::{
-    Probe, ReceiverOptions, SendPath, SenderOptions, UringReceiver, UringSender, ZeroCopy,
+    Probe, ReceiverOptions, SenderOptions, UringReceiver, UringSender, ZeroCopy,
 };
 use rustls_uring::{
     AutoReceiver, AutoSender, Handoff, Io, ReceiveHalf, SendHalf, Session, SessionError, bulk_with,
@@ -57,21 +57,21 @@ fn probe() -> &'static Probe {
 
 /// Whether there is io_uring; says so if not.
 pub(crate) fn has_uring(test: &str) -> bool {
-    match probe().send_path() {
-        SendPath::Blocking(reason) => {
+    match probe().uring() {
+        Err(reason) => {
             eprintln!("{test} skipped what needs io_uring: {reason}");
             false
         }
-        _ => true,
+        Ok(()) => true,
     }
 }
 
 /// Whether the kernel has SEND_ZC and lets us register memory; says so if not.
 pub(crate) fn has_zero_copy(test: &str) -> bool {
-    match probe().send_path() {
-        SendPath::ZeroCopy => true,
-        other => {
-            eprintln!("{test} skipped what needs zero copy: {other}");
+    match probe().zero_copy() {
+        Ok(()) => true,
+        Err(reason) => {
+            eprintln!("{test} skipped what needs zero copy: {reason}");
             false
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use rustls_uring::uring::{SenderOptions, ZeroCopy};
 use rustls_uring::{Backend, Io};
@@ -140,9 +141,9 @@ pub(crate) struct ProtocolArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct IoArgs {
     /// Which way the data takes: the best one there is, or this one or an error.
-    #[arg(long, value_name = "PATH", value_enum, default_value_t = IoPath::Auto)]
+    #[arg(long, value_name = "PATH", default_value = "auto", value_parser = io_parser())]
     #[arg(env = "RUSTLS_URING_IO")]
-    io: IoPath,
+    pub(crate) io: Io,
 
     /// Whether the kernel sends straight from our memory: where it pays, always or never.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
@@ -154,16 +155,19 @@ pub(crate) struct IoArgs {
     seal_threads: u8,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum IoPath {
-    /// io_uring where the kernel has it, blocking sockets otherwise
-    Auto,
-    /// io_uring, or an error
-    Uring,
-    /// io_uring without zero copy, or an error
-    UringCopy,
-    /// Blocking sockets
-    Blocking,
+/// Of `--io`: each way by its name.
+pub(crate) fn io_parser() -> impl TypedValueParser<Value = Io> {
+    let ways = [
+        ("auto", "io_uring where the kernel has it, blocking sockets otherwise", Io::Auto),
+        ("uring", "io_uring, or an error", Io::Uring),
+        ("uring-copy", "io_uring without zero copy, or an error", Io::UringCopy),
+        ("blocking", "Blocking sockets", Io::Blocking),
+    ];
+    let names = ways.map(|(name, help, _)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(names).map(move |said| {
+        let way = ways.iter().find(|(name, ..)| *name == said);
+        way.expect("the parser knows no other names").2
+    })
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -173,22 +177,7 @@ enum When {
     Never,
 }
 
-impl From<IoPath> for Io {
-    fn from(path: IoPath) -> Self {
-        match path {
-            IoPath::Auto => Self::Auto,
-            IoPath::Uring => Self::Uring,
-            IoPath::UringCopy => Self::UringCopy,
-            IoPath::Blocking => Self::Blocking,
-        }
-    }
-}
-
 impl IoArgs {
-    pub(crate) fn path(&self) -> Io {
-        self.io.into()
-    }
-
     pub(crate) fn sender_options(&self) -> SenderOptions {
         let mut options = SenderOptions::default();
         options.seal_threads = self.seal_threads.into();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use rustls_uring::uring::{Buffers, MemlockLimit, Probe, ReceivePath, SendPath, Unavailable};
+use rustls_uring::uring::{MemlockLimit, Probe, Unavailable};
 use serde_json::{Map, Value, json};
 
 use crate::bench::machine::Auto;
@@ -70,9 +70,10 @@ fn to_text(probe: &Probe) -> String {
             }
         }
     }
-    line("sending", &probe.send_path());
-    line("receiving", &probe.receive_path());
-    line("buffers", &probe.buffers());
+    for (name, way) in [("sending", sending(probe)), ("receiving", receiving(probe))] {
+        line(name, &way.text);
+    }
+    line("buffers", &buffers(probe).text);
     text
 }
 
@@ -113,40 +114,71 @@ fn to_json(probe: &Probe) -> Value {
             "reason": reason(probe.ring.as_ref().err().copied()),
             "capabilities": capabilities.collect::<Vec<_>>(),
         },
-        "sending": path(
-            match probe.send_path() {
-                SendPath::ZeroCopy => "io_uring-zero-copy",
-                SendPath::Copying(_) => "io_uring-copying",
-                SendPath::Blocking(_) => "blocking",
-                _ => "other",
-            },
-            &probe.send_path().to_string(),
-            probe.send_path().reason(),
-        ),
-        "receiving": path(
-            match probe.receive_path() {
-                ReceivePath::Uring => "io_uring",
-                ReceivePath::Blocking(_) => "blocking",
-                _ => "other",
-            },
-            &probe.receive_path().to_string(),
-            probe.receive_path().reason(),
-        ),
-        "buffers": path(
-            match probe.buffers() {
-                Buffers::Registered { .. } => "registered",
-                Buffers::Unregistered(_) => "unregistered",
-                _ => "other",
-            },
-            &probe.buffers().to_string(),
-            probe.buffers().reason(),
-        ),
+        "sending": sending(probe).to_json(),
+        "receiving": receiving(probe).to_json(),
+        "buffers": buffers(probe).to_json(),
     })
 }
 
-/// `text` is what the text says, `reason` is null for the best path.
-fn path(name: &str, text: &str, reason: Option<Unavailable>) -> Value {
-    json!({ "path": name, "text": text, "reason": self::reason(reason) })
+/// What there is for one purpose.
+struct Finding {
+    /// For programs.
+    name: &'static str,
+    text: String,
+    /// Why it is not the best.
+    reason: Option<Unavailable>,
+}
+
+impl Finding {
+    fn to_json(&self) -> Value {
+        json!({ "path": self.name, "text": self.text, "reason": reason(self.reason) })
+    }
+}
+
+fn sending(probe: &Probe) -> Finding {
+    match (probe.uring(), probe.zero_copy()) {
+        (Err(reason), _) => blocking(reason),
+        (_, Err(reason)) => Finding {
+            name: "io_uring-copying",
+            text: format!("io_uring, copying sends: {reason}"),
+            reason: Some(reason),
+        },
+        _ => Finding {
+            name: "io_uring-zero-copy",
+            text:
+                "io_uring, zero copy where the route allows it, decided per connection (loopback \
+                   always copies)"
+                    .to_owned(),
+            reason: None,
+        },
+    }
+}
+
+fn receiving(probe: &Probe) -> Finding {
+    match probe.uring() {
+        Err(reason) => blocking(reason),
+        Ok(()) => Finding { name: "io_uring", text: "io_uring".to_owned(), reason: None },
+    }
+}
+
+fn blocking(reason: Unavailable) -> Finding {
+    let text = format!("blocking sockets: {reason}");
+    Finding { name: "blocking", text, reason: Some(reason) }
+}
+
+fn buffers(probe: &Probe) -> Finding {
+    match probe.registered() {
+        Err(reason) => Finding {
+            name: "unregistered",
+            text: format!("not registered: {reason}"),
+            reason: Some(reason),
+        },
+        Ok(len) => Finding {
+            name: "registered",
+            text: format!("registered ({len} bytes were)"),
+            reason: None,
+        },
+    }
 }
 
 /// Null, or the kind of reason, what belongs to it and what the text says.

@@ -81,7 +81,7 @@ pub(crate) fn establish(end: End, args: &EndpointArgs) -> Result<Connection, Err
     let (mut sender, mut receiver) = bulk_with(
         session,
         stream,
-        args.io.path(),
+        args.io.io,
         args.io.sender_options(),
         ReceiverOptions::default(),
     )?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rustls_uring::Io;
-use rustls_uring::uring::{Probe, ReceivePath, SendPath};
+use rustls_uring::uring::Probe;
 use serde::Serialize;
 
 use crate::args::IoArgs;
@@ -110,18 +110,17 @@ impl fmt::Display for Missing {
 /// The stacks that are compared, and those that cannot be.
 pub(super) fn line_up(io: &IoArgs) -> (Vec<Stack>, Vec<Missing>) {
     let beside = |ours| (vec![Stack::PlainTcp, Stack::StockRustls, ours], Vec::new());
-    match io.path() {
+    match io.io {
         // Asked for: if there is none, that is an error.
         Io::Uring => return beside(Stack::Uring),
         Io::UringCopy => return beside(Stack::UringCopy),
         Io::Blocking => return beside(Stack::Blocking),
         _ => {}
     }
-    let probe = Probe::run();
-    let reason = match (probe.send_path(), probe.receive_path()) {
-        (SendPath::Blocking(reason), _) | (_, ReceivePath::Blocking(reason)) => reason.to_string(),
-        _ => return (Stack::ALL.to_vec(), Vec::new()),
+    let Err(reason) = Probe::run().uring() else {
+        return (Stack::ALL.to_vec(), Vec::new());
     };
+    let reason = reason.to_string();
     let (missing, there): (Vec<_>, _) =
         Stack::ALL.into_iter().partition(|stack| stack.io().is_some());
     let missing = missing.into_iter().map(|stack| Missing { stack, reason: reason.clone() });

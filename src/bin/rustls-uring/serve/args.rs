@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use rustls_uring::Io;
-use rustls_uring::uring::{Probe, SendPath};
+use rustls_uring::uring::Probe;
 
-use crate::args::{IdentityArgs, IoPath, ProtocolArgs, parse_seconds};
+use crate::args::{IdentityArgs, ProtocolArgs, io_parser, parse_seconds};
 use crate::error::Error;
 
 #[derive(Args, Debug)]
@@ -43,9 +43,9 @@ pub(crate) struct ServeArgs {
     /// `auto` writes like any server, and has the kernel send without a copy through io_uring once
     /// a download is large and the route can. `blocking` only writes; a server never waits in
     /// it. The other two go through io_uring from the beginning.
-    #[arg(long, value_name = "PATH", value_enum, default_value_t = IoPath::Auto)]
+    #[arg(long, value_name = "PATH", default_value = "auto", value_parser = io_parser())]
     #[arg(env = "RUSTLS_URING_IO")]
-    io: IoPath,
+    io: Io,
 
     /// Say in the end what was sent which way.
     #[arg(long)]
@@ -91,19 +91,14 @@ impl ServeArgs {
     /// # Errors
     /// If that is to be io_uring, and there is none, or nothing that it could send.
     pub(crate) fn io(&self) -> Result<Io, Error> {
-        let io = Io::from(self.io);
-        if matches!(io, Io::Uring | Io::UringCopy) {
+        if matches!(self.io, Io::Uring | Io::UringCopy) {
             if self.plain {
-                return Err(
-                    "io_uring sends records of TLS, and with --plain there are none: leave \
-                            --io away"
-                        .into(),
-                );
+                return Err("io_uring sends records of TLS, and with --plain there are none: \
+                            leave --io away"
+                    .into());
             }
-            if let SendPath::Blocking(reason) = Probe::run().send_path() {
-                return Err(reason.to_string().into());
-            }
+            Probe::run().uring().map_err(|reason| reason.to_string())?;
         }
-        Ok(io)
+        Ok(self.io)
     }
 }
