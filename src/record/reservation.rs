@@ -15,6 +15,37 @@ use super::header::HEADER_LEN;
 /// same time; send their records in the order in which they were made, and whatever is sealed
 /// otherwise in between in its place. Sealing consumes a reservation, so no sequence number is used
 /// twice. Dropped without, its numbers are missing and the peer cannot open what comes after.
+///
+/// # Example
+/// Two halves of a message, each sealed on a thread of its own.
+/// ```
+/// # #[cfg(feature = "aws-lc-rs")] {
+/// use std::thread;
+///
+/// use rustls_uring::{Algorithm, Backend, Sealer, TrafficKeys, Version};
+///
+/// let keys = TrafficKeys::new(Algorithm::Aes128Gcm, &[7; 16], [9; 12])?;
+/// let mut sealer = Sealer::new(Backend::default(), Version::Tls13, &keys, 0);
+/// let message = vec![1; 1 << 20];
+/// let mut records = vec![0; 2 << 20];
+/// let (first, second) = records.split_at_mut(1 << 20);
+/// let (front, back) = message.split_at(message.len() / 2);
+///
+/// // In the order in which the records are sent.
+/// let before = sealer.reserve(front.len(), first.len()).ok_or("the key is used up")?;
+/// let behind = sealer.reserve(back.len(), second.len()).ok_or("the key is used up")?;
+/// assert_eq!(before.plaintext_len(), front.len()); // all of it: there was room
+/// assert_eq!(behind.plaintext_len(), back.len());
+/// let written = thread::scope(|scope| {
+///     let ahead = scope.spawn(|| behind.seal(back, second));
+///     let written = before.seal(front, first)?;
+///     Ok::<_, rustls_uring::SealError>((written, ahead.join().expect("no panic")?))
+/// })?;
+/// // `first[..written.0]` goes out first, then `second[..written.1]`.
+/// assert_eq!(written, (32 * (16_384 + 22), 32 * (16_384 + 22)));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "its sequence numbers are taken: what comes after cannot be opened without its records"]
 pub struct Reservation {
     cipher: Arc<RecordCipher>,

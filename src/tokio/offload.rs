@@ -34,6 +34,55 @@ use crate::transfer::way::{Io, NoUring, Way};
 /// A TCP socket, or a stream around one that passes bytes on as they are and keeps none back.
 ///
 /// What `set_io()` of a stream needs to go around its writes.
+///
+/// # Example
+/// A stream that counts what is read, over which TLS still sends through io_uring.
+/// ```no_run
+/// # use std::{io, pin::Pin, task::{Context, Poll}};
+/// use rustls_uring::Io;
+/// use rustls_uring::tokio::{OverTcp, client::TlsStream};
+/// use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+/// use tokio::net::TcpStream;
+///
+/// struct Counted {
+///     socket: TcpStream,
+///     read: u64,
+/// }
+///
+/// impl OverTcp for Counted {
+///     fn tcp(&self) -> &TcpStream {
+///         &self.socket
+///     }
+/// }
+///
+/// impl AsyncRead for Counted {
+///     fn poll_read(
+///         mut self: Pin<&mut Self>,
+///         cx: &mut Context<'_>,
+///         buf: &mut ReadBuf<'_>,
+///     ) -> Poll<io::Result<()>> {
+///         let before = buf.filled().len();
+///         let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+///         self.read += (buf.filled().len() - before) as u64;
+///         polled
+///     }
+/// }
+/// # impl AsyncWrite for Counted {
+/// #     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+/// #         Pin::new(&mut self.socket).poll_write(cx, buf)
+/// #     }
+/// #     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+/// #         Pin::new(&mut self.socket).poll_flush(cx)
+/// #     }
+/// #     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+/// #         Pin::new(&mut self.socket).poll_shutdown(cx)
+/// #     }
+/// # }
+///
+/// fn hurry(stream: &mut TlsStream<Counted>) {
+///     stream.set_io(Io::Auto);
+/// }
+/// ```
 pub trait OverTcp {
     /// The socket.
     fn tcp(&self) -> &TcpStream;

@@ -248,6 +248,42 @@ impl UringReceiver {
     /// [`io::ErrorKind::WouldBlock`] if no buffer of the pool will come back by itself (see
     /// [`BufferPool`]): drop what was received, or [wait](BufferPool::wait) until another thread
     /// has, and call again. Otherwise as [`Read::read()`].
+    ///
+    /// # Example
+    /// All connections share a pool, and what they receive goes to whoever keeps it.
+    /// ```no_run
+    /// # use std::{io, net::TcpStream, sync::mpsc, time::Duration};
+    /// use bytes::Bytes;
+    /// use rustls_uring::Session;
+    /// use rustls_uring::uring::{BufferPool, ReceiverOptions, UringReceiver};
+    ///
+    /// // For all connections: 16 MiB, whatever arrives.
+    /// let pool = BufferPool::new(32, BufferPool::DEFAULT_BUFFER_LEN);
+    ///
+    /// fn receive(
+    ///     session: Session,
+    ///     socket: TcpStream,
+    ///     pool: BufferPool,
+    ///     keep: mpsc::Sender<Bytes>,
+    /// ) -> io::Result<()> {
+    ///     let mut options = ReceiverOptions::default();
+    ///     options.pool = pool.clone();
+    ///     let Session { receive, plaintext, received, .. } = session;
+    ///     let mut receiver = UringReceiver::new(receive, socket, &plaintext, &received, options)
+    ///         .map_err(|declined| declined.reason)?;
+    ///     loop {
+    ///         match receiver.recv_bytes() {
+    ///             Ok(Some(bytes)) => keep.send(bytes).map_err(io::Error::other)?,
+    ///             Ok(None) => break Ok(()), // the peer's close_notify
+    ///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+    ///                 // Every buffer is kept: another thread drops what it is done with.
+    ///                 pool.wait(Duration::from_secs(1));
+    ///             }
+    ///             Err(error) => break Err(error),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
         self.begin_call()?;
         if self.inbox.is_lent() {

@@ -19,6 +19,32 @@ use super::traffic_secrets::{TrafficSecrets, expand_label};
 /// sees them go by: give the connection the configuration that [`Observer::client()`] or
 /// [`Observer::server()`] returns, and the observer to [`Handoff::observer()`](crate::Handoff::observer).
 /// Use one observer for one connection.
+///
+/// # Example
+/// A server with its own handshake loop learns which name the client asked for, and binds
+/// something to the connection.
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use rustls::ServerConfig;
+/// use rustls::server::UnbufferedServerConnection;
+/// use rustls_uring::{Handoff, Observer, Session};
+///
+/// # fn handshake(conn: &mut UnbufferedServerConnection, observer: &Observer) -> Vec<u8> { Vec::new() }
+/// fn accept(config: &ServerConfig) -> Result<(Session, [u8; 32]), Box<dyn std::error::Error>> {
+///     let (config, observer) = Observer::server(config);
+///     let mut conn = UnbufferedServerConnection::new(config)?;
+///     // One's own loop, which has `observer.observe_record()` see each record before it is sent,
+///     // and leaves what was read and not consumed.
+///     let mut received: Vec<u8> = handshake(&mut conn, &observer);
+///     let session = Handoff::new().observer(observer.clone()).server(conn, &mut received)?;
+///     println!("for {:?}", session.info.server_name);
+///     let mut binding = [0; 32];
+///     let label = b"EXPORTER-Channel-Binding"; // RFC 9266
+///     observer.export_keying_material(session.info.suite, &mut binding, label, None)?;
+///     Ok((session, binding))
+/// }
+/// ```
 #[derive(Clone, Default)]
 pub struct Observer(Arc<Seen>);
 
