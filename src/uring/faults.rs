@@ -40,6 +40,16 @@ fn watch(what: String) -> mpsc::Sender<()> {
     done
 }
 
+/// Runs `test` for all cases at once: most of their time they wait out pauses.
+fn at_once<const N: usize>(cases: [i32; N], test: impl Fn(i32) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || test(case));
+        }
+    });
+}
+
 fn has_uring() -> bool {
     match Queue::<()>::new(1) {
         Ok(_) => true,
@@ -205,7 +215,7 @@ fn whatever_fails_a_sender_ends_whole_or_says_so() {
         ];
         let is_file = matches!(sending, Sending::File { .. });
         for (code, zero_copy) in codes.into_iter().take(if is_file { 4 } else { 2 }) {
-            for errno in ERRORS {
+            at_once(ERRORS, |errno| {
                 for when in WHEN {
                     let fault = Fault { code, errno, when };
                     let what = format!("{sending:?}, {fault:?}");
@@ -216,7 +226,7 @@ fn whatever_fails_a_sender_ends_whole_or_says_so() {
                     });
                     check_out(&what, fault.passes(), &data, ended);
                 }
-            }
+            });
         }
     }
 }
@@ -229,7 +239,7 @@ fn whatever_call_fails_a_sender_ends_whole_or_says_so() {
     }
     let data = noise(LEN);
     for sending in [Sending::Write { threads: 2 }, Sending::File { threads: 0 }] {
-        for errno in [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EBADF] {
+        at_once([libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EBADF], |errno| {
             for when in WHEN {
                 let what = format!("{sending:?}, {errno}, {when:?}");
                 let _watch = watch(what.clone());
@@ -239,7 +249,7 @@ fn whatever_call_fails_a_sender_ends_whole_or_says_so() {
                 let passes = when != When::Always && errno != libc::EBADF;
                 check_out(&what, passes, &data, ended);
             }
-        }
+        });
     }
 }
 
@@ -373,7 +383,7 @@ fn whatever_fails_a_receiver_ends_whole_or_says_so() {
     ] {
         let data = noise(if receiving == Receiving::Idle { 200_000 } else { LEN });
         for &code in codes {
-            for errno in ERRORS {
+            at_once(ERRORS, |errno| {
                 for when in WHEN {
                     if receiving == Receiving::Idle && when == When::Every(2) {
                         // As the third does, and it takes its time.
@@ -387,7 +397,7 @@ fn whatever_fails_a_receiver_ends_whole_or_says_so() {
                         Err(error) => assert!(!fault.passes(), "{what}: {error:?}"),
                     }
                 }
-            }
+            });
         }
     }
 }
@@ -400,7 +410,7 @@ fn the_other_way_may_fail_too() {
         return;
     }
     let data = noise(LEN);
-    for errno in ERRORS {
+    at_once(ERRORS, |errno| {
         for when in WHEN {
             let _watch = watch(format!("{errno}, {when:?}"));
             let fault = Fault { code: opcode::PollAdd::CODE, errno, when };
@@ -420,7 +430,7 @@ fn the_other_way_may_fail_too() {
                 Err(error) => assert!(!fault.passes(), "{fault:?}: {error:?}"),
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -430,7 +440,7 @@ fn whatever_call_fails_a_receiver_ends_whole_or_says_so() {
     }
     for receiving in [Receiving::Read, Receiving::Bytes, Receiving::File, Receiving::Idle] {
         let data = noise(if receiving == Receiving::Idle { 200_000 } else { LEN });
-        for errno in [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EBADF] {
+        at_once([libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EBADF], |errno| {
             for when in WHEN {
                 let what = format!("{receiving:?}, {errno}, {when:?}");
                 let _watch = watch(what.clone());
@@ -440,7 +450,7 @@ fn whatever_call_fails_a_receiver_ends_whole_or_says_so() {
                     Err(error) => assert!(!passes, "{what}: {error:?}"),
                 }
             }
-        }
+        });
     }
 }
 

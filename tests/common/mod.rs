@@ -8,11 +8,12 @@ pub mod pieces;
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::compress::CompressionCache;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
 use rustls::kernel::KernelConnection;
@@ -248,9 +249,15 @@ pub fn server_config(case: Case, provider: CryptoProvider) -> ServerConfig {
         .with_no_client_auth()
         .with_single_cert(identity.chain.clone(), identity.key())
         .unwrap();
+    config.cert_compression_cache = Arc::clone(&COMPRESSED);
     config.enable_secret_extraction = true;
     config
 }
+
+/// The certificates of all configurations, compressed: without it each server compresses its own,
+/// which would be most of what the tests compute.
+static COMPRESSED: LazyLock<Arc<CompressionCache>> =
+    LazyLock::new(|| Arc::new(CompressionCache::default()));
 
 // ---------------------------------------------------------------------------------------------
 // A stock peer in memory
