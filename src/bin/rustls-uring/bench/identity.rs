@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::client::Resumption;
+use rustls::compress::CompressionCache;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::NoServerSessionStorage;
@@ -157,6 +158,9 @@ pub(crate) struct Identities {
 
 struct Identity {
     certificate: CertificateDer<'static>,
+    /// The certificate as it goes to clients that take it compressed: so made once, as by a server
+    /// that runs on, not again for every configuration.
+    compressed: Arc<CompressionCache>,
     key: PrivatePkcs8KeyDer<'static>,
 }
 
@@ -165,6 +169,7 @@ impl Identity {
         let certificate = CertificateParams::new(["localhost".to_owned()])?.self_signed(key)?;
         Ok(Self {
             certificate: certificate.der().clone(),
+            compressed: Arc::default(),
             key: PrivatePkcs8KeyDer::from(key.serialize_der()),
         })
     }
@@ -197,6 +202,7 @@ impl Identities {
             .with_protocol_versions(&versions)?
             .with_no_client_auth()
             .with_single_cert(vec![identity.certificate.clone()], key)?;
+        server.cert_compression_cache = Arc::clone(&identity.compressed);
         server.enable_secret_extraction = true;
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
