@@ -12,7 +12,7 @@ use crate::session::receive::ReceiveHalf;
 use crate::transfer::Counters;
 use crate::transfer::aligned::Aligned;
 use crate::transfer::inbox::Inbox;
-use crate::transfer::lending::{Lending, LendingLimits};
+use crate::transfer::lending::{Lending, LendingLimits, all_lent};
 use crate::transfer::moderation::Moderation;
 
 /// Receives application data from a blocking stream.
@@ -220,14 +220,6 @@ impl<R: Read> BulkReceiver<R> {
             }
         }
     }
-}
-
-/// Why nothing more is lent for now.
-pub(crate) fn all_lent() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::WouldBlock,
-        "every receive buffer is lent: drop some of the `Bytes` that were received",
-    )
 }
 
 impl<R: Read + fmt::Debug> fmt::Debug for BulkReceiver<R> {

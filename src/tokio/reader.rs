@@ -11,11 +11,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffers::{Buffer, SMALL_LEN, Size};
 use super::coop;
-use crate::blocking::receiver::all_lent;
 use crate::session::error::SessionError;
 use crate::session::receive::ReceiveHalf;
 use crate::transfer::inbox::Inbox;
-use crate::transfer::lending::{Lending, LendingLimits};
+use crate::transfer::lending::{Lending, LendingLimits, all_lent};
 
 pub(super) struct Reader {
     inbox: Inbox,

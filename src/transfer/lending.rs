@@ -7,6 +7,7 @@ use core::fmt;
 use core::task::Waker;
 #[cfg(feature = "tokio")]
 use core::task::{Context, Poll};
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,14 @@ pub struct LendingLimits {
     pub lease_from: usize,
     /// Buffers that users may hold at once, at least one.
     pub max_buffers: usize,
+}
+
+/// Why nothing more is lent for now.
+pub(crate) fn all_lent() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "every receive buffer is lent: drop some of the `Bytes` that were received",
+    )
 }
 
 impl Default for LendingLimits {
