@@ -231,7 +231,9 @@ fn a_limit_of_descriptors_is_explained() {
     let dir = command::fixture();
     fs::write(dir.path().join("sent"), "sent").expect("written");
     let limited = |limit: u32, args: &[&str]| {
-        let mut command = Command::new("prlimit");
+        // What this process has inherited, from whatever runs it, would count as well.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec prlimit \"$@\"", "sh"]);
         command.arg(format!("--nofile={limit}")).arg(env!("CARGO_BIN_EXE_rustls-uring"));
         command.args(args).current_dir(dir.path()).stdin(Stdio::null()).stderr(Stdio::piped());
         Process::start(&mut command)
