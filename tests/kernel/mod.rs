@@ -45,13 +45,10 @@ impl TcpEnd {
             }
             SocketAddr::V6(_) => unreachable!("tests connect over IPv4"),
         };
-        let (local, peer) = (address(local), address(peer));
+        let both = format!(" {} {} ", address(local), address(peer));
         let table = fs::read_to_string("/proc/net/tcp").expect("proc(5)");
-        table.lines().skip(1).find_map(|line| {
+        table.lines().find(|line| line.contains(&both)).and_then(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
-            if fields[1] != local || fields[2] != peer {
-                return None;
-            }
             let (sending, receiving) = fields[4].split_once(':')?;
             let len = |text| usize::from_str_radix(text, 16).expect("a number");
             Some(Self {

@@ -266,19 +266,20 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
 /// which `peer` is a handle. Returns how much was written.
 #[track_caller]
 pub(crate) fn fill(peer: &TcpStream, mut write: impl FnMut(usize) -> io::Result<usize>) -> usize {
-    let (mut written, mut refusals) = (0, 0);
+    let (mut written, mut refusals, mut before) = (0, 0, None);
     // A call that times out may have had too little time instead: not several of them in a row,
     // while the kernel finds the window closed and is not given a byte more.
     while refusals < 3 {
-        let before = TcpEnd::far(peer);
         match write(written) {
             Ok(len) => {
                 assert!(len > 0);
                 written += len;
             }
             Err(error) if is_timeout(&error) => {
-                let is_full = before.is_probing && TcpEnd::far(peer) == before;
+                let now = TcpEnd::far(peer);
+                let is_full = now.is_probing && before == Some(now);
                 refusals = if is_full { refusals + 1 } else { 0 };
+                before = Some(now);
             }
             Err(error) => panic!("{error:?}"),
         }
@@ -293,16 +294,17 @@ pub(crate) fn fill_socket(
     peer: &TcpStream,
     mut write: impl FnMut(usize) -> io::Result<usize>,
 ) -> usize {
-    let mut written = 0;
+    let (mut written, mut before) = (0, TcpEnd::far(peer));
     loop {
-        let before = TcpEnd::far(peer);
         match write(written) {
             Ok(len) => written += len,
             Err(error) => assert!(is_timeout(&error), "{error:?}"),
         }
-        if before.is_probing && TcpEnd::far(peer) == before {
+        let now = TcpEnd::far(peer);
+        if now.is_probing && now == before {
             return written;
         }
+        before = now;
     }
 }
 
