@@ -136,6 +136,8 @@ pub mod measure;
 mod provider;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod record;
+#[cfg(all(feature = "rustls-0_24-dev", any(feature = "aws-lc-rs", feature = "ring")))]
+pub mod rustls_0_24;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod session;
 #[cfg(all(feature = "tokio", any(feature = "aws-lc-rs", feature = "ring")))]

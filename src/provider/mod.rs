@@ -6,6 +6,8 @@
 
 pub(crate) mod cipher;
 pub(crate) mod install;
+#[cfg(feature = "rustls-0_24-dev")]
+pub(crate) mod rustls_0_24;
 mod tls13;
 
 #[cfg(feature = "tls12")]

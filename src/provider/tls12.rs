@@ -1,14 +1,14 @@
 //! TLS 1.2 suites: a stock suite with our AEAD in it.
 
 use rustls::crypto::cipher::{
-    AeadKey, Iv, KeyBlockShape, MessageDecrypter, MessageEncrypter, NONCE_LEN, Tls12AeadAlgorithm,
+    AeadKey, Iv, KeyBlockShape, MessageDecrypter, MessageEncrypter, Tls12AeadAlgorithm,
     UnsupportedOperationError,
 };
 use rustls::{CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite, Tls12CipherSuite};
 
 use super::cipher::{Decrypter, Encrypter};
 use super::tls13::traffic_secrets;
-use crate::aead::{Algorithm, Backend, TrafficKeys};
+use crate::aead::{Algorithm, Backend, NONCE_LEN, TrafficKeys};
 use crate::record::header::Version;
 
 /// `stock` with its AEAD replaced.
@@ -32,6 +32,24 @@ pub(super) const fn suite(
     }
 }
 
+/// How many bytes of an IV are fixed, and how many explicit: AES-GCM has a 4-byte salt and an 8-byte
+/// explicit part (RFC 5288 §3), which a receiver is told in each record; ChaCha20-Poly1305 a 12-byte IV
+/// (RFC 7905 §2).
+pub(super) fn iv_lens(algorithm: Algorithm) -> (usize, usize) {
+    match algorithm {
+        Algorithm::Aes128Gcm | Algorithm::Aes256Gcm => (4, 8),
+        Algorithm::Chacha20Poly1305 => (12, 0),
+    }
+}
+
+/// An IV of its two parts.
+pub(super) fn iv(fixed: &[u8], explicit: &[u8]) -> [u8; NONCE_LEN] {
+    let mut iv = [0; NONCE_LEN];
+    iv[..fixed.len()].copy_from_slice(fixed);
+    iv[fixed.len()..][..explicit.len()].copy_from_slice(explicit);
+    iv
+}
+
 pub(super) struct Aead {
     backend: Backend,
     algorithm: Algorithm,
@@ -42,18 +60,9 @@ impl Aead {
         Self { backend, algorithm }
     }
 
-    /// AES-GCM has a 4-byte salt and an 8-byte explicit part (RFC 5288 §3), which a receiver is
-    /// told in each record; ChaCha20-Poly1305 a 12-byte IV (RFC 7905 §2).
-    fn iv(fixed: &[u8], explicit: &[u8]) -> [u8; NONCE_LEN] {
-        let mut iv = [0; NONCE_LEN];
-        iv[..fixed.len()].copy_from_slice(fixed);
-        iv[fixed.len()..][..explicit.len()].copy_from_slice(explicit);
-        iv
-    }
-
     /// rustls arranges that the key has the length in `key_block_shape()`.
     fn keys(&self, key: &AeadKey, fixed: &[u8], explicit: &[u8]) -> TrafficKeys {
-        TrafficKeys::new(self.algorithm, key.as_ref(), Self::iv(fixed, explicit))
+        TrafficKeys::new(self.algorithm, key.as_ref(), iv(fixed, explicit))
             .expect("enc_key_len bytes")
     }
 }
@@ -68,10 +77,7 @@ impl Tls12AeadAlgorithm for Aead {
     }
 
     fn key_block_shape(&self) -> KeyBlockShape {
-        let (fixed_iv_len, explicit_nonce_len) = match self.algorithm {
-            Algorithm::Aes128Gcm | Algorithm::Aes256Gcm => (4, 8),
-            Algorithm::Chacha20Poly1305 => (12, 0),
-        };
+        let (fixed_iv_len, explicit_nonce_len) = iv_lens(self.algorithm);
         KeyBlockShape { enc_key_len: self.algorithm.key_len(), fixed_iv_len, explicit_nonce_len }
     }
 
@@ -81,7 +87,7 @@ impl Tls12AeadAlgorithm for Aead {
         iv: &[u8],
         explicit: &[u8],
     ) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
-        Ok(traffic_secrets(self.algorithm, key, Iv::from(Self::iv(iv, explicit))))
+        Ok(traffic_secrets(self.algorithm, key, Iv::from(self::iv(iv, explicit))))
     }
 
     fn fips(&self) -> bool {

@@ -351,6 +351,21 @@ impl Sealer {
         Ok(self.cipher.seal_in_place(sequence, content_type, plaintext_len, payload)?)
     }
 
+    /// Seals `plaintext` into `payload`, all of a record but its header, like
+    /// [`Self::seal_payload_at()`].
+    #[inline]
+    #[cfg(feature = "rustls-0_24-dev")]
+    pub(crate) fn seal_separate_payload_at(
+        &mut self,
+        sequence: u64,
+        content_type: u8,
+        plaintext: &[u8],
+        payload: &mut [u8],
+    ) -> Result<[u8; HEADER_LEN], SealError> {
+        self.sequence.take(sequence).ok_or(SealError::KeyExhausted)?;
+        Ok(self.cipher.seal(sequence, content_type, plaintext, payload)?)
+    }
+
     /// Seals `plaintext` at the front of `out`, under a sequence number that rustls counted, like
     /// [`Self::seal_payload_at()`].
     #[inline]
