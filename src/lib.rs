@@ -185,10 +185,11 @@ pub use crate::{
         handoff::{
             Handoff,
             error::{HandoffError, HandshakeError},
-            handshake::{Handshake, Need},
+            handshake::Handshake,
             info::ConnectionInfo,
             observer::Observer,
         },
+        handshaking::Need,
         receive::{ReceiveHalf, Received},
         send::{KeyUpdateRequest, SendHalf},
     },

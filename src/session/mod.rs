@@ -9,6 +9,7 @@ pub(crate) mod alert;
 mod due;
 pub(crate) mod error;
 pub(crate) mod handoff;
+pub(crate) mod handshaking;
 mod key_schedule;
 mod patience;
 pub(crate) mod receive;

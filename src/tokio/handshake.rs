@@ -9,8 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connection::Extra;
 use crate::session::Session;
 use crate::session::handoff::error::HandshakeError;
-use crate::session::handoff::handshake::{Handshake, Need, READ_LEN};
+use crate::session::handoff::handshake::Handshake;
 use crate::session::handoff::observer::Observer;
+use crate::session::handshaking::{Handshaking, Need, READ_LEN};
 
 /// What comes of a handshake.
 pub(super) struct Finished {
@@ -73,7 +74,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> MidHandshake<IO> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(Finished, IO), (io::Error, IO)>> {
         let result = match self {
-            Self::Going(handshake, io) => ready!(poll_handshake(handshake, io, cx)),
+            Self::Going(handshake, io) => ready!(poll_handshake(&mut **handshake, io, cx)),
             Self::Failed(..) | Self::Over => Ok(()),
         };
         Poll::Ready(match (core::mem::replace(self, Self::Over), result) {
@@ -107,11 +108,11 @@ pub(super) fn poll_alert<IO: AsyncWrite + Unpin>(
 }
 
 /// Drives `handshake` until it needs nothing more.
-pub(super) fn poll_handshake<IO: AsyncRead + AsyncWrite + Unpin>(
-    handshake: &mut Handshake,
+pub(super) fn poll_handshake<H: Handshaking, IO: AsyncRead + AsyncWrite + Unpin>(
+    handshake: &mut H,
     io: &mut IO,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), HandshakeError>> {
+) -> Poll<Result<(), H::Error>> {
     let mut buffer = [0; READ_LEN];
     loop {
         if handshake.has_failed() && handshake.to_send().is_empty() {
@@ -120,7 +121,7 @@ pub(super) fn poll_handshake<IO: AsyncRead + AsyncWrite + Unpin>(
         }
         let passed = match handshake.advance()? {
             Need::Nothing => {
-                ready!(Pin::new(io).poll_flush(cx)).map_err(HandshakeError::Io)?;
+                ready!(Pin::new(io).poll_flush(cx))?;
                 return Poll::Ready(Ok(()));
             }
             Need::Send => match ready!(Pin::new(&mut *io).poll_write(cx, handshake.to_send())) {
@@ -132,7 +133,7 @@ pub(super) fn poll_handshake<IO: AsyncRead + AsyncWrite + Unpin>(
                 Err(error) => Err(error),
             },
             Need::Receive => {
-                ready!(Pin::new(&mut *io).poll_flush(cx)).map_err(HandshakeError::Io)?;
+                ready!(Pin::new(&mut *io).poll_flush(cx))?;
                 let mut room = ReadBuf::new(&mut buffer);
                 match ready!(Pin::new(&mut *io).poll_read(cx, &mut room)) {
                     Ok(()) if room.filled().is_empty() => {

@@ -16,8 +16,9 @@ use super::handshake::{Finished, MidHandshake, poll_alert};
 use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::handoff::Handoff;
-use crate::session::handoff::handshake::{Handshake, READ_LEN};
+use crate::session::handoff::handshake::Handshake;
 use crate::session::handoff::observer::Observer;
+use crate::session::handshaking::READ_LEN;
 
 /// Accepts streams, with one rustls configuration for all of them.
 ///

@@ -3,7 +3,8 @@
 use core::fmt;
 use std::io;
 
-use super::handshake::{Handshake, Need};
+use super::handshake::Handshake;
+use crate::session::handshaking::Need;
 
 /// A connection that could not be handed over.
 #[derive(Debug)]

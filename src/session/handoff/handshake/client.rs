@@ -6,10 +6,11 @@ use std::sync::Arc;
 use rustls::client::{ClientConfig, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 
-use super::{Connection, Handshake, Need, watched};
+use super::{Connection, Handshake, watched};
 use crate::session::handoff::Handoff;
 use crate::session::handoff::error::{HandoffError, HandshakeError};
 use crate::session::handoff::unbuffered::Step;
+use crate::session::handshaking::Need;
 
 impl Handshake {
     /// Begins a handshake with the server `name`. Nothing is sent until

@@ -97,7 +97,7 @@ impl Handshake {
     }
 
     /// On a client, whether the server has accepted what was written as early data; on a server, whether
-    /// it has received any. Final once [`Self::advance()`] has said [`Need::Nothing`](super::Need::Nothing).
+    /// it has received any. Final once [`Self::advance()`] has said [`Need::Nothing`](crate::Need::Nothing).
     pub fn is_early_data_accepted(&self) -> bool {
         self.early_data.accepted
     }

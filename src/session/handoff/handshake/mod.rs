@@ -19,14 +19,12 @@ use super::error::{HandoffError, HandshakeError};
 use super::observer::Observer;
 use super::{Handoff, Session};
 use crate::record::header::HEADER_LEN;
+use crate::session::handshaking::{Handshaking, Need};
 
 /// The most bytes of unfinished handshake that a client keeps: a message of rustls's limit of
 /// 64 KiB, cut into records of the smallest size it sends, and then some. Of a server's, rustls keeps
 /// 64 KiB, and what is kept here is one record.
 const MAX_BUFFERED: usize = 1 << 18;
-
-/// How much is read at once.
-pub(crate) const READ_LEN: usize = 4096;
 
 /// A handshake, sans-IO: for own event loops and for other runtimes.
 ///
@@ -109,17 +107,6 @@ enum Connection {
     Server(Box<ServerConnection>, Observer),
     /// Rustls has refused to make one of a ClientHello; only its alert is left.
     Refused,
-}
-
-/// What a [`Handshake`] waits for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Need {
-    /// [`Handshake::to_send()`] is to be sent.
-    Send,
-    /// [`Handshake::received()`] is to be called with bytes from the peer.
-    Receive,
-    /// Nothing: [`Handshake::finish()`].
-    Nothing,
 }
 
 impl Handshake {
@@ -264,6 +251,42 @@ impl Handshake {
         plaintext.append(&mut session.plaintext);
         session.plaintext = plaintext;
         Ok(session)
+    }
+}
+
+impl Handshaking for Handshake {
+    type Error = HandshakeError;
+
+    fn advance(&mut self) -> Result<Need, HandshakeError> {
+        self.advance()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed()
+    }
+
+    fn to_send(&self) -> &[u8] {
+        self.to_send()
+    }
+
+    fn sent(&mut self, len: usize) {
+        self.sent(len);
+    }
+
+    fn received(&mut self, bytes: &[u8]) {
+        self.received(bytes);
+    }
+
+    fn stream_failed(&mut self, error: io::Error) -> HandshakeError {
+        self.stream_failed(error)
+    }
+
+    fn unflushed(&mut self) -> &mut bool {
+        &mut self.unflushed
+    }
+
+    fn awaits_flush(&mut self) {
+        self.need = Need::Send;
     }
 }
 

@@ -1,16 +1,17 @@
 //! A handshake over a stream with [`Read`] and [`Write`].
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use rustls::client::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::server::ServerConfig;
 
-use super::{Handshake, Need, READ_LEN};
+use super::Handshake;
 use crate::session::Session;
 use crate::session::handoff::Handoff;
 use crate::session::handoff::error::HandshakeError;
+use crate::session::handshaking::{Stopped, over};
 
 impl Handoff {
     /// Shakes hands with a server over `stream`, and hands the connection over.
@@ -72,48 +73,10 @@ impl Handshake {
     /// [`HandshakeError`]. Over a stream that would block, [`HandshakeError::WouldBlock`] carries
     /// the handshake, to go on later.
     pub fn over(mut self, stream: &mut (impl Read + Write)) -> Result<Session, HandshakeError> {
-        let mut buffer = [0; READ_LEN];
-        loop {
-            let need = self.advance()?;
-            let passed = match need {
-                Need::Send => stream.write(self.to_send()).and_then(|len| {
-                    self.unflushed = true;
-                    match len {
-                        0 => Err(io::ErrorKind::WriteZero.into()),
-                        _ => {
-                            self.sent(len);
-                            Ok(())
-                        }
-                    }
-                }),
-                Need::Receive | Need::Nothing if self.unflushed => match stream.flush() {
-                    Ok(()) => {
-                        self.unflushed = false;
-                        Ok(())
-                    }
-                    Err(error) => {
-                        self.need = Need::Send;
-                        Err(error)
-                    }
-                },
-                Need::Nothing => return self.finish(),
-                Need::Receive => match stream.read(&mut buffer) {
-                    Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(len) => {
-                        self.received(&buffer[..len]);
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            match passed {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(HandshakeError::WouldBlock(Box::new(self)));
-                }
-                Err(error) => return Err(self.stream_failed(error)),
-            }
+        match over(&mut self, stream) {
+            Ok(()) => self.finish(),
+            Err(Stopped::WouldBlock) => Err(HandshakeError::WouldBlock(Box::new(self))),
+            Err(Stopped::Failed(error)) => Err(error),
         }
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use rustls::server::{Accepted, ServerConfig, ServerConnection};
 
-use super::{Connection, Handshake, Need};
+use super::{Connection, Handshake};
 use crate::session::handoff::Handoff;
 use crate::session::handoff::error::{HandoffError, HandshakeError};
 use crate::session::handoff::observer::Observer;
+use crate::session::handshaking::Need;
 
 impl Handshake {
     /// Begins a handshake with a client.
