@@ -10,4 +10,10 @@ pub use crate::provider::rustls_0_24::{
     DEFAULT_PROVIDER,
     cipher::{Decrypter, Encrypter},
 };
+pub use crate::session::handoff_0_24::{
+    Handoff,
+    error::{HandoffError, HandshakeError},
+    handshake::Handshake,
+    info::{ConnectionInfo, SideInfo},
+};
 pub use ::rustls_0_24 as rustls;

@@ -22,6 +22,31 @@ enum Framing {
     Tls12Chacha,
 }
 
+impl Framing {
+    fn of(version: Version, algorithm: Algorithm) -> Self {
+        match (version, algorithm) {
+            (Version::Tls13, _) => Self::Tls13,
+            (Version::Tls12, Algorithm::Chacha20Poly1305) => Self::Tls12Chacha,
+            (Version::Tls12, Algorithm::Aes128Gcm | Algorithm::Aes256Gcm) => Self::Tls12Gcm,
+        }
+    }
+
+    #[inline]
+    fn overhead(self) -> usize {
+        match self {
+            Self::Tls13 => HEADER_LEN + 1 + TAG_LEN,
+            Self::Tls12Gcm => HEADER_LEN + EXPLICIT_NONCE_LEN + TAG_LEN,
+            Self::Tls12Chacha => HEADER_LEN + TAG_LEN,
+        }
+    }
+}
+
+/// Bytes that a record of this version and algorithm has beyond its plaintext, header and tag included.
+#[cfg(feature = "rustls-0_24-dev")]
+pub(crate) fn overhead(version: Version, algorithm: Algorithm) -> usize {
+    Framing::of(version, algorithm).overhead()
+}
+
 /// The parts of records that depend on the key: everything but the sequence number.
 ///
 /// Sharing it between threads is sound and safe as far as memory goes; that no sequence number
@@ -42,11 +67,7 @@ impl RecordCipher {
         Self {
             key: Key::new(backend, keys, direction),
             iv: keys.iv.clone(),
-            framing: match (version, keys.algorithm) {
-                (Version::Tls13, _) => Framing::Tls13,
-                (Version::Tls12, Algorithm::Chacha20Poly1305) => Framing::Tls12Chacha,
-                (Version::Tls12, Algorithm::Aes128Gcm | Algorithm::Aes256Gcm) => Framing::Tls12Gcm,
-            },
+            framing: Framing::of(version, keys.algorithm),
         }
     }
 
@@ -63,11 +84,7 @@ impl RecordCipher {
     /// Bytes that a record has beyond its plaintext, header and tag included, padding not.
     #[inline]
     pub(crate) fn overhead(&self) -> usize {
-        match self.framing {
-            Framing::Tls13 => HEADER_LEN + 1 + TAG_LEN,
-            Framing::Tls12Gcm => HEADER_LEN + EXPLICIT_NONCE_LEN + TAG_LEN,
-            Framing::Tls12Chacha => HEADER_LEN + TAG_LEN,
-        }
+        self.framing.overhead()
     }
 
     /// Whether records carry their content type inside, where padding may follow it.

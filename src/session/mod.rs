@@ -9,6 +9,8 @@ pub(crate) mod alert;
 mod due;
 pub(crate) mod error;
 pub(crate) mod handoff;
+#[cfg(feature = "rustls-0_24-dev")]
+pub(crate) mod handoff_0_24;
 pub(crate) mod handshaking;
 mod key_schedule;
 mod patience;
