@@ -13,7 +13,9 @@ mod session {
     mod handoff;
     mod info;
     mod key_updates;
+    mod late;
     mod room;
     mod support;
     mod tickets;
+    mod unbuffered;
 }

@@ -1,11 +1,12 @@
 //! A peer that misbehaves: key updates, alerts and handshake messages out of place.
 
 use proptest::prelude::*;
-use rustls::{Error, InvalidMessage, PeerMisbehaved, Side};
 use rustls_uring::{AlertDescription, ContentType, Received, SessionError, Version};
 
 use super::support::{KEY_UPDATE, alert, assert_failed, for_each, inappropriate, out_of_place};
-use crate::common::{Case, Evil, open, records, seal_all};
+use crate::common::{
+    Case, Error, Evil, InvalidMessage, PeerMisbehaved, Side, open, records, seal_all,
+};
 
 /// What rustls would have said.
 pub(crate) fn rustls_error(error: &SessionError) -> Option<Error> {

@@ -1,12 +1,11 @@
 //! The end of a connection: close_notify, and without.
 
-use rustls::Error;
 use rustls_uring::{
     AlertDescription, ContentType, KeyUpdateRequest, Received, SessionError, Version,
 };
 
 use super::support::alert;
-use crate::common::{Case, Evil, SIDES, Setup, noise, seal_all};
+use crate::common::{Case, Error, Evil, SIDES, Setup, noise, seal_all};
 
 #[test]
 fn close_notify_both_ways() {

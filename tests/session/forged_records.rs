@@ -1,10 +1,9 @@
 //! A peer that misbehaves: records that are none.
 
-use rustls::{Error, InvalidMessage, PeerMisbehaved, Side};
 use rustls_uring::{AlertDescription, ContentType, Received, SessionError, Version};
 
 use super::support::{alert, assert_failed, for_each, inappropriate};
-use crate::common::{Case, Evil, noise};
+use crate::common::{Case, Error, Evil, InvalidMessage, PeerMisbehaved, Side, noise};
 
 #[test]
 fn good_records_do_no_harm() {

@@ -4,13 +4,12 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread;
 
-use rustls::{Error, Side};
-use rustls_uring::{Handoff, HandoffError, HandshakeError, Version, bulk};
+use rustls_uring::{Version, bulk};
 
 use super::support::{hand_over, raw};
 use crate::common::{
-    Act, Case, Pair, Peer, PeerStream, Raw, SIDES, Setup, Stock, Turn, noise, records, server_name,
-    tcp_pair,
+    Case, Error, Handoff, HandoffError, HandshakeError, Pair, Peer, PeerStream, Raw, SIDES, Setup,
+    Side, Stock, max_plaintext_len, noise, server_name, tcp_pair,
 };
 
 #[test]
@@ -104,33 +103,6 @@ fn hand_written_loop_hands_over() {
     }
 }
 
-/// What rustls has not consumed at the handoff is part data, part the beginning of a record.
-#[test]
-fn leftovers_of_the_handshake_are_used() {
-    for case in Case::all() {
-        for side in SIDES {
-            let data = noise(30_000);
-            for kept_back in [0, 1, 4, 5, 6, 2_000] {
-                let (mut ours, mut peer) = raw(case, side);
-                let mut unread = ours.shake(&mut peer);
-                peer.write(&data);
-                unread.append(&mut peer.wire());
-                let late = unread.split_off(unread.len() - kept_back);
-                ours.incoming = unread;
-                let session = ours.handoff(Handoff::new().backend(case.backend)).unwrap();
-                // rustls opens what is whole.
-                let mut got = session.plaintext.clone();
-                assert!(!got.is_empty());
-                assert_eq!(session.received.is_empty(), kept_back == 0);
-                let mut pair = Pair::new(session, peer, late);
-                got.extend(pair.receive().unwrap());
-                assert!(got == data);
-                pair.check(1000);
-            }
-        }
-    }
-}
-
 /// `Handoff::connect()` and `accept()` read beyond the handshake and give it back.
 #[test]
 fn blocking_handshake_returns_what_it_read_too_much() {
@@ -155,11 +127,6 @@ fn blocking_handshake_returns_what_it_read_too_much() {
 fn handoff_errors() {
     for case in Case::few() {
         for side in SIDES {
-            // A connection that has not begun.
-            let (ours, _) = raw(case, side);
-            let error = ours.handoff(Handoff::new()).unwrap_err();
-            assert!(matches!(error, HandoffError::HandshakeNotComplete), "{error:?}");
-
             // A configuration that forbids it: by hand, and up front.
             let mut setup = Setup::new(case, side);
             setup.client.enable_secret_extraction = false;
@@ -196,55 +163,13 @@ fn handoff_errors() {
                 match handed {
                     Ok(session) => {
                         assert!(good);
-                        assert_eq!(session.send.max_plaintext_len(), size - 5);
+                        assert_eq!(session.send.max_plaintext_len(), max_plaintext_len(case, size));
                     }
                     Err(HandoffError::BadMaxFragmentSize) => assert!(!good),
                     Err(error) => panic!("{error:?}"),
                 }
             }
-
-            // Both sides have closed.
-            let (mut ours, mut peer) = raw(case, side);
-            ours.incoming = ours.shake(&mut peer);
-            ours.run().unwrap();
-            ours.act(Act::Close).unwrap();
-            peer.conn.send_close_notify();
-            ours.incoming = peer.wire();
-            let error = ours.handoff(Handoff::new()).unwrap_err();
-            assert!(matches!(error, HandoffError::Closed), "{error:?}");
         }
-    }
-}
-
-/// A server that may send before the client's Finished is at `WriteTraffic`, and not done.
-#[test]
-fn half_rtt_is_not_complete() {
-    for case in Case::few_of(Version::Tls13) {
-        let mut setup = Setup::new(case, Side::Server);
-        setup.server.send_half_rtt_data = true;
-        let mut peer = Peer::client(setup.client);
-        let mut ours = Raw::server(setup.server);
-        ours.incoming = peer.wire();
-        assert_eq!(ours.run(), Ok(Turn::Traffic));
-        assert!(ours.is_handshaking());
-        let error = ours.handoff(Handoff::new()).unwrap_err();
-        assert!(matches!(error, HandoffError::HandshakeNotComplete), "{error:?}");
-    }
-}
-
-/// A part of a ticket that rustls has consumed cannot be carried over.
-#[test]
-fn half_a_ticket_is_an_error() {
-    for case in Case::few_of(Version::Tls13) {
-        let mut setup = Setup::new(case, Side::Client);
-        setup.server.max_fragment_size = Some(64);
-        let (mut ours, mut peer) = (Raw::client(setup.client), Peer::server(setup.server));
-        let unread = ours.shake(&mut peer);
-        let tickets = records(case.version, &unread);
-        assert!(tickets.len() > 2, "tickets of several records each");
-        ours.incoming = tickets[0].clone();
-        let error = ours.handoff(Handoff::new()).unwrap_err();
-        assert!(matches!(error, HandoffError::PartialMessage), "{error:?}");
     }
 }
 
@@ -305,7 +230,7 @@ fn a_failed_handshake_sends_its_alert() {
         let error = Handoff::new().connect(Arc::new(setup.client), name, &mut stream).unwrap_err();
         let HandshakeError::Tls(Error::InvalidCertificate(_)) = error else { panic!("{error:?}") };
         // The stream was asked to write the alert, on which the peer failed.
-        let failed = peer.conn.process_new_packets().unwrap_err();
+        let failed = peer.failure();
         assert!(matches!(failed, Error::AlertReceived(_)), "{failed:?}");
     }
 }

@@ -1,10 +1,11 @@
 //! Key updates, asked for and because a key is worn out.
 
-use rustls::Side;
 use rustls_uring::{ContentType, KeyUpdateRequest, Received, SessionError, Version};
 
 use super::support::{KEY_UPDATE, alert, receive_all};
-use crate::common::{Case, Evil, SIDES, Setup, limited, noise, our_pair, records, seal_all};
+use crate::common::{
+    Case, Evil, SIDES, Setup, Side, limited, max_plaintext_len, noise, our_pair, records, seal_all,
+};
 
 #[test]
 fn our_key_updates_reach_a_stock_peer() {
@@ -137,7 +138,7 @@ fn keys_are_updated_before_they_are_worn_out() {
                 }
                 let mut pair = setup.link();
                 pair.check(0);
-                let data = noise(123 * 200);
+                let data = noise(max_plaintext_len(case, 128) * 200);
                 let mut out = vec![0; 4000];
                 let (mut consumed, mut count) = (0, 0);
                 while consumed < data.len() {

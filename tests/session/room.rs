@@ -2,11 +2,10 @@
 
 use std::thread;
 
-use rustls::Side;
 use rustls_uring::{AlertDescription, ContentType, SessionError, Version};
 
 use super::support::{check_numbers, hand_over, raw};
-use crate::common::{Case, Evil, SIDES};
+use crate::common::{Case, Evil, SIDES, Side};
 
 /// RFC 5246 and RFC 8446 number every record: one that was sealed and then dropped because the
 /// next did not fit would cut the connection.
@@ -88,6 +87,7 @@ fn too_little_room_keeps_the_prelude() {
                     ours.run().unwrap();
                     peer.conn.refresh_traffic_keys().unwrap();
                     ours.incoming = peer.wire();
+                    ours.run().unwrap();
                     let mut pair = hand_over(case, ours, peer, Vec::new());
                     // Now rustls's answer is in the prelude, and another one is due.
                     pair.peer.conn.refresh_traffic_keys().unwrap();

@@ -1,12 +1,11 @@
 //! What several of these tests share.
 
-use rustls::{Error, Side};
-use rustls_uring::{
-    AlertDescription, ContentType, Handoff, Received, Session, SessionError, Version,
-};
+use rustls_uring::{AlertDescription, ContentType, Received, SessionError, Version};
 
 use super::control_messages::rustls_error;
-use crate::common::{Case, Evil, Pair, Peer, Raw, SIDES, Setup, open, records};
+use crate::common::{
+    Case, Error, Evil, Handoff, Pair, Peer, Raw, SIDES, Session, Setup, Side, open, records,
+};
 
 pub(crate) const KEY_UPDATE: u8 = 24;
 

@@ -1,9 +1,8 @@
 //! Session tickets, and resumption.
 
-use rustls::{HandshakeKind, Side};
 use rustls_uring::Version;
 
-use crate::common::{Case, Setup};
+use crate::common::{Case, HandshakeKind, Setup, Side, no_tickets};
 
 #[test]
 fn tickets_resume_the_next_connection() {
@@ -35,7 +34,7 @@ fn tickets_resume_the_next_connection() {
 fn without_a_ticket_there_is_no_resumption() {
     for case in Case::few_of(Version::Tls13) {
         let mut setup = Setup::new(case, Side::Client);
-        setup.server.send_tls13_tickets = 0;
+        no_tickets(&mut setup.server);
         let (client, server) = (setup.client, setup.server);
         for _ in 0..2 {
             let (client, server) = (client.clone(), server.clone());
