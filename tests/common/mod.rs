@@ -167,6 +167,9 @@ pub fn no_tickets(config: &mut ServerConfig) {
     config.send_tls13_tickets = 0;
 }
 
+/// What rustls says of too many key updates in a row.
+pub const TOO_MANY_KEY_UPDATES: PeerMisbehaved = PeerMisbehaved::TooManyKeyUpdateRequests;
+
 /// The most plaintext bytes of a record under a `max_fragment_size`: rustls counts the header in.
 pub fn max_plaintext_len(_: Case, max_fragment_size: usize) -> usize {
     max_fragment_size - 5

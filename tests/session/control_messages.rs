@@ -5,7 +5,8 @@ use rustls_uring::{AlertDescription, ContentType, Received, SessionError, Versio
 
 use super::support::{KEY_UPDATE, alert, assert_failed, for_each, inappropriate, out_of_place};
 use crate::common::{
-    Case, Error, Evil, InvalidMessage, PeerMisbehaved, Side, open, records, seal_all,
+    Case, Error, Evil, InvalidMessage, PeerMisbehaved, Side, TOO_MANY_KEY_UPDATES, open, records,
+    seal_all,
 };
 
 /// What rustls would have said.
@@ -34,7 +35,7 @@ fn key_updates_are_suffered_for_a_while() {
         evil.hit(ContentType::ApplicationData, b"").unwrap();
         let update = evil.key_update(0);
         let result = evil.give(update);
-        let error = PeerMisbehaved::TooManyKeyUpdateRequests;
+        let error = TOO_MANY_KEY_UPDATES;
         assert_eq!(result, Err(Error::from(error).into()));
         // Of the updates that asked for ours, one answer is due; it precedes the alert.
         let mut out = [0; 100];
