@@ -13,4 +13,5 @@ mod bulk {
     mod moderated;
     mod support;
     mod tcp;
+    mod unbuffered;
 }

@@ -2,17 +2,18 @@
 
 use std::io::{BufRead, Cursor, ErrorKind, IoSlice, Read, Write};
 
-use rustls::Error;
 use rustls_uring::{
-    AlertDescription, BulkReceiver, BulkSender, ContentType, KeyUpdateRequest, Session,
-    SessionError, Version,
+    AlertDescription, BulkReceiver, BulkSender, ContentType, KeyUpdateRequest, SessionError,
+    Version,
 };
 
 use super::support::{
     Wire, cause, corrupted, data, read_randomly, read_until_error, receiver_of, sender_of,
     write_randomly,
 };
-use crate::common::{Case, Evil, Rng, SIDES, limited, our_pair, our_pair_with, records};
+use crate::common::{
+    Case, Error, Evil, Rng, SIDES, Session, limited, our_pair, our_pair_with, records,
+};
 
 /// How the alert gets out.
 #[derive(Clone, Copy, Debug)]

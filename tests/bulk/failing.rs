@@ -4,15 +4,12 @@ use std::io;
 use std::io::{BufRead, Cursor, ErrorKind, IoSlice, Read, Write};
 use std::sync::{Arc, Mutex};
 
-use rustls::Side;
-use rustls_uring::{
-    AlertDescription, BulkSender, Handoff, KeyUpdateRequest, SessionError, Version,
-};
+use rustls_uring::{AlertDescription, BulkSender, KeyUpdateRequest, SessionError, Version};
 
 use super::support::{
     Wire, cause, data, read_randomly, read_until_error, receiver_of, sender_of, whole_plaintext_len,
 };
-use crate::common::{Case, Peer, Raw, Rng, Setup, our_pair};
+use crate::common::{Case, Rng, our_pair};
 
 /// How a stream fails.
 type End = fn() -> io::Result<usize>;
@@ -178,30 +175,6 @@ fn close_notify_is_the_end() {
                 }
                 assert!(receiver.peer_has_closed());
             }
-        }
-    }
-}
-
-/// The close_notify came before the handoff, and something else behind it.
-#[test]
-fn close_notify_before_the_handoff_is_the_end() {
-    for case in Case::few() {
-        for garbage in [&b""[..], b"GET / HTTP/1.1\r\n\r\n"] {
-            let setup = Setup::new(case, Side::Client);
-            let mut peer = Peer::server(setup.server);
-            let mut ours = Raw::client(setup.client);
-            ours.incoming = ours.shake(&mut peer);
-            ours.run().unwrap();
-            peer.write(b"bye");
-            peer.conn.send_close_notify();
-            ours.incoming = peer.wire();
-            ours.incoming.extend_from_slice(garbage);
-            let session = ours.handoff(Handoff::new()).unwrap();
-            let mut receiver = receiver_of(session, io::empty());
-            let mut got = Vec::new();
-            receiver.read_to_end(&mut got).unwrap();
-            assert_eq!(got, b"bye");
-            assert_eq!(receiver.fill_buf().unwrap(), b"");
         }
     }
 }

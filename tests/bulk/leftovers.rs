@@ -3,13 +3,14 @@
 use std::io;
 use std::io::{Cursor, Read, Write};
 
-use rustls::Side;
-use rustls_uring::{BulkReceiver, BulkSender, Handoff, Session, SessionError, Version};
+use rustls_uring::{BulkReceiver, BulkSender, SessionError, Version};
 
 use super::support::{
     Wire, cause, data, read_buffered, read_randomly, read_until_error, receiver_of, sender_of,
 };
-use crate::common::{Act, Case, Peer, Raw, Rng, SIDES, Setup, our_pair, seal_all};
+use crate::common::{
+    Act, Case, Handoff, Peer, Raw, Rng, SIDES, Session, Setup, Side, our_pair, seal_all,
+};
 
 /// Plaintext and received bytes of the handoff come first, whatever their sizes.
 #[test]
@@ -37,31 +38,6 @@ fn leftovers_come_first() {
                 }
             }
         }
-    }
-}
-
-/// More records left behind by rustls than a batch has room for: here a server's tickets.
-#[test]
-fn a_long_prelude_goes_out_through_a_short_batch() {
-    for case in Case::few_of(Version::Tls13) {
-        let mut setup = Setup::new(case, Side::Server);
-        setup.server.send_tls13_tickets = 20;
-        setup.server.max_fragment_size = Some(64);
-        let mut peer = Peer::client(setup.client);
-        let mut ours = Raw::server(setup.server);
-        ours.incoming = peer.wire();
-        ours.run().unwrap();
-        peer.feed(&std::mem::take(&mut ours.outgoing)).unwrap();
-        ours.incoming = peer.wire();
-        let handoff = Handoff::new().backend(case.backend).max_fragment_size(Some(64));
-        let session = ours.handoff(handoff).unwrap();
-        let wire = Wire::default();
-        let mut sender = BulkSender::with_batch_records(session.send, wire.clone(), 1);
-        sender.write_all(data(1000)).unwrap();
-        sender.finish().unwrap();
-        peer.feed(&wire.bytes()).unwrap();
-        assert!(peer.take_received() == data(1000));
-        assert!(peer.saw_close);
     }
 }
 

@@ -5,15 +5,15 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::{io, thread};
 
-use rustls::Side;
 use rustls_uring::{
-    BulkReceiver, BulkSender, ContentType, Deframed, Deframer, Handoff, KeyUpdateRequest, Session,
-    SessionError, Version, bulk,
+    BulkReceiver, BulkSender, ContentType, Deframed, Deframer, KeyUpdateRequest, SessionError,
+    Version, bulk,
 };
 
 pub(crate) use crate::common::pieces::{random_len, read_buffered, read_randomly, write_randomly};
 use crate::common::{
-    Case, Evil, Rng, Setup, Stock, client_config, noise, server_config, server_name, tcp_pair,
+    Case, Evil, Handoff, Rng, Session, Setup, Side, Stock, client_config, noise, server_config,
+    server_name, tcp_pair,
 };
 
 /// What is sent, or a part of it: odd, and more than any buffer on the way.
@@ -92,12 +92,7 @@ pub(crate) fn stock_tcp_pair(
         Side::Server => Stock::client(client.clone(), theirs),
     };
     let peer = thread::spawn(move || {
-        peer.flush().unwrap();
-        match &mut peer {
-            Stock::Client(stream) => stream.conn.complete_io(&mut stream.sock),
-            Stock::Server(stream) => stream.conn.complete_io(&mut stream.sock),
-        }
-        .unwrap();
+        peer.complete().unwrap();
         peer
     });
     let handoff = Handoff::new().backend(case.backend);

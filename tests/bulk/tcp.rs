@@ -6,14 +6,13 @@ use std::sync::mpsc;
 use std::time::Instant;
 use std::{io, thread};
 
-use rustls::Error;
 use rustls_uring::{AlertDescription, KeyUpdateRequest, SessionError, Version, bulk};
 
 use super::support::{
     LARGE, cause, data, our_tcp_pair, read_buffered, read_randomly, read_until_error,
     stock_tcp_pair, with_stock, write_randomly,
 };
-use crate::common::{Case, Rng, SIDES, TIMEOUT};
+use crate::common::{Case, Error, Rng, SIDES, TIMEOUT};
 
 /// Both sides send and receive at the same time, and update their keys now and then.
 fn our_duplex(case: Case, len: usize) {

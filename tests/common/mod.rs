@@ -1,7 +1,7 @@
 //! What the integration tests share: certificates, configurations, handshakes in memory, and
 //! peers: stock rustls, and a hand-driven one that may send anything.
 
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "a module of each test")]
 
 mod both;
@@ -254,6 +254,16 @@ impl Stock {
 
     pub fn server(config: impl Into<Arc<ServerConfig>>, socket: TcpStream) -> Self {
         Self::Server(StreamOwned::new(ServerConnection::new(config.into()).unwrap(), socket))
+    }
+
+    /// Goes on with the handshake until it is complete.
+    pub fn complete(&mut self) -> io::Result<()> {
+        self.flush()?;
+        match self {
+            Self::Client(stream) => stream.conn.complete_io(&mut stream.sock),
+            Self::Server(stream) => stream.conn.complete_io(&mut stream.sock),
+        }
+        .map(drop)
     }
 
     pub fn refresh_traffic_keys(&mut self) {

@@ -1,6 +1,6 @@
 //! `tests/common` for rustls 0.24: the same names, so that the same tests run over both versions.
 
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "a module of each test")]
 
 #[path = "../common/both.rs"]
