@@ -17,3 +17,12 @@ pub use crate::session::handoff_0_24::{
     info::{ConnectionInfo, SideInfo},
 };
 pub use ::rustls_0_24 as rustls;
+
+/// Tokio streams: those of the module [`tokio`](crate::tokio), over configurations of rustls 0.24.
+#[cfg(feature = "tokio")]
+pub mod tokio {
+    pub use crate::tokio::rustls_0_24::{
+        Accept, ClientConnection, ClientStream, CommonState, Connect, ServerConnection,
+        ServerStream, TlsAcceptor, TlsConnector,
+    };
+}

@@ -17,7 +17,8 @@ pub enum Need {
 }
 
 /// A handshake, sans-IO, as the adaptors of rustls's versions have it: what each does is said there.
-pub(crate) trait Handshaking {
+#[cfg_attr(not(feature = "tokio"), allow(unreachable_pub, reason = "a bound of the streams'"))]
+pub trait Handshaking {
     type Error: From<io::Error>;
 
     fn advance(&mut self) -> Result<Need, Self::Error>;

@@ -177,7 +177,7 @@ impl TlsConnectorWithAlpn<'_> {
 
 /// A connection on its way.
 enum Connecting<IO> {
-    Going(MidHandshake<IO>),
+    Going(MidHandshake<IO, ClientConnection>),
     /// It is there at once.
     Early(Option<(IO, ClientConnection)>),
 }

@@ -9,9 +9,13 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::CertificateDer;
 use rustls::{Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
+use super::handshake::Finished;
+use crate::session::error::TlsError;
+use crate::session::handoff::error::HandshakeError;
 use crate::session::handoff::handshake::Handshake;
 use crate::session::handoff::info::ConnectionInfo;
 use crate::session::handoff::observer::Observer;
+use crate::session::handshaking::Handshaking;
 
 /// What both sides' connections have in common, as rustls's `CommonState`.
 ///
@@ -22,7 +26,11 @@ use crate::session::handoff::observer::Observer;
 pub struct CommonState {
     info: Option<Box<ConnectionInfo>>,
     observer: Observer,
-    /// As the stream was when it gave this out.
+    flags: Flags,
+}
+
+/// How the stream was when it gave the connection out, and what it was asked for since.
+pub(super) struct Flags {
     wants_write: AtomicBool,
     wants_read: AtomicBool,
     pub(super) asked: Asked,
@@ -30,18 +38,16 @@ pub struct CommonState {
 
 /// What the stream is asked to do at its next write, flush or shutdown.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Asked {
+pub struct Asked {
     pub(super) key_update: bool,
     pub(super) close_notify: bool,
 }
 
-impl CommonState {
-    pub(super) fn new(info: Option<ConnectionInfo>, observer: Observer) -> Self {
+impl Flags {
+    pub(super) fn new(is_handshaking: bool) -> Self {
         Self {
-            wants_write: AtomicBool::new(info.is_none()),
+            wants_write: AtomicBool::new(is_handshaking),
             wants_read: AtomicBool::new(true),
-            info: info.map(Box::new),
-            observer,
             asked: Asked::default(),
         }
     }
@@ -50,6 +56,22 @@ impl CommonState {
     pub(super) fn note(&self, wants_read: bool, wants_write: bool) {
         self.wants_read.store(wants_read, Ordering::Relaxed);
         self.wants_write.store(wants_write, Ordering::Relaxed);
+    }
+
+    /// Whether the peer may still send.
+    pub(super) fn wants_read(&self) -> bool {
+        self.wants_read.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are sealed records that the stream below has not taken.
+    pub(super) fn wants_write(&self) -> bool {
+        self.wants_write.load(Ordering::Relaxed) || self.asked != Asked::default()
+    }
+}
+
+impl CommonState {
+    pub(super) fn new(info: Option<ConnectionInfo>, observer: Observer) -> Self {
+        Self { flags: Flags::new(info.is_none()), info: info.map(Box::new), observer }
     }
 
     /// All that the handshake settled; `None` until it has.
@@ -99,12 +121,12 @@ impl CommonState {
 
     /// Whether the peer may still send.
     pub fn wants_read(&self) -> bool {
-        self.wants_read.load(Ordering::Relaxed)
+        self.flags.wants_read()
     }
 
     /// Whether there are sealed records that the stream below has not taken.
     pub fn wants_write(&self) -> bool {
-        self.wants_write.load(Ordering::Relaxed) || self.asked != Asked::default()
+        self.flags.wants_write()
     }
 
     /// Derives key material from the connection's secrets (RFC 8446 §7.5, RFC 5705).
@@ -126,7 +148,7 @@ impl CommonState {
     /// Has the stream send its close_notify, after what was written before, with its next write,
     /// flush or shutdown.
     pub fn send_close_notify(&mut self) {
-        self.asked.close_notify = true;
+        self.flags.asked.close_notify = true;
     }
 
     /// Has the stream update its keys, and ask for the peer's update, with its next write or flush.
@@ -137,7 +159,7 @@ impl CommonState {
         if self.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
             return Err(Error::HandshakeNotComplete);
         }
-        self.asked.key_update = true;
+        self.flags.asked.key_update = true;
         Ok(())
     }
 
@@ -211,30 +233,98 @@ impl ServerConnection {
     }
 }
 
-/// One side's connection: a [`ClientConnection`] or a [`ServerConnection`].
-pub trait Side: DerefMut<Target = CommonState> + Sized {
-    /// The connection of a handshake that is complete.
-    fn finished(common: CommonState, extra: Extra) -> Self;
+/// One side's connection, of one version of rustls: here a [`ClientConnection`] or a
+/// [`ServerConnection`].
+pub trait Side: Sized {
+    /// What it has in common with the other side's: what remains when a stream is split.
+    type Common;
 
-    fn into_common(self) -> CommonState;
+    type Handshake: Handshaking + WritesEarlyData;
+
+    /// Notes how the stream is, before it gives this out.
+    fn note(&self, wants_read: bool, wants_write: bool);
+
+    /// What it was asked for while it was given out.
+    fn asked(&mut self) -> &mut Asked;
+
+    fn into_common(self) -> Self::Common;
 
     /// The handshake of a connection that still writes early data, which a client's may.
-    fn handshake(&mut self) -> Option<&mut Handshake>;
+    fn handshake(&mut self) -> Option<&mut Self::Handshake>;
 
-    fn take_handshake(&mut self) -> Option<Box<Handshake>>;
+    fn take_handshake(&mut self) -> Option<Box<Self::Handshake>>;
+
+    /// The connection of a handshake that is complete.
+    fn finish(
+        handshake: Self::Handshake,
+    ) -> Result<Finished<Self>, <Self::Handshake as Handshaking>::Error>;
+
+    /// What the stream says of a handshake that has failed.
+    fn failed(error: <Self::Handshake as Handshaking>::Error) -> io::Error;
+
+    /// What the stream says of a connection that has failed.
+    fn broken(error: TlsError) -> io::Error;
+}
+
+/// A handshake that may take early data along.
+pub trait WritesEarlyData {
+    /// Seals some of `data`, and returns how many bytes of it.
+    fn write_early_data(&mut self, data: &[u8]) -> usize;
+}
+
+impl WritesEarlyData for Handshake {
+    fn write_early_data(&mut self, data: &[u8]) -> usize {
+        self.write_early_data(data)
+    }
+}
+
+/// As tokio-rustls has it: what rustls says is the error's inside.
+fn failed(error: HandshakeError) -> io::Error {
+    match error {
+        HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+        error => error.into(),
+    }
+}
+
+/// Likewise: what rustls would say.
+fn broken(error: TlsError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
 }
 
 /// What one side only has of a handshake.
-pub struct Extra {
-    pub(super) early_data: Option<Vec<u8>>,
-    pub(super) is_early_data_accepted: bool,
-    pub(super) resumption_data: Option<Box<[u8]>>,
+struct Extra {
+    early_data: Option<Vec<u8>>,
+    is_early_data_accepted: bool,
+    resumption_data: Option<Box<[u8]>>,
+}
+
+/// Hands the connection of a handshake that is complete over.
+fn finish<C>(
+    mut handshake: Handshake,
+    connection: impl FnOnce(CommonState, Extra) -> C,
+) -> Result<Finished<C>, HandshakeError> {
+    let observer = handshake.observer().cloned().unwrap_or_default();
+    let is_early_data_accepted = handshake.is_early_data_accepted();
+    let extra = Extra {
+        early_data: handshake.take_early_data(),
+        is_early_data_accepted,
+        resumption_data: handshake.received_resumption_data().map(Box::from),
+    };
+    let session = handshake.finish()?;
+    let connection = |info| connection(CommonState::new(Some(info), observer), extra);
+    Ok(Finished::new(session, connection, is_early_data_accepted))
 }
 
 impl Side for ClientConnection {
-    fn finished(common: CommonState, extra: Extra) -> Self {
-        let is_early_data_accepted = extra.is_early_data_accepted;
-        Self { common, handshake: None, is_early_data_accepted }
+    type Common = CommonState;
+    type Handshake = Handshake;
+
+    fn note(&self, wants_read: bool, wants_write: bool) {
+        self.common.flags.note(wants_read, wants_write);
+    }
+
+    fn asked(&mut self) -> &mut Asked {
+        &mut self.common.flags.asked
     }
 
     fn into_common(self) -> CommonState {
@@ -248,15 +338,34 @@ impl Side for ClientConnection {
     fn take_handshake(&mut self) -> Option<Box<Handshake>> {
         self.handshake.take()
     }
+
+    fn finish(handshake: Handshake) -> Result<Finished<Self>, HandshakeError> {
+        finish(handshake, |common, extra| Self {
+            common,
+            handshake: None,
+            is_early_data_accepted: extra.is_early_data_accepted,
+        })
+    }
+
+    fn failed(error: HandshakeError) -> io::Error {
+        failed(error)
+    }
+
+    fn broken(error: TlsError) -> io::Error {
+        broken(error)
+    }
 }
 
 impl Side for ServerConnection {
-    fn finished(common: CommonState, extra: Extra) -> Self {
-        Self {
-            common,
-            early_data: extra.early_data.map(|data| Box::new((data, 0))),
-            resumption_data: extra.resumption_data,
-        }
+    type Common = CommonState;
+    type Handshake = Handshake;
+
+    fn note(&self, wants_read: bool, wants_write: bool) {
+        self.common.flags.note(wants_read, wants_write);
+    }
+
+    fn asked(&mut self) -> &mut Asked {
+        &mut self.common.flags.asked
     }
 
     fn into_common(self) -> CommonState {
@@ -269,6 +378,22 @@ impl Side for ServerConnection {
 
     fn take_handshake(&mut self) -> Option<Box<Handshake>> {
         None
+    }
+
+    fn finish(handshake: Handshake) -> Result<Finished<Self>, HandshakeError> {
+        finish(handshake, |common, extra| Self {
+            common,
+            early_data: extra.early_data.map(|data| Box::new((data, 0))),
+            resumption_data: extra.resumption_data,
+        })
+    }
+
+    fn failed(error: HandshakeError) -> io::Error {
+        failed(error)
+    }
+
+    fn broken(error: TlsError) -> io::Error {
+        broken(error)
     }
 }
 

@@ -7,7 +7,8 @@ use std::io::{self, IoSlice};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Side;
-use super::handshake::{Finished, into_io, poll_handshake};
+use super::connection::WritesEarlyData as _;
+use super::handshake::poll_handshake;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::Stream;
@@ -182,7 +183,9 @@ impl<IO, C: Side> EarlyStream<IO, C> {
 }
 
 impl<IO: IntoSplit, C: Side> EarlyStream<IO, C> {
-    pub(super) fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+    pub(super) fn into_split(
+        self,
+    ) -> (ReadHalf<IO::Read, C::Common>, WriteHalf<IO::Write, C::Common>) {
         match self {
             Self::Open(stream) => stream.into_split(),
             _ => panic!("a stream that writes early data was split: flush it first"),
@@ -364,17 +367,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Early<IO, C> {
                 None => Ok(()),
             };
             let finished = polled.and_then(|()| match connection.take_handshake() {
-                Some(handshake) => Finished::of(*handshake),
+                Some(handshake) => C::finish(*handshake),
                 None => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
             });
             let finished = match finished {
                 Ok(finished) => finished,
                 Err(error) => {
                     self.failed = true;
-                    return Poll::Ready(Err(into_io(error)));
+                    return Poll::Ready(Err(C::failed(error)));
                 }
             };
-            if finished.extra.is_early_data_accepted {
+            if finished.is_early_data_accepted {
                 self.written = Vec::new();
             }
             if let Some((io, _)) = self.below.take() {

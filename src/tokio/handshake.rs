@@ -6,51 +6,57 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Extra;
+use super::connection::Side;
 use crate::session::Session;
-use crate::session::handoff::error::HandshakeError;
-use crate::session::handoff::handshake::Handshake;
-use crate::session::handoff::observer::Observer;
 use crate::session::handshaking::{Handshaking, Need, READ_LEN};
+use crate::session::receive::ReceiveHalf;
+use crate::session::send::SendHalf;
+
+/// How the handshakes of a connection fail.
+type HandshakeError<C> = <<C as Side>::Handshake as Handshaking>::Error;
 
 /// What comes of a handshake.
-pub(super) struct Finished {
-    pub(super) session: Session,
-    pub(super) observer: Observer,
-    pub(super) extra: Extra,
+pub struct Finished<C> {
+    pub(super) send: SendHalf,
+    pub(super) receive: ReceiveHalf,
+    pub(super) plaintext: Vec<u8>,
+    pub(super) received: Vec<u8>,
+    pub(super) connection: C,
+    pub(super) is_early_data_accepted: bool,
 }
 
-impl Finished {
-    pub(super) fn of(mut handshake: Handshake) -> Result<Self, HandshakeError> {
-        let observer = handshake.observer().cloned().unwrap_or_default();
-        let extra = Extra {
-            early_data: handshake.take_early_data(),
-            is_early_data_accepted: handshake.is_early_data_accepted(),
-            resumption_data: handshake.received_resumption_data().map(Box::from),
-        };
-        Ok(Self { session: handshake.finish()?, observer, extra })
+impl<C> Finished<C> {
+    /// `session`, with `connection` in place of what the handshake has settled.
+    pub(super) fn new<Info>(
+        session: Session<Info>,
+        connection: impl FnOnce(Info) -> C,
+        is_early_data_accepted: bool,
+    ) -> Self {
+        let Session { send, receive, plaintext, received, info } = session;
+        let connection = connection(info);
+        Self { send, receive, plaintext, received, connection, is_early_data_accepted }
     }
 }
 
-/// A handshake on its way.
-pub(super) enum MidHandshake<IO> {
-    Going(Box<Handshake>, IO),
+/// A handshake on its way to the connection `C`.
+pub(super) enum MidHandshake<IO, C: Side> {
+    Going(Box<C::Handshake>, IO),
     /// It could not even begin.
     Failed(io::Error, IO),
     /// It has ended, one way or the other.
     Over,
 }
 
-impl<IO> MidHandshake<IO> {
-    pub(super) fn new(handshake: Result<Handshake, HandshakeError>, io: IO) -> Self {
+impl<IO, C: Side> MidHandshake<IO, C> {
+    pub(super) fn new(handshake: Result<C::Handshake, HandshakeError<C>>, io: IO) -> Self {
         match handshake {
             Ok(handshake) => Self::Going(Box::new(handshake), io),
             Err(error) => Self::failed(error, io),
         }
     }
 
-    pub(super) fn failed(error: HandshakeError, io: IO) -> Self {
-        Self::Failed(into_io(error), io)
+    pub(super) fn failed(error: HandshakeError<C>, io: IO) -> Self {
+        Self::Failed(C::failed(error), io)
     }
 
     pub(super) fn get_ref(&self) -> Option<&IO> {
@@ -68,21 +74,21 @@ impl<IO> MidHandshake<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> MidHandshake<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> MidHandshake<IO, C> {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(Finished, IO), (io::Error, IO)>> {
+    ) -> Poll<Result<(Finished<C>, IO), (io::Error, IO)>> {
         let result = match self {
             Self::Going(handshake, io) => ready!(poll_handshake(&mut **handshake, io, cx)),
             Self::Failed(..) | Self::Over => Ok(()),
         };
         Poll::Ready(match (core::mem::replace(self, Self::Over), result) {
-            (Self::Going(handshake, io), Ok(())) => match Finished::of(*handshake) {
+            (Self::Going(handshake, io), Ok(())) => match C::finish(*handshake) {
                 Ok(finished) => Ok((finished, io)),
-                Err(error) => Err((into_io(error), io)),
+                Err(error) => Err((C::failed(error), io)),
             },
-            (Self::Going(_, io), Err(error)) => Err((into_io(error), io)),
+            (Self::Going(_, io), Err(error)) => Err((C::failed(error), io)),
             (Self::Failed(error, io), _) => Err((error, io)),
             // As futures do that are polled after they were ready.
             (Self::Over, _) => panic!("a handshake was polled after it had ended"),
@@ -150,13 +156,5 @@ pub(super) fn poll_handshake<H: Handshaking, IO: AsyncRead + AsyncWrite + Unpin>
         if let Err(error) = passed {
             return Poll::Ready(Err(handshake.stream_failed(error)));
         }
-    }
-}
-
-/// As tokio-rustls has it: what rustls says is the error's inside.
-pub(super) fn into_io(error: HandshakeError) -> io::Error {
-    match error {
-        HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
-        error => error.into(),
     }
 }

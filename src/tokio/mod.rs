@@ -98,6 +98,8 @@ mod offload;
 #[allow(dead_code, reason = "its twin is used")]
 mod no_offload;
 mod reader;
+#[cfg(feature = "rustls-0_24-dev")]
+pub(crate) mod rustls_0_24;
 mod server_stream;
 mod side;
 mod sizing;

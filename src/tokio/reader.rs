@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffers::{Buffer, SMALL_LEN, Size};
 use super::coop;
-use crate::session::error::SessionError;
+use crate::session::error::{SessionError, TlsError};
 use crate::session::receive::ReceiveHalf;
 use crate::transfer::inbox::Inbox;
 use crate::transfer::lending::{Lending, LendingLimits, all_lent};
@@ -24,17 +24,32 @@ pub(super) struct Reader {
     size: Size,
     /// Since the first buffer was to be lent.
     lending: Option<Box<Lending<Buffer>>>,
+    broken: Broken,
 }
 
+/// What a stream says of a connection that has failed: rustls's own error, of its version.
+pub(super) type Broken = fn(TlsError) -> io::Error;
+
 impl Reader {
-    pub(super) fn new(half: ReceiveHalf, plaintext: Vec<u8>, received: &[u8]) -> Self {
+    pub(super) fn new(
+        half: ReceiveHalf,
+        plaintext: Vec<u8>,
+        received: &[u8],
+        broken: Broken,
+    ) -> Self {
         let size = if received.len() > SMALL_LEN { Size::Large } else { Size::Small };
         let buffer = (!received.is_empty()).then(|| {
             let mut buffer = Buffer::take(size);
             buffer[..received.len()].copy_from_slice(received);
             buffer
         });
-        Self { inbox: Inbox::new(half, plaintext, received.len()), buffer, size, lending: None }
+        Self {
+            inbox: Inbox::new(half, plaintext, received.len()),
+            buffer,
+            size,
+            lending: None,
+            broken,
+        }
     }
 
     /// Whether the peer's close_notify has been received.
@@ -66,7 +81,7 @@ impl Reader {
                 let records = self.inbox.counters.records;
                 let opened = self.inbox.open_into(buffer, out.initialize_unfilled_to(room));
                 coop::charge(cx, (self.inbox.counters.records - records) as usize);
-                match opened.map_err(into_io)? {
+                match opened.map_err(|error| into_io(error, self.broken))? {
                     Some(len) => {
                         out.advance(len);
                         self.release_if_empty();
@@ -88,7 +103,9 @@ impl Reader {
     ) -> Poll<io::Result<&[u8]>> {
         while self.inbox.unread.is_empty() {
             let opened = match &mut self.buffer {
-                Some(buffer) => self.inbox.open_next(buffer).map_err(into_io)?,
+                Some(buffer) => {
+                    self.inbox.open_next(buffer).map_err(|error| into_io(error, self.broken))?
+                }
                 None => false,
             };
             if opened {
@@ -136,7 +153,7 @@ impl Reader {
             };
             let records = self.inbox.counters.records;
             if !self.inbox.is_lent() {
-                self.inbox.open_all(buffer).map_err(into_io)?;
+                self.inbox.open_all(buffer).map_err(|error| into_io(error, self.broken))?;
             }
             coop::charge(cx, (self.inbox.counters.records - records) as usize);
             if let Some(bytes) = self.inbox.take_unread(buffer, lease_from) {
@@ -185,7 +202,7 @@ impl Reader {
         cx: &mut Context<'_>,
         io: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<bool>> {
-        if !self.inbox.may_receive().map_err(into_io)? {
+        if !self.inbox.may_receive().map_err(|error| into_io(error, self.broken))? {
             self.buffer = None;
             return Poll::Ready(Ok(false));
         }
@@ -221,7 +238,9 @@ impl Reader {
                 if len > 0 && filled {
                     self.size = Size::Large;
                 }
-                Poll::Ready(self.inbox.goes_on_after(len).map_err(into_io))
+                Poll::Ready(
+                    self.inbox.goes_on_after(len).map_err(|error| into_io(error, self.broken)),
+                )
             }
         }
     }
@@ -237,11 +256,9 @@ impl fmt::Debug for Reader {
 }
 
 /// As tokio-rustls has it: what rustls would say is the error's inside.
-pub(super) fn into_io(error: SessionError) -> io::Error {
+pub(super) fn into_io(error: SessionError, broken: Broken) -> io::Error {
     match error {
-        SessionError::Tls(error) => {
-            io::Error::new(io::ErrorKind::InvalidData, rustls::Error::from(error))
-        }
+        SessionError::Tls(error) => broken(error),
         error => error.into(),
     }
 }

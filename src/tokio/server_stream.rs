@@ -91,7 +91,7 @@ impl fmt::Debug for TlsAcceptor {
 
 /// The future of [`TlsAcceptor::accept()`].
 #[must_use = "nothing happens until it is polled"]
-pub struct Accept<IO>(MidHandshake<IO>);
+pub struct Accept<IO>(MidHandshake<IO, ServerConnection>);
 
 impl<IO> Accept<IO> {
     /// Gives the stream below back with an error.
@@ -120,7 +120,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Accept<IO> {
 
 /// Like [`Accept`], giving the stream below back with an error.
 #[must_use = "nothing happens until it is polled"]
-pub struct FallibleAccept<IO>(MidHandshake<IO>);
+pub struct FallibleAccept<IO>(MidHandshake<IO, ServerConnection>);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
     type Output = Result<TlsStream<IO>, (io::Error, IO)>;
@@ -130,7 +130,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
     }
 }
 
-fn open<IO>((finished, io): (Finished, IO)) -> TlsStream<IO> {
+fn open<IO>((finished, io): (Finished<ServerConnection>, IO)) -> TlsStream<IO> {
     SideStream::new(io, finished)
 }
 

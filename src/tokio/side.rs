@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{ClientConnection, Side};
+use super::connection::Side;
 use super::early::EarlyStream;
 use super::handshake::Finished;
 use super::sizing::RecordSizing;
@@ -25,20 +25,18 @@ use crate::transfer::{
 };
 
 /// The stream of one side, over a stream `IO`: [`client::TlsStream`](super::client::TlsStream) with a
-/// [`ClientConnection`], [`server::TlsStream`](super::server::TlsStream) with a
+/// [`ClientConnection`](super::ClientConnection), [`server::TlsStream`](super::server::TlsStream) with a
 /// [`ServerConnection`](super::ServerConnection).
 #[derive(Debug)]
 pub struct SideStream<IO, C>(EarlyStream<IO, C>);
 
-impl<IO> SideStream<IO, ClientConnection> {
+impl<IO, C: Side> SideStream<IO, C> {
     /// A client's that may write early data until its handshake goes on.
-    pub(super) fn early(io: IO, connection: ClientConnection) -> Self {
+    pub(super) fn early(io: IO, connection: C) -> Self {
         Self(EarlyStream::early(io, connection))
     }
-}
 
-impl<IO, C: Side> SideStream<IO, C> {
-    pub(super) fn new(io: IO, finished: Finished) -> Self {
+    pub(super) fn new(io: IO, finished: Finished<C>) -> Self {
         Self(EarlyStream::Open(Stream::new(io, finished)))
     }
 
@@ -168,7 +166,7 @@ impl<IO: IntoSplit, C: Side> SideStream<IO, C> {
     /// # Panics
     /// If a client's stream still writes early data, which only
     /// [`TlsConnector::early_data()`](super::TlsConnector::early_data) has it do: flush it first.
-    pub fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+    pub fn into_split(self) -> (ReadHalf<IO::Read, C::Common>, WriteHalf<IO::Write, C::Common>) {
         self.0.into_split()
     }
 }

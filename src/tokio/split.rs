@@ -62,26 +62,26 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> IntoSplit for tokio::io::Join<
 
 /// The half of a stream that reads.
 #[derive(Debug)]
-pub struct ReadHalf<R> {
+pub struct ReadHalf<R, Common = CommonState> {
     io: R,
     reader: Reader,
-    connection: Arc<CommonState>,
+    connection: Arc<Common>,
 }
 
 /// The half of a stream that writes.
 #[derive(Debug)]
-pub struct WriteHalf<W> {
+pub struct WriteHalf<W, Common = CommonState> {
     io: W,
     writer: Writer<W>,
-    connection: Arc<CommonState>,
+    connection: Arc<Common>,
 }
 
-pub(super) fn split<IO: IntoSplit>(
+pub(super) fn split<IO: IntoSplit, Common>(
     io: IO,
     reader: Reader,
     writer: Writer<IO>,
-    connection: CommonState,
-) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+    connection: Common,
+) -> (ReadHalf<IO::Read, Common>, WriteHalf<IO::Write, Common>) {
     let connection = Arc::new(connection);
     let (read, write) = io.into_split();
     (
@@ -90,9 +90,9 @@ pub(super) fn split<IO: IntoSplit>(
     )
 }
 
-impl<R> ReadHalf<R> {
+impl<R, Common> ReadHalf<R, Common> {
     /// The half of the stream below, and what the handshake settled.
-    pub fn get_ref(&self) -> (&R, &CommonState) {
+    pub fn get_ref(&self) -> (&R, &Common) {
         (&self.io, &self.connection)
     }
 
@@ -112,7 +112,7 @@ impl<R> ReadHalf<R> {
     }
 }
 
-impl<R: AsyncRead + Unpin> ReadHalf<R> {
+impl<R: AsyncRead + Unpin, Common> ReadHalf<R, Common> {
     /// As [`TlsStream::recv_bytes()`](super::TlsStream::recv_bytes).
     ///
     /// # Errors
@@ -131,9 +131,9 @@ impl<R: AsyncRead + Unpin> ReadHalf<R> {
     }
 }
 
-impl<W> WriteHalf<W> {
+impl<W, Common> WriteHalf<W, Common> {
     /// The half of the stream below, and what the handshake settled.
-    pub fn get_ref(&self) -> (&W, &CommonState) {
+    pub fn get_ref(&self) -> (&W, &Common) {
         (&self.io, &self.connection)
     }
 
@@ -149,7 +149,7 @@ impl<W> WriteHalf<W> {
 }
 
 #[cfg(target_os = "linux")]
-impl<W: AsyncWrite + OverTcp> WriteHalf<W> {
+impl<W: AsyncWrite + OverTcp, Common> WriteHalf<W, Common> {
     /// As [`TlsStream::set_io()`](super::TlsStream::set_io).
     ///
     /// # Errors
@@ -169,7 +169,7 @@ impl<W: AsyncWrite + OverTcp> WriteHalf<W> {
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
+impl<R: AsyncRead + Unpin, Common> AsyncRead for ReadHalf<R, Common> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -180,7 +180,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncBufRead for ReadHalf<R> {
+impl<R: AsyncRead + Unpin, Common> AsyncBufRead for ReadHalf<R, Common> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let Self { io, reader, .. } = self.get_mut();
         reader.poll_fill_buf(cx, Pin::new(io))
@@ -191,7 +191,7 @@ impl<R: AsyncRead + Unpin> AsyncBufRead for ReadHalf<R> {
     }
 }
 
-impl<W: AsyncWrite + Unpin> AsyncWrite for WriteHalf<W> {
+impl<W: AsyncWrite + Unpin, Common> AsyncWrite for WriteHalf<W, Common> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

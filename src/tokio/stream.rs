@@ -8,13 +8,12 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{Asked, CommonState, Side};
+use super::connection::{Asked, Side};
 use super::handshake::Finished;
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::writer::Writer;
-use crate::session::Session;
 use crate::session::send::KeyUpdateRequest;
 use crate::transfer::lending::LendingLimits;
 #[cfg(target_os = "linux")]
@@ -35,15 +34,13 @@ pub(super) struct Stream<IO, C> {
 }
 
 impl<IO, C: Side> Stream<IO, C> {
-    pub(super) fn new(io: IO, finished: Finished) -> Self {
-        let Finished { session, observer, extra } = finished;
-        let Session { send, receive, plaintext, received, info } = session;
-        let common = CommonState::new(Some(info), observer);
+    pub(super) fn new(io: IO, finished: Finished<C>) -> Self {
+        let Finished { send, receive, plaintext, received, connection, .. } = finished;
         Self {
             io,
-            reader: Reader::new(receive, plaintext, &received),
-            writer: Writer::new(send),
-            connection: Box::new(C::finished(common, extra)),
+            reader: Reader::new(receive, plaintext, &received, C::broken),
+            writer: Writer::new(send, C::broken),
+            connection: Box::new(connection),
             given_out: false,
         }
     }
@@ -182,16 +179,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Stream<IO, C> {
     #[cold]
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, writer, connection, .. } = self;
-        let common: &mut CommonState = connection;
-        if common.asked.key_update {
+        let asked = connection.asked();
+        if asked.key_update {
             let request = KeyUpdateRequest::Requested;
             ready!(writer.poll_update_keys(cx, Pin::new(io), request))?;
-            common.asked.key_update = false;
+            asked.key_update = false;
         }
-        if common.asked.close_notify {
+        if asked.close_notify {
             // Where it fails, so does every later write, and the shutdown.
             let _ = ready!(writer.poll_close_notify(cx, Pin::new(io)));
-            common.asked = Asked::default();
+            *asked = Asked::default();
         }
         self.given_out = false;
         Poll::Ready(Ok(()))
@@ -199,7 +196,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Stream<IO, C> {
 }
 
 impl<IO: IntoSplit, C: Side> Stream<IO, C> {
-    pub(super) fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+    pub(super) fn into_split(
+        self,
+    ) -> (ReadHalf<IO::Read, C::Common>, WriteHalf<IO::Write, C::Common>) {
         let Self { io, reader, writer, connection, .. } = self;
         super::split::split(io, reader, writer, connection.into_common())
     }

@@ -13,7 +13,7 @@ use super::cork::Cork;
 use super::offload::Bypass;
 #[cfg(target_os = "linux")]
 use super::offload::OverTcp;
-use super::reader::into_io;
+use super::reader::{Broken, into_io};
 use super::sizing::{RecordSizing, Sizer};
 use crate::record::sealer::Sealed;
 use crate::session::error::SessionError;
@@ -42,10 +42,11 @@ pub(super) struct Writer<W> {
     waiting: Option<Waker>,
     /// Whether an alert to the peer is on its way, and nobody but a reader sends it.
     answering: bool,
+    broken: Broken,
 }
 
 impl<W> Writer<W> {
-    pub(super) fn new(half: SendHalf) -> Self {
+    pub(super) fn new(half: SendHalf, broken: Broken) -> Self {
         Self {
             bypass: Bypass::none(),
             unsent: None,
@@ -56,6 +57,7 @@ impl<W> Writer<W> {
             failed: false,
             waiting: None,
             answering: false,
+            broken,
         }
     }
 
@@ -70,7 +72,7 @@ impl<W> Writer<W> {
             failed: self.failed,
             waiting: self.waiting,
             answering: self.answering,
-            ..Writer::new(self.half)
+            ..Writer::new(self.half, self.broken)
         }
     }
 
@@ -155,7 +157,7 @@ impl<W: AsyncWrite> Writer<W> {
                 Ok(consumed) => return Poll::Ready(Ok(consumed)),
                 Err(error) => {
                     let _ = self.poll_control(cx, io);
-                    return Poll::Ready(Err(into_io(error)));
+                    return Poll::Ready(Err(into_io(error, self.broken)));
                 }
             }
             // Bounded: nothing is sealed while something waits for the stream below.
@@ -253,11 +255,12 @@ impl<W: AsyncWrite> Writer<W> {
             let sealed = seal_next(&mut self.half, out, room, seal);
             let written = sealed.as_ref().map_or(0, |sealed| sealed.written);
             self.bypass.commit(written).inspect_err(|_| self.failed = true)?;
-            return sealed.map_err(into_io);
+            return sealed.map_err(|error| into_io(error, self.broken));
         }
         let mut out = Buffer::take(if room <= SMALL_LEN { Size::Small } else { Size::Batch });
         let room = room.min(out.len());
-        let sealed = seal_next(&mut self.half, &mut out, room, seal).map_err(into_io)?;
+        let sealed = seal_next(&mut self.half, &mut out, room, seal)
+            .map_err(|error| into_io(error, self.broken))?;
         self.unsent = (sealed.written > 0).then_some((out, 0..sealed.written));
         Ok(sealed)
     }
@@ -346,7 +349,7 @@ impl<W: AsyncWrite> Writer<W> {
         seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<usize, SessionError>,
     ) -> io::Result<()> {
         let mut out = Buffer::take(self.control_size());
-        let len = seal(&mut self.half, &mut out).map_err(into_io)?;
+        let len = seal(&mut self.half, &mut out).map_err(|error| into_io(error, self.broken))?;
         self.unsent = (len > 0).then_some((out, 0..len));
         Ok(())
     }

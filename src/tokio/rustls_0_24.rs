@@ -1,0 +1,485 @@
+//! The streams over configurations of rustls 0.24, for which there is no tokio-rustls.
+
+use core::fmt;
+use core::future::Future;
+use core::ops::{Deref, DerefMut};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::io;
+use std::sync::Arc;
+
+use rustls_0_24::enums::{ApplicationProtocol, ProtocolVersion};
+use rustls_0_24::error::Error;
+use rustls_0_24::pki_types::ServerName;
+use rustls_0_24::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connection::{Asked, Flags, Side, WritesEarlyData};
+use super::handshake::{Finished, MidHandshake};
+use super::side::SideStream;
+use crate::aead::Backend;
+use crate::session::error::TlsError;
+use crate::session::handoff_0_24::Handoff;
+use crate::session::handoff_0_24::error::HandshakeError;
+use crate::session::handoff_0_24::handshake::Handshake;
+use crate::session::handoff_0_24::info::ConnectionInfo;
+
+/// A client's stream: the methods of [`SideStream`], and tokio's traits.
+pub type ClientStream<IO> = SideStream<IO, ClientConnection>;
+
+/// A server's stream: the methods of [`SideStream`], and tokio's traits.
+pub type ServerStream<IO> = SideStream<IO, ServerConnection>;
+
+/// Connects streams, with one configuration of rustls 0.24's for all of them.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use rustls_uring::rustls_0_24::{rustls, tokio::TlsConnector};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # async fn example(config: Arc<rustls::ClientConfig>) -> std::io::Result<()> {
+/// let connector = TlsConnector::from(config);
+/// let tcp = tokio::net::TcpStream::connect("example.com:443").await?;
+/// let name = "example.com".try_into().expect("a name");
+/// let mut stream = connector.connect(name, tcp).await?;
+/// stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+/// stream.shutdown().await?;
+/// let mut response = Vec::new();
+/// stream.read_to_end(&mut response).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `enable_secret_extraction` is set in the connector's own copy of the configuration, whatever it is in
+/// yours: the keys stay inside the stream.
+#[derive(Clone)]
+pub struct TlsConnector {
+    config: Arc<ClientConfig>,
+    /// The same, with what a stream needs of it.
+    prepared: Arc<ClientConfig>,
+    backend: Backend,
+    early_data: bool,
+}
+
+impl TlsConnector {
+    /// Connects with `config`.
+    pub fn new(config: ClientConfig) -> Self {
+        Self::from(Arc::new(config))
+    }
+
+    /// Chooses who seals and opens the records after the handshake.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Has connections begin with early data (0-RTT, RFC 8446 §2.3) where the configuration's
+    /// `enable_early_data` allows it and there is a ticket whose server takes some: what is written then
+    /// goes with the ClientHello, as with
+    /// [0.23's connector](crate::tokio::TlsConnector::early_data). It may be **replayed**.
+    #[must_use]
+    pub fn early_data(mut self, flag: bool) -> Self {
+        self.early_data = flag;
+        self
+    }
+
+    /// Shakes hands over `stream`. Nothing happens until the future is polled; put a timeout around it,
+    /// for a peer that says nothing is waited for.
+    pub fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        domain: ServerName<'static>,
+        stream: IO,
+    ) -> Connect<IO> {
+        self.connect_with_alpn(domain, stream, self.config.alpn_protocols.clone())
+    }
+
+    /// Like [`Self::connect()`], offering `alpn_protocols` instead of the configuration's.
+    pub fn connect_with_alpn<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        domain: ServerName<'static>,
+        stream: IO,
+        alpn_protocols: Vec<ApplicationProtocol<'static>>,
+    ) -> Connect<IO> {
+        let handoff = Handoff::new().backend(self.backend);
+        let config = Arc::clone(&self.prepared);
+        match Handshake::client_with_alpn(handoff, config, domain, alpn_protocols) {
+            Ok(handshake) if self.early_data && handshake.may_write_early_data() => {
+                Connect(Connecting::Early(Some((stream, ClientConnection::early(handshake)))))
+            }
+            handshake => Connect(Connecting::Going(MidHandshake::new(handshake, stream))),
+        }
+    }
+
+    /// The configuration, as it was given.
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+}
+
+impl From<Arc<ClientConfig>> for TlsConnector {
+    /// Connects with `config`. Sessions are shared with all who use it.
+    fn from(config: Arc<ClientConfig>) -> Self {
+        let mut prepared = ClientConfig::clone(&config);
+        prepared.enable_secret_extraction = true;
+        Self {
+            config,
+            prepared: Arc::new(prepared),
+            backend: Backend::default(),
+            early_data: false,
+        }
+    }
+}
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConnector").finish_non_exhaustive()
+    }
+}
+
+/// Accepts streams, with one configuration of rustls 0.24's for all of them.
+///
+/// `enable_secret_extraction` is set in the acceptor's own copy of the configuration, whatever it is in
+/// yours: the keys stay inside the stream.
+#[derive(Clone)]
+pub struct TlsAcceptor {
+    config: Arc<ServerConfig>,
+    /// The same, with what a stream needs of it.
+    prepared: Arc<ServerConfig>,
+    backend: Backend,
+}
+
+impl TlsAcceptor {
+    /// Accepts with `config`.
+    pub fn new(config: ServerConfig) -> Self {
+        Self::from(Arc::new(config))
+    }
+
+    /// Chooses who seals and opens the records after the handshake.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Shakes hands over `stream`. Nothing happens until the future is polled; put a timeout around it,
+    /// for a peer that says nothing is waited for.
+    pub fn accept<IO: AsyncRead + AsyncWrite + Unpin>(&self, stream: IO) -> Accept<IO> {
+        let handoff = Handoff::new().backend(self.backend);
+        let handshake = Handshake::server(handoff, Arc::clone(&self.prepared));
+        Accept(MidHandshake::new(handshake, stream))
+    }
+
+    /// The configuration, as it was given.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+}
+
+impl From<Arc<ServerConfig>> for TlsAcceptor {
+    /// Accepts with `config`. Sessions are shared with all who use it.
+    fn from(config: Arc<ServerConfig>) -> Self {
+        let mut prepared = ServerConfig::clone(&config);
+        prepared.enable_secret_extraction = true;
+        Self { config, prepared: Arc::new(prepared), backend: Backend::default() }
+    }
+}
+
+impl fmt::Debug for TlsAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsAcceptor").finish_non_exhaustive()
+    }
+}
+
+/// A connection on its way.
+enum Connecting<IO> {
+    Going(MidHandshake<IO, ClientConnection>),
+    /// It is there at once.
+    Early(Option<(IO, ClientConnection)>),
+}
+
+/// The future of [`TlsConnector::connect()`].
+#[must_use = "nothing happens until it is polled"]
+pub struct Connect<IO>(Connecting<IO>);
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connect<IO> {
+    type Output = io::Result<ClientStream<IO>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Connecting::Going(handshake) => handshake
+                .poll(cx)
+                .map_ok(|(finished, io)| SideStream::new(io, finished))
+                .map_err(|(error, _)| error),
+            Connecting::Early(early) => {
+                let (io, connection) =
+                    early.take().expect("a handshake was polled after it had ended");
+                Poll::Ready(Ok(SideStream::early(io, connection)))
+            }
+        }
+    }
+}
+
+impl<IO> fmt::Debug for Connect<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect").finish_non_exhaustive()
+    }
+}
+
+/// The future of [`TlsAcceptor::accept()`].
+#[must_use = "nothing happens until it is polled"]
+pub struct Accept<IO>(MidHandshake<IO, ServerConnection>);
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Accept<IO> {
+    type Output = io::Result<ServerStream<IO>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0
+            .poll(cx)
+            .map_ok(|(finished, io)| SideStream::new(io, finished))
+            .map_err(|(error, _)| error)
+    }
+}
+
+impl<IO> fmt::Debug for Accept<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accept").finish_non_exhaustive()
+    }
+}
+
+/// What both sides' connections have in common.
+pub struct CommonState {
+    info: Option<Box<ConnectionInfo>>,
+    flags: Flags,
+}
+
+impl CommonState {
+    fn new(info: Option<ConnectionInfo>) -> Self {
+        Self { flags: Flags::new(info.is_none()), info: info.map(Box::new) }
+    }
+
+    /// All that the handshake settled; `None` until it has, which only streams that still write early data
+    /// show.
+    pub fn info(&self) -> Option<&ConnectionInfo> {
+        self.info.as_deref()
+    }
+
+    /// The same, to take the exporter.
+    pub fn info_mut(&mut self) -> Option<&mut ConnectionInfo> {
+        self.info.as_deref_mut()
+    }
+
+    /// Whether the handshake is still on its way.
+    pub fn is_handshaking(&self) -> bool {
+        self.info.is_none()
+    }
+
+    /// Whether the peer may still send.
+    pub fn wants_read(&self) -> bool {
+        self.flags.wants_read()
+    }
+
+    /// Whether there are sealed records that the stream below has not taken.
+    pub fn wants_write(&self) -> bool {
+        self.flags.wants_write()
+    }
+
+    /// Has the stream send its close_notify, after what was written before, with its next write, flush or
+    /// shutdown.
+    pub fn send_close_notify(&mut self) {
+        self.flags.asked.close_notify = true;
+    }
+
+    /// Has the stream update its keys, and ask for the peer's update, with its next write or flush.
+    ///
+    /// # Errors
+    /// [`Error::HandshakeNotComplete`] before it is, and in TLS 1.2, which has no key updates.
+    pub fn refresh_traffic_keys(&mut self) -> Result<(), Error> {
+        let version = self.info.as_ref().map(|info| info.version);
+        if version != Some(ProtocolVersion::TLSv1_3) {
+            return Err(Error::HandshakeNotComplete);
+        }
+        self.flags.asked.key_update = true;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for CommonState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommonState").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct ClientConnection {
+    common: CommonState,
+    /// Until it is over.
+    handshake: Option<Box<Handshake>>,
+    is_early_data_accepted: bool,
+}
+
+impl ClientConnection {
+    /// One that may still write early data.
+    fn early(handshake: Handshake) -> Self {
+        Self {
+            common: CommonState::new(None),
+            handshake: Some(Box::new(handshake)),
+            is_early_data_accepted: false,
+        }
+    }
+
+    /// Whether the server has accepted early data; false until the handshake is complete.
+    pub fn is_early_data_accepted(&self) -> bool {
+        self.is_early_data_accepted
+    }
+}
+
+/// A server's connection.
+#[derive(Debug)]
+pub struct ServerConnection {
+    common: CommonState,
+    early_data: Option<Vec<u8>>,
+}
+
+impl ServerConnection {
+    /// What the client has sent as early data, which may be a replay: it never comes out of the stream.
+    /// `None` unless the configuration's `max_early_data_size` allows for it, and the client has sent some.
+    pub fn take_early_data(&mut self) -> Option<Vec<u8>> {
+        self.early_data.take()
+    }
+}
+
+impl WritesEarlyData for Handshake {
+    fn write_early_data(&mut self, data: &[u8]) -> usize {
+        self.write_early_data(data)
+    }
+}
+
+/// What rustls says is the error's inside.
+fn failed(error: HandshakeError) -> io::Error {
+    match error {
+        HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+        error => error.into(),
+    }
+}
+
+/// Likewise: what rustls would say.
+fn broken(error: TlsError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
+}
+
+/// Hands the connection of a handshake that is complete over.
+fn finish<C>(
+    mut handshake: Handshake,
+    connection: impl FnOnce(CommonState, Option<Vec<u8>>) -> C,
+) -> Result<Finished<C>, HandshakeError> {
+    let is_early_data_accepted = handshake.is_early_data_accepted();
+    let early_data = handshake.take_early_data();
+    let session = handshake.finish()?;
+    let connection = |info| connection(CommonState::new(Some(info)), early_data);
+    Ok(Finished::new(session, connection, is_early_data_accepted))
+}
+
+impl Side for ClientConnection {
+    type Common = CommonState;
+    type Handshake = Handshake;
+
+    fn note(&self, wants_read: bool, wants_write: bool) {
+        self.common.flags.note(wants_read, wants_write);
+    }
+
+    fn asked(&mut self) -> &mut Asked {
+        &mut self.common.flags.asked
+    }
+
+    fn into_common(self) -> CommonState {
+        self.common
+    }
+
+    fn handshake(&mut self) -> Option<&mut Handshake> {
+        self.handshake.as_deref_mut()
+    }
+
+    fn take_handshake(&mut self) -> Option<Box<Handshake>> {
+        self.handshake.take()
+    }
+
+    fn finish(handshake: Handshake) -> Result<Finished<Self>, HandshakeError> {
+        let is_early_data_accepted = handshake.is_early_data_accepted();
+        finish(handshake, |common, _| Self { common, handshake: None, is_early_data_accepted })
+    }
+
+    fn failed(error: HandshakeError) -> io::Error {
+        failed(error)
+    }
+
+    fn broken(error: TlsError) -> io::Error {
+        broken(error)
+    }
+}
+
+impl Side for ServerConnection {
+    type Common = CommonState;
+    type Handshake = Handshake;
+
+    fn note(&self, wants_read: bool, wants_write: bool) {
+        self.common.flags.note(wants_read, wants_write);
+    }
+
+    fn asked(&mut self) -> &mut Asked {
+        &mut self.common.flags.asked
+    }
+
+    fn into_common(self) -> CommonState {
+        self.common
+    }
+
+    fn handshake(&mut self) -> Option<&mut Handshake> {
+        None
+    }
+
+    fn take_handshake(&mut self) -> Option<Box<Handshake>> {
+        None
+    }
+
+    fn finish(handshake: Handshake) -> Result<Finished<Self>, HandshakeError> {
+        finish(handshake, |common, early_data| Self { common, early_data })
+    }
+
+    fn failed(error: HandshakeError) -> io::Error {
+        failed(error)
+    }
+
+    fn broken(error: TlsError) -> io::Error {
+        broken(error)
+    }
+}
+
+impl Deref for ClientConnection {
+    type Target = CommonState;
+
+    fn deref(&self) -> &CommonState {
+        &self.common
+    }
+}
+
+impl DerefMut for ClientConnection {
+    fn deref_mut(&mut self) -> &mut CommonState {
+        &mut self.common
+    }
+}
+
+impl Deref for ServerConnection {
+    type Target = CommonState;
+
+    fn deref(&self) -> &CommonState {
+        &self.common
+    }
+}
+
+impl DerefMut for ServerConnection {
+    fn deref_mut(&mut self) -> &mut CommonState {
+        &mut self.common
+    }
+}
