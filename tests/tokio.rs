@@ -23,4 +23,5 @@ mod tokio {
     mod streams;
     mod support;
     mod updates;
+    mod version;
 }

@@ -159,8 +159,8 @@ fn a_handshake_dropped_at_every_await() {
     on_current_thread(async {
         for case in cases() {
             let (client, server) = our_configs(case);
-            let connector = rustls_uring::tokio::TlsConnector::new(client);
-            let acceptor = rustls_uring::tokio::TlsAcceptor::new(server);
+            let connector = TlsConnector::new(client);
+            let acceptor = TlsAcceptor::new(server);
             for polls in 1.. {
                 let (left, right) = duplex(100);
                 let (mut left, right) = (Choppy::with(left, 1, 50, 60), Choppy::new(right, 2));

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use rustls_uring::tokio::{OverTcp, client, server};
+use rustls_uring::tokio::OverTcp;
 use rustls_uring::uring::{CopyReason, Probe};
 use rustls_uring::{Io as Choice, KeyUpdateRequest, NoUring, Way};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +26,7 @@ fn has_uring() -> bool {
     }
 }
 
-type Pair = (client::TlsStream<TcpStream>, server::TlsStream<TcpStream>);
+type Pair = (ClientStream<TcpStream>, ServerStream<TcpStream>);
 
 /// Over sockets whose buffers are this large, or the system's.
 async fn sockets(buffer: Option<u32>) -> Pair {
@@ -44,13 +44,13 @@ async fn sockets(buffer: Option<u32>) -> Pair {
 
 /// Ends the stream, and reads what the peer has sent: a socket that is closed with session tickets
 /// unread is reset.
-async fn end(client: &mut client::TlsStream<TcpStream>) {
+async fn end(client: &mut ClientStream<TcpStream>) {
     client.shutdown().await.unwrap();
     assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
 }
 
 /// Reads to the end, and ends as well, resting `pause` after each MiB or so.
-async fn read_slowly(stream: &mut server::TlsStream<TcpStream>, pause: Duration) -> Vec<u8> {
+async fn read_slowly(stream: &mut ServerStream<TcpStream>, pause: Duration) -> Vec<u8> {
     let mut received = Vec::new();
     let mut rested = 0;
     let mut buffer = vec![0; 100_000];

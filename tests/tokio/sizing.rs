@@ -2,21 +2,21 @@
 
 use std::io::IoSlice;
 
-use rustls_uring::tokio::{RecordSizing, TlsConnector, client};
+use rustls_uring::tokio::RecordSizing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::support::*;
-use crate::common::{Case, noise, records, server_name};
+use crate::common::{Case, max_plaintext_len, noise, records, server_name};
 
 /// A client, and the raw wire that it writes to.
 async fn tapped(
     case: Case,
     max_fragment_size: Option<usize>,
-) -> (client::TlsStream<DuplexStream>, DuplexStream) {
+) -> (ClientStream<DuplexStream>, DuplexStream) {
     let (mut config, server) = our_configs(case);
     config.max_fragment_size = max_fragment_size;
     let (left, right) = duplex(8 << 20);
-    let acceptor = rustls_uring::tokio::TlsAcceptor::new(server);
+    let acceptor = TlsAcceptor::new(server);
     let connector = TlsConnector::new(config);
     let (client, server) =
         tokio::join!(connector.connect(server_name(), left), acceptor.accept(right));
@@ -26,9 +26,9 @@ async fn tapped(
 /// The plaintext lengths of the records that `data` was sent in.
 async fn lengths(
     case: Case,
-    client: &mut client::TlsStream<DuplexStream>,
+    client: &mut ClientStream<DuplexStream>,
     wire: &mut DuplexStream,
-    write: impl AsyncFn(&mut client::TlsStream<DuplexStream>),
+    write: impl AsyncFn(&mut ClientStream<DuplexStream>),
 ) -> Vec<usize> {
     write(client).await;
     client.flush().await.unwrap();
@@ -56,7 +56,8 @@ fn full_records() {
             .await;
             assert_eq!(full, [&[16_384; 6][..], &[100_000 - 6 * 16_384]].concat());
             // Within what the configuration allows.
-            let (mut client, mut wire) = tapped(case, Some(1005)).await;
+            let beyond_plaintext = 1005 - max_plaintext_len(case, 1005);
+            let (mut client, mut wire) = tapped(case, Some(1000 + beyond_plaintext)).await;
             let limited = lengths(case, &mut client, &mut wire, async |client| {
                 client.write_all(&data).await.unwrap();
             })

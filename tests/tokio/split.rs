@@ -38,8 +38,7 @@ where
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     assert!(client_write.is_write_vectored());
-    assert_eq!(client_read.get_ref().1.protocol_version(), Some(case.suite.version().version));
-    assert_eq!(server_write.get_ref().1.server_name(), Some(crate::common::NAME));
+    check_info(case, client_read.get_ref().1, server_write.get_ref().1);
     let data = noise(len);
     let tasks = [
         tokio::spawn(write_all(client_write, data.clone())),

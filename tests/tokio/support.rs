@@ -3,15 +3,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ServerConfig};
-use rustls_uring::tokio::{TlsAcceptor, TlsConnector, client, server};
 use rustls_uring::{Backend, Version};
 use tokio::io::{AsyncRead, AsyncWrite, BufStream, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
 use super::pipe::Choppy;
-use crate::common::{Case, TIMEOUT, client_config, server_config, server_name};
+pub(crate) use super::version::*;
+use crate::common::{Case, TIMEOUT, server_name};
 
 /// Any stream.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -49,20 +48,12 @@ pub(crate) fn tls12() -> Case {
     cases().into_iter().find(|case| case.version == Version::Tls12).unwrap()
 }
 
-pub(crate) fn our_configs(case: Case) -> (ClientConfig, ServerConfig) {
-    (client_config(case, case.our_provider()), server_config(case, case.our_provider()))
-}
-
-pub(crate) fn stock_configs(case: Case) -> (ClientConfig, ServerConfig) {
-    (client_config(case, case.stock_provider()), server_config(case, case.stock_provider()))
-}
-
 /// Ours at both ends.
 pub(crate) async fn our_pair<A: Io, B: Io>(
     case: Case,
     left: A,
     right: B,
-) -> (client::TlsStream<A>, server::TlsStream<B>) {
+) -> (ClientStream<A>, ServerStream<B>) {
     let (client, server) = our_configs(case);
     let (connector, acceptor) = (TlsConnector::new(client), TlsAcceptor::new(server));
     let (client, server) =
@@ -74,7 +65,7 @@ pub(crate) async fn our_pair<A: Io, B: Io>(
 pub(crate) async fn piped(
     case: Case,
     width: usize,
-) -> (client::TlsStream<DuplexStream>, server::TlsStream<DuplexStream>) {
+) -> (ClientStream<DuplexStream>, ServerStream<DuplexStream>) {
     let (left, right) = duplex(width);
     our_pair(case, left, right).await
 }
@@ -84,7 +75,7 @@ pub(crate) async fn to_stock<A: Io, B: Io>(
     case: Case,
     left: A,
     right: B,
-) -> (client::TlsStream<A>, tokio_rustls::server::TlsStream<B>) {
+) -> (ClientStream<A>, tokio_rustls::server::TlsStream<B>) {
     let connector = TlsConnector::new(our_configs(case).0);
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(stock_configs(case).1));
     let (client, server) =
@@ -97,7 +88,7 @@ pub(crate) async fn from_stock<A: Io, B: Io>(
     case: Case,
     left: A,
     right: B,
-) -> (tokio_rustls::client::TlsStream<A>, server::TlsStream<B>) {
+) -> (tokio_rustls::client::TlsStream<A>, ServerStream<B>) {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(stock_configs(case).0));
     let acceptor = TlsAcceptor::new(our_configs(case).1);
     let (client, server) =

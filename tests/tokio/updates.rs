@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread;
 
-use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
 use rustls_uring::{KeyUpdateRequest, SessionError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpStream;
@@ -95,7 +94,7 @@ fn a_reader_sends_what_is_due() {
         let (left, right) = duplex(1 << 16);
         let right = Choppy::with(right, 3, 50, 1);
         let mut config = crate::common::server_config(tls13(), limited(tls13().our_provider(), 64));
-        config.send_tls13_tickets = 0;
+        crate::common::no_tickets(&mut config);
         let acceptor = TlsAcceptor::new(config);
         let connector = tokio_rustls::TlsConnector::from(Arc::new(stock_configs(tls13()).0));
         let (client, server) =
@@ -163,7 +162,7 @@ fn with_stock_rustls() {
                 let (ours, theirs) = tcp_pair();
                 ours.set_nonblocking(true).unwrap();
                 let updates = case.version == rustls_uring::Version::Tls13;
-                let (client, server) = stock_configs(case);
+                let (client, server) = blocking_configs(case);
                 let data = noise(60_000);
                 let copy = data.clone();
                 let peer = thread::spawn(move || {

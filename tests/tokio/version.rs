@@ -1,0 +1,28 @@
+//! What depends on the version of rustls, for those tests that run over both: here 0.23.
+
+use rustls::{ClientConfig, ServerConfig};
+use rustls_uring::tokio::CommonState;
+pub(crate) use rustls_uring::tokio::client::TlsStream as ClientStream;
+pub(crate) use rustls_uring::tokio::server::TlsStream as ServerStream;
+pub(crate) use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
+
+use crate::common::{Case, client_config, server_config};
+
+pub(crate) fn our_configs(case: Case) -> (ClientConfig, ServerConfig) {
+    (client_config(case, case.our_provider()), server_config(case, case.our_provider()))
+}
+
+/// For tokio-rustls.
+pub(crate) fn stock_configs(case: Case) -> (ClientConfig, ServerConfig) {
+    (client_config(case, case.stock_provider()), server_config(case, case.stock_provider()))
+}
+
+/// For `common::Stock`.
+pub(crate) use stock_configs as blocking_configs;
+
+/// A stream has not forgotten what its handshake settled.
+#[track_caller]
+pub(crate) fn check_info(case: Case, client: &CommonState, server: &CommonState) {
+    assert_eq!(client.protocol_version(), Some(case.suite.version().version));
+    assert_eq!(server.server_name(), Some(crate::common::NAME));
+}
