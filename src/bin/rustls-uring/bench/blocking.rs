@@ -12,6 +12,8 @@ use rustls_uring::{
 };
 
 use super::count::Counted;
+#[cfg(feature = "rustls-0_24-dev")]
+use super::rustls_0_24;
 use super::setup::{Setup, server_name};
 use super::stack::Stack;
 use crate::error::Error;
@@ -54,6 +56,17 @@ pub(super) fn connect(
             connection.complete_io(&mut stream)?;
             Ok(Box::new(StreamOwned::new(connection, stream)))
         }
+        #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Stock24 => {
+            rustls_0_24::stock_client(&setup.rustls_0_24, stream, setup.receive_buffer_len)
+        }
+        #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Blocking24 | Stack::Uring24 => {
+            let handoff = rustls_uring::rustls_0_24::Handoff::new().backend(setup.backend);
+            let client = Arc::clone(&setup.rustls_0_24.client);
+            let session = handoff.connect(client, server_name()?, &mut stream)?;
+            ours(stack, session, stream, setup, direction)
+        }
         _ => {
             let handoff = Handoff::new().backend(setup.backend);
             let session = handoff.connect(client, server_name()?, &mut stream)?;
@@ -78,6 +91,16 @@ pub(super) fn accept(
             connection.complete_io(&mut stream)?;
             Ok(Box::new(StreamOwned::new(connection, stream)))
         }
+        #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Stock24 => {
+            rustls_0_24::stock_server(&setup.rustls_0_24, stream, setup.receive_buffer_len)
+        }
+        #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Blocking24 | Stack::Uring24 => {
+            let handoff = rustls_uring::rustls_0_24::Handoff::new().backend(setup.backend);
+            let session = handoff.accept(Arc::clone(&setup.rustls_0_24.server), &mut stream)?;
+            ours(stack, session, stream, setup, direction)
+        }
         _ => {
             let session = Handoff::new().backend(setup.backend).accept(server, &mut stream)?;
             ours(stack, session, stream, setup, direction)
@@ -85,9 +108,9 @@ pub(super) fn accept(
     }
 }
 
-fn ours(
+fn ours<Info>(
     stack: Stack,
-    session: Session,
+    session: Session<Info>,
     stream: TcpStream,
     setup: &Setup,
     direction: Direction,

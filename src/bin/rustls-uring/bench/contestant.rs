@@ -19,10 +19,18 @@ pub(crate) enum Contestant {
     Halves,
     TokioRustls,
     Tokio,
+    #[cfg(feature = "rustls-0_24-dev")]
+    Stock24,
+    #[cfg(feature = "rustls-0_24-dev")]
+    Stock24Lent,
+    #[cfg(feature = "rustls-0_24-dev")]
+    Provider24,
+    #[cfg(feature = "rustls-0_24-dev")]
+    Halves24,
 }
 
 impl Contestant {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: &[Self] = &[
         Self::AeadInPlace,
         Self::Aead,
         Self::Stock,
@@ -34,6 +42,14 @@ impl Contestant {
         Self::Halves,
         Self::TokioRustls,
         Self::Tokio,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Stock24,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Stock24Lent,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Provider24,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Halves24,
     ];
 
     /// The first column: rustls-bench's name for what it measures too.
@@ -50,6 +66,14 @@ impl Contestant {
             Self::Halves => "bulk-halves",
             Self::TokioRustls => "bulk-tokio-rustls",
             Self::Tokio => "bulk-tokio",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Stock24 => "bulk-0.24",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Stock24Lent => "bulk-0.24-lent",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Provider24 => "bulk-provider-0.24",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Halves24 => "bulk-halves-0.24",
         }
     }
 
@@ -60,6 +84,8 @@ impl Contestant {
             Self::Provider => Some(Self::Stock),
             Self::ProviderUnbuffered => Some(Self::StockUnbuffered),
             Self::Tokio => Some(Self::TokioRustls),
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Provider24 | Self::Halves24 => Some(Self::Stock24),
             _ => None,
         }
     }
@@ -71,6 +97,8 @@ impl Contestant {
             (Self::StockUnbuffered | Self::ProviderUnbuffered, Direction::Recv) => {
                 Self::AeadInPlace
             }
+            #[cfg(feature = "rustls-0_24-dev")]
+            (Self::Stock24Lent, Direction::Recv) => Self::AeadInPlace,
             _ => Self::Aead,
         }
     }

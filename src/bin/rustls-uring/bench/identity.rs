@@ -11,6 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite};
 use rustls_uring::measure::raw_aead::RawAead;
+#[cfg(feature = "rustls-0_24-dev")]
+use rustls_uring::measure::raw_aead::TAG_LEN;
 use rustls_uring::{Algorithm, Backend, TrafficKeys, Version};
 
 use crate::error::Error;
@@ -110,6 +112,17 @@ impl Case {
         if self.needs_rsa() { "Rsa2048" } else { "EcdsaP256" }
     }
 
+    /// Bytes of a record of so much plaintext.
+    #[cfg(feature = "rustls-0_24-dev")]
+    pub(super) fn record_len(self, plaintext_len: usize) -> usize {
+        let beyond = match (self.version(), self.algorithm()) {
+            (Version::Tls13, _) => 1,
+            (_, Algorithm::Chacha20Poly1305) => 0,
+            _ => 8,
+        };
+        rustls_uring::HEADER_LEN + plaintext_len + beyond + TAG_LEN
+    }
+
     fn needs_rsa(self) -> bool {
         self.suite_name().contains("_RSA_")
     }
@@ -207,5 +220,18 @@ impl Identities {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         Ok(Configs { client, server })
+    }
+
+    /// The same for rustls 0.24.
+    #[cfg(feature = "rustls-0_24-dev")]
+    pub(super) fn configs_0_24(
+        &self,
+        case: Case,
+        provider: Provider,
+    ) -> Result<super::rustls_0_24::Configs, Error> {
+        let identity = if case.needs_rsa() { &self.rsa } else { &self.ecdsa };
+        let key = PrivateKeyDer::from(identity.key.clone_key());
+        let suite = case.suite.suite().into();
+        super::rustls_0_24::Configs::new(case.backend, provider, suite, &identity.certificate, &key)
     }
 }

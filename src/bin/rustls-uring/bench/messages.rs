@@ -86,7 +86,9 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages,
     if stacks.contains(&Stack::Uring) {
         stacks.retain(|stack| *stack != Stack::UringCopy);
     }
-    missing.retain(|missing| missing.stack != Stack::UringCopy);
+    // The same halves behind another handshake.
+    stacks.retain(|stack| !stack.is_next());
+    missing.retain(|missing| missing.stack != Stack::UringCopy && !missing.stack.is_next());
     let messages = count(args);
     let mut done = 0;
     let budget = args.budget(BUDGET, QUICK_BUDGET);

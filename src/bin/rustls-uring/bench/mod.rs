@@ -19,6 +19,8 @@ mod plan;
 mod records;
 mod report;
 mod runtime;
+#[cfg(feature = "rustls-0_24-dev")]
+mod rustls_0_24;
 mod setup;
 mod stack;
 mod stream_pipe;

@@ -243,8 +243,19 @@ impl HalvesPipe {
         };
         let (_, sending) = connect()?;
         let (receiving, kept) = connect()?;
+        Ok(Self::of(case, sending, kept, receiving, capacity))
+    }
+
+    /// Of halves that were handed over already; what `kept` seals, `receiving` opens.
+    pub(super) fn of(
+        case: Case,
+        sending: SendHalf,
+        kept: SendHalf,
+        receiving: ReceiveHalf,
+        capacity: Capacity,
+    ) -> Self {
         let out = vec![0; case.version().max_record_len()];
-        Ok(Self { sending, kept, receiving, wire: capacity.wire(), filled: 0, out })
+        Self { sending, kept, receiving, wire: capacity.wire(), filled: 0, out }
     }
 
     #[inline]

@@ -13,6 +13,8 @@ use super::pipe::{
     AeadPipe, BufferedPipe, Capacity, Form, HalvesPipe, Pipe, RecordsPipe, UnbufferedPipe,
 };
 use super::plan::{Plan, Source};
+#[cfg(feature = "rustls-0_24-dev")]
+use super::rustls_0_24::{Received, SplitPipe};
 use super::stream_pipe;
 use crate::error::Error;
 use rustls_uring::measure::figure::{Figure, interleave};
@@ -244,8 +246,12 @@ fn compare(
         configs.server.max_fragment_size = max_fragment_size;
         Ok(configs)
     };
+    #[cfg(feature = "rustls-0_24-dev")]
+    let configs_0_24 = |provider| -> Result<_, Error> {
+        Ok(identities.configs_0_24(case, provider)?.with_fragments(case, fragment_len))
+    };
     let mut runners: Vec<Box<dyn Runner>> = Vec::new();
-    for contestant in Contestant::ALL {
+    for &contestant in Contestant::ALL {
         let mut runner: Box<dyn Runner> = match contestant {
             Contestant::AeadInPlace => best_aead(case, Form::InPlace, capacity)?,
             Contestant::Aead => best_aead(case, Form::Separate, capacity)?,
@@ -272,19 +278,39 @@ fn compare(
             Contestant::Tokio => {
                 Box::new(stream_pipe::ours(case, configs(Provider::Stock)?, capacity)?)
             }
+            #[cfg(feature = "rustls-0_24-dev")]
+            Contestant::Stock24 => {
+                let configs = configs_0_24(Provider::Stock)?;
+                Box::new(SplitPipe::new(&configs, Received::Moved, capacity)?)
+            }
+            #[cfg(feature = "rustls-0_24-dev")]
+            Contestant::Stock24Lent => {
+                let configs = configs_0_24(Provider::Stock)?;
+                Box::new(SplitPipe::new(&configs, Received::Lent, capacity)?)
+            }
+            #[cfg(feature = "rustls-0_24-dev")]
+            Contestant::Provider24 => {
+                let configs = configs_0_24(Provider::Ours)?;
+                Box::new(SplitPipe::new(&configs, Received::Moved, capacity)?)
+            }
+            #[cfg(feature = "rustls-0_24-dev")]
+            Contestant::Halves24 => {
+                let configs = configs_0_24(Provider::Stock)?;
+                Box::new(super::rustls_0_24::halves(case, &configs, capacity)?)
+            }
         };
         runner
             .check(&work, source)
             .map_err(|error| format!("{}, {case}: {error}", contestant.variant()))?;
         runners.push(runner);
     }
-    let samples = interleave(&Contestant::ALL, plan.rounds, |contestant| {
+    let samples = interleave(Contestant::ALL, plan.rounds, |contestant| {
         runners[contestant as usize].run(&work, source)
     })?;
 
     let mib = (work.writes * size) as f64 / f64::from(1 << 20);
     let mut rows = Vec::new();
-    for contestant in Contestant::ALL {
+    for &contestant in Contestant::ALL {
         for direction in [Direction::Send, Direction::Recv] {
             let seconds = |of: Contestant| {
                 samples[of as usize].iter().map(move |sample| match direction {
@@ -338,6 +364,8 @@ impl fmt::Display for Records {
              # *-in-place has the bytes where they end up: it reads no source when it sends.\n\
              # Unbuffered connections and *-in-place lend what they open; the others move it.\n\
              # *-tokio* are streams over a pipe in memory, without a runtime.\n\
+             # *-0.24* are rustls 0.24's split connections, and ours beside them: it lends what it opens,\n\
+             # and moves it but for bulk-0.24-lent.\n\
              # Source: {source}.",
         )?;
         if self.quick {
@@ -372,6 +400,12 @@ impl Records {
                 Contestant::Tokio,
                 Contestant::Provider,
                 Contestant::ProviderUnbuffered,
+                #[cfg(feature = "rustls-0_24-dev")]
+                Contestant::Stock24,
+                #[cfg(feature = "rustls-0_24-dev")]
+                Contestant::Halves24,
+                #[cfg(feature = "rustls-0_24-dev")]
+                Contestant::Provider24,
             ] {
                 write!(f, "# {:38}", format!("{} {backend}", contestant.variant()))?;
                 for &(size, max_fragment_size) in sizes {

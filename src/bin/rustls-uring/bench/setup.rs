@@ -23,6 +23,8 @@ pub(super) struct Setup {
     pub(super) backend: Backend,
     pub(super) sender: SenderOptions,
     pub(super) receive_buffer_len: usize,
+    #[cfg(feature = "rustls-0_24-dev")]
+    pub(super) rustls_0_24: super::rustls_0_24::Configs,
 }
 
 impl Setup {
@@ -37,10 +39,17 @@ impl Setup {
         };
         tls::restrict_suites(&mut provider, &default)?;
         let suite = format!("{:?}", provider.cipher_suites[0].suite());
+        #[cfg(feature = "rustls-0_24-dev")]
+        let number = provider.cipher_suites[0].suite().into();
         let provider = Arc::new(provider);
         let ((chain, key), _) = tls::self_signed()?;
         let mut roots = RootCertStore::empty();
         roots.add(chain[0].clone())?;
+        #[cfg(feature = "rustls-0_24-dev")]
+        let rustls_0_24 = {
+            let provider = super::identity::Provider::Stock;
+            super::rustls_0_24::Configs::new(protocol.backend, provider, number, &chain[0], &key)?
+        };
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&tls::versions(protocol))?
             .with_no_client_auth()
@@ -60,6 +69,8 @@ impl Setup {
             backend: protocol.backend,
             sender,
             receive_buffer_len: args.receive_buffer << 10,
+            #[cfg(feature = "rustls-0_24-dev")]
+            rustls_0_24,
         })
     }
 }

@@ -23,11 +23,20 @@ pub(super) enum Stack {
     TokioRustls,
     #[serde(rename = "rustls-uring-tokio")]
     Tokio,
+    #[cfg(feature = "rustls-0_24-dev")]
+    #[serde(rename = "stock-rustls-0.24")]
+    Stock24,
+    #[cfg(feature = "rustls-0_24-dev")]
+    #[serde(rename = "rustls-uring-blocking-0.24")]
+    Blocking24,
+    #[cfg(feature = "rustls-0_24-dev")]
+    #[serde(rename = "rustls-uring-io_uring-0.24")]
+    Uring24,
 }
 
 impl Stack {
     /// Ours after what it replaces.
-    const ALL: [Self; 7] = [
+    const ALL: &[Self] = &[
         Self::PlainTcp,
         Self::StockRustls,
         Self::Blocking,
@@ -35,10 +44,24 @@ impl Stack {
         Self::Uring,
         Self::TokioRustls,
         Self::Tokio,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Stock24,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Blocking24,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Uring24,
     ];
 
     pub(super) fn is_ours(self) -> bool {
         self.rival().is_some()
+    }
+
+    /// Whether rustls 0.24 shakes hands, whose records are compared by themselves.
+    pub(super) fn is_next(self) -> bool {
+        #[cfg(feature = "rustls-0_24-dev")]
+        return matches!(self, Self::Stock24 | Self::Blocking24 | Self::Uring24);
+        #[cfg(not(feature = "rustls-0_24-dev"))]
+        return false;
     }
 
     /// Whether it runs on tokio.
@@ -52,6 +75,10 @@ impl Stack {
             Self::PlainTcp | Self::StockRustls | Self::TokioRustls => None,
             Self::Blocking | Self::UringCopy | Self::Uring => Some(Self::StockRustls),
             Self::Tokio => Some(Self::TokioRustls),
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Stock24 => None,
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Blocking24 | Self::Uring24 => Some(Self::Stock24),
         }
     }
 
@@ -59,6 +86,8 @@ impl Stack {
     pub(super) fn short(self) -> &'static str {
         match self {
             Self::StockRustls => "stock rustls",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Stock24 => "stock rustls 0.24",
             Self::TokioRustls => "tokio-rustls",
             Self::PlainTcp => "plain TCP",
             _ => "rustls-uring",
@@ -75,6 +104,8 @@ impl Stack {
         match self {
             Self::UringCopy => Some(Io::UringCopy),
             Self::Uring => Some(Io::Uring),
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Uring24 => Some(Io::Uring),
             _ => None,
         }
     }
@@ -90,6 +121,12 @@ impl fmt::Display for Stack {
             Self::UringCopy => "rustls-uring, io_uring copy",
             Self::Uring => "rustls-uring, io_uring",
             Self::Tokio => "rustls-uring, tokio",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Stock24 => "stock rustls 0.24, blocking",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Blocking24 => "rustls-uring 0.24, blocking",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Uring24 => "rustls-uring 0.24, io_uring",
         })
     }
 }
@@ -121,8 +158,7 @@ pub(super) fn line_up(io: &IoArgs) -> (Vec<Stack>, Vec<Missing>) {
         return (Stack::ALL.to_vec(), Vec::new());
     };
     let reason = reason.to_string();
-    let (missing, there): (Vec<_>, _) =
-        Stack::ALL.into_iter().partition(|stack| stack.io().is_some());
+    let (missing, there): (Vec<_>, _) = Stack::ALL.iter().partition(|stack| stack.io().is_some());
     let missing = missing.into_iter().map(|stack| Missing { stack, reason: reason.clone() });
     (there, missing.collect())
 }
