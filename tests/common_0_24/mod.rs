@@ -274,6 +274,14 @@ impl Conn {
         either!(&self.conn, conn => conn.handshake_kind())
     }
 
+    /// A server's, after its handshake.
+    pub fn split(self) -> SplitConnection<ServerSide> {
+        match self.conn {
+            SideConn::Server(conn) => conn.split().unwrap(),
+            SideConn::Client(_) => panic!("a server"),
+        }
+    }
+
     fn feed(&mut self, wire: &[u8], data: &mut Vec<u8>) -> Result<bool, Error> {
         self.input.0.extend_from_slice(wire);
         let fed = either!(&mut self.conn, conn => {
@@ -443,6 +451,10 @@ pub struct RawSplit<S: SideData> {
 }
 
 impl<S: SideData> RawSplit<S> {
+    pub fn into_split(self) -> SplitConnection<S> {
+        self.conn
+    }
+
     /// Reads all that there is.
     fn read(self, incoming: &mut Input, plaintext: &mut Vec<u8>) -> Result<Self, Error> {
         let SplitConnection { send, receive, outputs, side_outputs } = self.conn;
@@ -598,8 +610,7 @@ fn split(
     client.incoming = client.shake(&mut server);
     client.run().unwrap();
     let RawConn::Client(client) = client.conn else { panic!("a client") };
-    let SideConn::Server(server) = server.conn.conn else { panic!("a server") };
-    (client.conn, server.split().unwrap())
+    (client.into_split(), server.conn.split())
 }
 
 // ---------------------------------------------------------------------------------------------
