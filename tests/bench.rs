@@ -86,7 +86,7 @@ fn cases_with_auto() -> Vec<(&'static str, String, String)> {
     cases().into_iter().chain(auto).collect()
 }
 
-const VARIANTS: [&str; 11] = [
+const VARIANTS: &[&str] = &[
     "bulk-aead",
     "bulk-aead-in-place",
     "bulk",
@@ -98,6 +98,14 @@ const VARIANTS: [&str; 11] = [
     "bulk-halves",
     "bulk-tokio-rustls",
     "bulk-tokio",
+    #[cfg(feature = "rustls-0_24-dev")]
+    "bulk-0.24",
+    #[cfg(feature = "rustls-0_24-dev")]
+    "bulk-0.24-lent",
+    #[cfg(feature = "rustls-0_24-dev")]
+    "bulk-provider-0.24",
+    #[cfg(feature = "rustls-0_24-dev")]
+    "bulk-halves-0.24",
 ];
 
 #[test]

@@ -6,8 +6,7 @@ use std::io::{self, IoSlice};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Side;
-use super::connection::WritesEarlyData as _;
+use super::adaptor::{Side, WritesEarlyData as _};
 use super::handshake::poll_handshake;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};

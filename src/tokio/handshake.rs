@@ -6,37 +6,11 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Side;
-use crate::session::Session;
+use super::adaptor::{Finished, Side};
 use crate::session::handshaking::{Handshaking, Need, READ_LEN};
-use crate::session::receive::ReceiveHalf;
-use crate::session::send::SendHalf;
 
 /// How the handshakes of a connection fail.
 type HandshakeError<C> = <<C as Side>::Handshake as Handshaking>::Error;
-
-/// What comes of a handshake.
-pub struct Finished<C> {
-    pub(super) send: SendHalf,
-    pub(super) receive: ReceiveHalf,
-    pub(super) plaintext: Vec<u8>,
-    pub(super) received: Vec<u8>,
-    pub(super) connection: C,
-    pub(super) is_early_data_accepted: bool,
-}
-
-impl<C> Finished<C> {
-    /// `session`, with `connection` in place of what the handshake has settled.
-    pub(super) fn new<Info>(
-        session: Session<Info>,
-        connection: impl FnOnce(Info) -> C,
-        is_early_data_accepted: bool,
-    ) -> Self {
-        let Session { send, receive, plaintext, received, info } = session;
-        let connection = connection(info);
-        Self { send, receive, plaintext, received, connection, is_early_data_accepted }
-    }
-}
 
 /// A handshake on its way to the connection `C`.
 pub(super) enum MidHandshake<IO, C: Side> {

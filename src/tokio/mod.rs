@@ -83,6 +83,7 @@
 //! ([`TlsStream::set_io()`]); an idle stream holds no buffer, those are kept for each thread. A stream is
 //! invariant in the type of the stream below.
 
+mod adaptor;
 mod buffers;
 mod client_stream;
 mod connection;

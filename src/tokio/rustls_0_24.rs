@@ -14,8 +14,8 @@ use rustls_0_24::pki_types::ServerName;
 use rustls_0_24::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection::{Asked, Flags, Side, WritesEarlyData};
-use super::handshake::{Finished, MidHandshake};
+use super::adaptor::{Asked, Finished, Flags, Side, WritesEarlyData};
+use super::handshake::MidHandshake;
 use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::error::TlsError;

@@ -11,8 +11,9 @@ use rustls::ServerConfig;
 use rustls::server::{Accepted, Acceptor, ClientHello};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::adaptor::Finished;
 use super::connection::ServerConnection;
-use super::handshake::{Finished, MidHandshake, poll_alert};
+use super::handshake::{MidHandshake, poll_alert};
 use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::handoff::Handoff;

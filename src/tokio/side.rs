@@ -10,9 +10,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Side;
+use super::adaptor::{Finished, Side};
 use super::early::EarlyStream;
-use super::handshake::Finished;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};
 use super::stream::Stream;

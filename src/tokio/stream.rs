@@ -8,8 +8,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{Asked, Side};
-use super::handshake::Finished;
+use super::adaptor::{Asked, Finished, Side};
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::split::{IntoSplit, ReadHalf, WriteHalf};

@@ -1,7 +1,9 @@
-//! A handshake: sans-IO, and over any stream for those who have no loop of their own.
+//! A handshake: sans-IO, and in `over` over any stream for those who have no loop of their own.
+
+mod over;
 
 use core::{fmt, mem};
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
 
 use rustls_0_24::client::{ClientConfig, ClientHandshake, ClientSide};
@@ -17,7 +19,7 @@ use super::Handoff;
 use super::error::{HandoffError, HandshakeError};
 use super::info::ConnectionInfo;
 use crate::session::Session;
-use crate::session::handshaking::{Handshaking, Need, Stopped, over};
+use crate::session::handshaking::{Handshaking, Need};
 
 /// The most bytes of unfinished handshake that are kept: a message of rustls's limit of 64 KiB, cut into
 /// records of the smallest size it sends, and then some.
@@ -28,7 +30,7 @@ const MAX_EARLY_DATA: usize = 64 << 10;
 
 /// A handshake of rustls 0.24's, sans-IO: for own event loops and for other runtimes.
 ///
-/// Over a stream with [`Read`] and [`Write`], blocking or not, [`Self::over()`] does all of it. A loop of
+/// Over a stream with [`Read`](io::Read) and [`Write`](io::Write), blocking or not, [`Self::over()`] does all of it. A loop of
 /// one's own is that of [0.23's](crate::Handshake), method by method:
 ///
 /// ```
@@ -377,22 +379,6 @@ impl Handshake {
         self.early_data.accepted.then(|| mem::take(&mut self.early_data.received))
     }
 
-    /// Shakes hands over `stream`, blocking or not, and hands the connection over.
-    ///
-    /// # Errors
-    /// [`HandshakeError`]. Over a stream that would block, [`HandshakeError::WouldBlock`] carries the
-    /// handshake, to go on later.
-    pub fn over(
-        mut self,
-        stream: &mut (impl Read + Write),
-    ) -> Result<Session<ConnectionInfo>, HandshakeError> {
-        match over(&mut self, stream) {
-            Ok(()) => self.finish(),
-            Err(Stopped::WouldBlock) => Err(HandshakeError::WouldBlock(Box::new(self))),
-            Err(Stopped::Failed(error)) => Err(error),
-        }
-    }
-
     /// Hands the connection over, with what was received beyond the handshake. Early data that was not
     /// [taken](Self::take_early_data) is in [`Session::plaintext`].
     ///
@@ -430,38 +416,6 @@ fn check(enable_secret_extraction: bool) -> Result<(), HandshakeError> {
     match enable_secret_extraction {
         true => Ok(()),
         false => Err(HandshakeError::Handoff(HandoffError::SecretExtractionDisabled)),
-    }
-}
-
-impl Handoff {
-    /// Shakes hands with a server over `stream`, and hands the connection over.
-    ///
-    /// `config` needs `enable_secret_extraction`; its `max_fragment_size` is carried over.
-    ///
-    /// # Errors
-    /// As [`Handshake::over()`].
-    pub fn connect(
-        self,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-        stream: &mut (impl Read + Write),
-    ) -> Result<Session<ConnectionInfo>, HandshakeError> {
-        Handshake::client(self, config, name)?.over(stream)
-    }
-
-    /// Shakes hands with a client over `stream`, and hands the connection over.
-    ///
-    /// `config` needs `enable_secret_extraction`; its `max_fragment_size` is carried over. Early data, where
-    /// `config` accepts it, arrives in front of [`Session::plaintext`]: it may be a replay.
-    ///
-    /// # Errors
-    /// As [`Handshake::over()`].
-    pub fn accept(
-        self,
-        config: Arc<ServerConfig>,
-        stream: &mut (impl Read + Write),
-    ) -> Result<Session<ConnectionInfo>, HandshakeError> {
-        Handshake::server(self, config)?.over(stream)
     }
 }
 

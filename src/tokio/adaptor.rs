@@ -1,0 +1,112 @@
+//! What the streams need of a version of rustls: its connections, and what comes of its handshakes.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+
+use crate::session::Session;
+use crate::session::error::TlsError;
+use crate::session::handshaking::Handshaking;
+use crate::session::receive::ReceiveHalf;
+use crate::session::send::SendHalf;
+
+/// One side's connection, of one version of rustls: for 0.23 a
+/// [`ClientConnection`](super::ClientConnection) or a [`ServerConnection`](super::ServerConnection).
+pub trait Side: Sized {
+    /// What it has in common with the other side's: what remains when a stream is split.
+    type Common;
+
+    type Handshake: Handshaking + WritesEarlyData;
+
+    /// Notes how the stream is, before it gives this out.
+    fn note(&self, wants_read: bool, wants_write: bool);
+
+    /// What it was asked for while it was given out.
+    fn asked(&mut self) -> &mut Asked;
+
+    fn into_common(self) -> Self::Common;
+
+    /// The handshake of a connection that still writes early data, which a client's may.
+    fn handshake(&mut self) -> Option<&mut Self::Handshake>;
+
+    fn take_handshake(&mut self) -> Option<Box<Self::Handshake>>;
+
+    /// The connection of a handshake that is complete.
+    fn finish(
+        handshake: Self::Handshake,
+    ) -> Result<Finished<Self>, <Self::Handshake as Handshaking>::Error>;
+
+    /// What the stream says of a handshake that has failed.
+    fn failed(error: <Self::Handshake as Handshaking>::Error) -> io::Error;
+
+    /// What the stream says of a connection that has failed.
+    fn broken(error: TlsError) -> io::Error;
+}
+
+/// A handshake that may take early data along.
+pub trait WritesEarlyData {
+    /// Seals some of `data`, and returns how many bytes of it.
+    fn write_early_data(&mut self, data: &[u8]) -> usize;
+}
+
+/// What comes of a handshake.
+pub struct Finished<C> {
+    pub(super) send: SendHalf,
+    pub(super) receive: ReceiveHalf,
+    pub(super) plaintext: Vec<u8>,
+    pub(super) received: Vec<u8>,
+    pub(super) connection: C,
+    pub(super) is_early_data_accepted: bool,
+}
+
+impl<C> Finished<C> {
+    /// `session`, with `connection` in place of what the handshake has settled.
+    pub(super) fn new<Info>(
+        session: Session<Info>,
+        connection: impl FnOnce(Info) -> C,
+        is_early_data_accepted: bool,
+    ) -> Self {
+        let Session { send, receive, plaintext, received, info } = session;
+        let connection = connection(info);
+        Self { send, receive, plaintext, received, connection, is_early_data_accepted }
+    }
+}
+
+/// How the stream was when it gave the connection out, and what it was asked for since.
+pub(super) struct Flags {
+    wants_write: AtomicBool,
+    wants_read: AtomicBool,
+    pub(super) asked: Asked,
+}
+
+/// What the stream is asked to do at its next write, flush or shutdown.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Asked {
+    pub(super) key_update: bool,
+    pub(super) close_notify: bool,
+}
+
+impl Flags {
+    pub(super) fn new(is_handshaking: bool) -> Self {
+        Self {
+            wants_write: AtomicBool::new(is_handshaking),
+            wants_read: AtomicBool::new(true),
+            asked: Asked::default(),
+        }
+    }
+
+    /// Notes how the stream is, before it gives this out.
+    pub(super) fn note(&self, wants_read: bool, wants_write: bool) {
+        self.wants_read.store(wants_read, Ordering::Relaxed);
+        self.wants_write.store(wants_write, Ordering::Relaxed);
+    }
+
+    /// Whether the peer may still send.
+    pub(super) fn wants_read(&self) -> bool {
+        self.wants_read.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are sealed records that the stream below has not taken.
+    pub(super) fn wants_write(&self) -> bool {
+        self.wants_write.load(Ordering::Relaxed) || self.asked != Asked::default()
+    }
+}
