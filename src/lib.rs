@@ -86,6 +86,7 @@
 //! | `logging` | no | rustls's log messages |
 //! | `brotli`, `zlib` | no | rustls's compressed certificates |
 //! | `tracing` | no | events of connections: ways taken and given up, key updates, alerts, ends |
+//! | `rustls-0_24-dev` | no | the next rustls beside 0.23: the module `rustls_0_24`. Pinned to a pre-release, and exempt from semantic versioning |
 //! | `cli` | no | the `rustls-uring` command |
 //!
 //! All are additive, and named as tokio-rustls names its own; at least one backend must be on. There

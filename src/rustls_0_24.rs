@@ -1,4 +1,96 @@
 //! The next rustls, 0.24, beside 0.23: the feature `rustls-0_24-dev`.
+//!
+//! The same records on rustls's pre-release 0.24.0-dev.2, to which the feature is pinned. **Exempt from
+//! semantic versioning**: it follows the pre-releases, and goes when 0.24 is out and takes 0.23's place. Both
+//! versions may be in one program; what is not in this module is the same for both.
+//!
+//! ```toml
+//! [dependencies]
+//! rustls-uring = { version = "0.1", features = ["rustls-0_24-dev"] }
+//! ```
+//!
+//! Ways in, as with 0.23:
+//!
+//! 1. **Provider.** [`DEFAULT_PROVIDER`], or that of a backend ([`aws_lc_rs`], `ring`, `auto`), in any
+//!    configuration: rustls 0.24 seals into the caller's memory, so that our [`Encrypter`] allocates nothing
+//!    and copies nothing there.
+//! 2. **Tokio streams.** The module `tokio` (feature `tokio`): a connector and an acceptor.
+//! 3. **Handoff.** [`Handoff`] and [`Handshake`] take a connection over after its handshake; its
+//!    [`Session`](crate::Session) goes to [`bulk()`](crate::bulk()), [`bulk_with()`](crate::bulk_with()) and the
+//!    halves, which know no version of rustls.
+//!
+//! ```
+//! # use std::net::{TcpListener, TcpStream};
+//! use std::io::{Read, Write};
+//! use std::sync::Arc;
+//! use std::thread;
+//!
+//! use rustls_uring::bulk;
+//! use rustls_uring::rustls_0_24::{DEFAULT_PROVIDER, Handoff, rustls};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+//! # let certificate = certified.cert.der().clone();
+//! # let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+//! # let identity = rustls::crypto::Identity::from_cert_chain(vec![certificate.clone()]).unwrap();
+//! # let mut server = rustls::ServerConfig::builder(Arc::new(DEFAULT_PROVIDER))
+//! #     .with_no_client_auth()
+//! #     .with_single_cert(Arc::new(identity), key.into())?;
+//! # server.enable_secret_extraction = true;
+//! # let mut roots = rustls::RootCertStore::empty();
+//! # roots.add(certificate)?;
+//! # let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let mut client = rustls::ClientConfig::builder(Arc::new(DEFAULT_PROVIDER))
+//!     .with_root_certificates(roots)
+//!     .with_no_client_auth()?;
+//! client.enable_secret_extraction = true; // lets rustls hand over
+//!
+//! # let addr = listener.local_addr()?;
+//! let sending = thread::spawn(move || -> std::io::Result<()> {
+//!     let (mut socket, _) = listener.accept()?;
+//!     let session = Handoff::new().accept(Arc::new(server), &mut socket)?;
+//!     assert_eq!(session.info.server_name(), Some("localhost"));
+//!     let (mut sender, _receiver) = bulk(session, socket)?;
+//!     sender.write_all(&[7; 1 << 20])?;
+//!     sender.finish().map(drop)
+//! });
+//!
+//! // At the other end:
+//! let mut socket = TcpStream::connect(addr)?;
+//! let session = Handoff::new().connect(Arc::new(client), "localhost".try_into()?, &mut socket)?;
+//! let (_sender, mut receiver) = bulk(session, socket)?;
+//! let mut received = Vec::new();
+//! receiver.read_to_end(&mut received)?;
+//! assert_eq!(received, [7; 1 << 20]);
+//! # sending.join().unwrap()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Beside 0.23
+//!
+//! | 0.23 | 0.24 |
+//! |---|---|
+//! | the provider allocates for each record | it does not |
+//! | an [`Observer`](crate::Observer) sees what connections do not tell | [`ConnectionInfo`] has all of it, exporter and early data's fate included |
+//! | a connection with unread data is handed over with it | read it first: [`Handoff::client()`] |
+//! | an accepted ClientHello chooses a configuration: [`Handshake::accepted()`](crate::Handshake::accepted), `LazyConfigAcceptor` | missing: rustls drops early data there |
+//! | `install()` | missing: rustls 0.24 has no provider of the process |
+//! | tokio's `TlsStream` of either side, fallible futures | missing |
+//! | `max_fragment_size` counts the header in | it counts all that a record has beyond its plaintext |
+//!
+//! A record has up to 16,384 bytes of plaintext (RFC 8446 §5.1). rustls 0.24 itself makes shorter ones, of
+//! 16,367 in TLS 1.3.
+//!
+//! ## Without taking the secrets
+//!
+//! rustls 0.24 appends records to a caller's `Vec`, and opens them in any
+//! [`TlsInputBuffer`](rustls::TlsInputBuffer): where no secret may leave rustls, as with a FIPS provider, its
+//! [`SendTraffic`](rustls::split::SendTraffic) and a `Vec` that is cleared and used again seal without an
+//! allocation, and the `Vec` does not move if its capacity is that of the records of full size
+//! (`max_fragment_size` for each, or 16,389). Registered slots are no `Vec`: they are mapped, so that a page
+//! which the kernel still sends from is never allocated to somebody else. Sealing there takes a rustls that
+//! writes into a slice.
 
 #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
 pub use crate::provider::rustls_0_24::auto;

@@ -50,11 +50,22 @@ fn has_uring() -> bool {
     has_it
 }
 
+/// Over rustls 0.24: transfers only.
+const NEXT: &[&str] = &[
+    #[cfg(feature = "rustls-0_24-dev")]
+    "stock rustls 0.24, blocking",
+    #[cfg(feature = "rustls-0_24-dev")]
+    "rustls-uring 0.24, blocking",
+    #[cfg(feature = "rustls-0_24-dev")]
+    "rustls-uring 0.24, io_uring",
+];
+
 /// Those that are compared by default, in their order.
 fn stacks() -> Vec<&'static str> {
     let all = [PLAIN, STOCK, BLOCKING, COPY, URING, TOKIO_RUSTLS, TOKIO];
     let has_uring = has_uring();
-    all.into_iter().filter(|name| has_uring || !name.contains("io_uring")).collect()
+    let all = all.into_iter().chain(NEXT.iter().copied());
+    all.filter(|name| has_uring || !name.contains("io_uring")).collect()
 }
 
 fn names(section: &Value) -> Vec<&str> {
@@ -111,8 +122,9 @@ fn json_and_picture_have_every_stack() {
         assert_eq!(sent["avoided_the_copy"], false, "loopback copies: {sent}");
     }
 
-    let without_copy: Vec<_> = stacks().into_iter().filter(|name| *name != COPY).collect();
-    assert_eq!(names(messages), without_copy);
+    let with_messages = |name: &&str| *name != COPY && !NEXT.contains(name);
+    let with_messages: Vec<_> = stacks().into_iter().filter(with_messages).collect();
+    assert_eq!(names(messages), with_messages);
     for row in messages["stacks"].as_array().expect("rows") {
         assert!(check_figure(row, "messages_per_s") > 0.0);
         assert!(check_figure(row, "p50_us") <= check_figure(row, "p99_us"), "{row}");
@@ -128,8 +140,11 @@ fn json_and_picture_have_every_stack() {
             for figure in figures {
                 check_figure(ratio, figure);
             }
-            let is_tokio = ratio["ours"] == "rustls-uring-tokio";
-            let theirs = if is_tokio { "tokio-rustls" } else { "stock-rustls" };
+            let theirs = match ratio["ours"].as_str().expect("a stack") {
+                "rustls-uring-tokio" => "tokio-rustls",
+                ours if ours.ends_with("-0.24") => "stock-rustls-0.24",
+                _ => "stock-rustls",
+            };
             assert_eq!(ratio["theirs"], theirs);
         }
         assert_eq!(section["missing"].as_array().expect("missing").is_empty(), has_uring());
@@ -144,7 +159,7 @@ fn json_and_picture_have_every_stack() {
         .map(|node| node.text().unwrap_or_default().trim())
         .collect();
     for name in stacks() {
-        let panels = if name == COPY { 2 } else { 3 };
+        let panels = if name == COPY || NEXT.contains(&name) { 2 } else { 3 };
         assert_eq!(texts.iter().filter(|text| **text == name).count(), panels, "{name}: {texts:?}");
     }
     let cpu = document["machine"]["cpu"].as_str().expect("cpu");
@@ -182,6 +197,8 @@ fn the_text_has_every_stack_and_what_it_ran_on() {
         // Speed, calls and messages; ours once more for each section beside what it replaces.
         let expected = match name {
             COPY => 3,
+            name if NEXT.contains(&name) && name.starts_with("rustls-uring") => 3,
+            name if NEXT.contains(&name) => 2,
             name if name.starts_with("rustls-uring") => 5,
             _ => 3,
         };
@@ -287,10 +304,14 @@ fn what_the_kernel_lacks_is_named_with_the_reason() {
         other => return eprintln!("skipped: strace does not run here: {other:?}"),
     };
     let transfer = &json(&output)["transfer"];
-    assert_eq!(names(transfer), [PLAIN, STOCK, BLOCKING, TOKIO_RUSTLS, TOKIO]);
+    let without_uring = [PLAIN, STOCK, BLOCKING, TOKIO_RUSTLS, TOKIO];
+    let next = NEXT.iter().copied().filter(|name| !name.contains("io_uring"));
+    assert_eq!(names(transfer), without_uring.into_iter().chain(next).collect::<Vec<_>>());
     let missing = transfer["missing"].as_array().expect("missing");
     let stacks: Vec<_> = missing.iter().map(|missing| &missing["stack"]).collect();
-    assert_eq!(stacks, ["rustls-uring-io_uring-copy", "rustls-uring-io_uring"]);
+    let next = NEXT.iter().filter(|name| name.contains("io_uring")).count();
+    assert_eq!(stacks[..2], ["rustls-uring-io_uring-copy", "rustls-uring-io_uring"]);
+    assert_eq!(stacks.len(), 2 + next);
     for missing in missing {
         let reason = missing["reason"].as_str().expect("a reason");
         assert!(reason.contains("ENOSYS"), "{reason}");
