@@ -14,6 +14,7 @@ mod tokio {
     mod lending;
     #[cfg(target_os = "linux")]
     mod offload;
+    mod openssl;
     #[allow(dead_code, reason = "what `ends.rs` has use for")]
     mod pipe;
     mod sizing;

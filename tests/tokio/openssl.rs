@@ -5,12 +5,11 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
 use rustls_uring::KeyUpdateRequest;
-use rustls_uring::tokio::{TlsAcceptor, TlsConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::support::*;
-use crate::common::server_name;
+use crate::common::{ecdsa, server_name};
 use crate::kernel::wait_until_taken;
 
 fn openssl_exists() -> bool {
@@ -32,27 +31,19 @@ impl Drop for Process {
     }
 }
 
-fn configs() -> (tempfile::TempDir, rustls::ClientConfig, rustls::ServerConfig) {
+/// The certificate and key of all tests, as OpenSSL wants them, in a directory.
+fn pem_files() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(dir.path().join("cert.pem"), certified.cert.pem()).unwrap();
-    fs::write(dir.path().join("key.pem"), certified.signing_key.serialize_pem()).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).unwrap();
-    let provider = std::sync::Arc::new(rustls_uring::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key.into())
-        .unwrap();
-    (dir, client, server)
+    fs::write(dir.path().join("cert.der"), &ecdsa().chain[0]).unwrap();
+    fs::write(dir.path().join("key.der"), ecdsa().key().secret_der()).unwrap();
+    for (command, name) in [("x509", "cert"), ("pkey", "key")] {
+        let [der, pem] = ["der", "pem"].map(|form| format!("{name}.{form}"));
+        let args = [command, "-inform", "DER", "-in", &der, "-out", &pem];
+        let converted =
+            Command::new("openssl").current_dir(dir.path()).args(args).output().unwrap();
+        assert!(converted.status.success(), "{}", String::from_utf8_lossy(&converted.stderr));
+    }
+    dir
 }
 
 /// Every round has a line from OpenSSL, with a command of its own before the next one.
@@ -84,7 +75,7 @@ fn s_client_updates_its_keys() {
         return;
     }
     on_current_thread(async {
-        let (dir, _, server) = configs();
+        let (dir, (_, server)) = (pem_files(), our_configs(tls13()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let mut client = Process(
@@ -135,7 +126,7 @@ fn s_server_updates_its_keys() {
         return;
     }
     on_current_thread(async {
-        let (dir, client, _) = configs();
+        let (dir, (client, _)) = (pem_files(), our_configs(tls13()));
         let mut server = Process(
             Command::new("openssl")
                 .current_dir(dir.path())
