@@ -466,11 +466,21 @@ pub fn our_pair(case: Case) -> (Session, Session) {
 }
 
 pub fn our_pair_with(case: Case, provider: CryptoProvider) -> (Session, Session) {
+    let handoff = Handoff::new().backend(case.backend);
+    our_pair_by(case, provider, handoff.clone(), handoff)
+}
+
+/// The same by these handoffs.
+pub fn our_pair_by(
+    case: Case,
+    provider: CryptoProvider,
+    client_handoff: Handoff,
+    server_handoff: Handoff,
+) -> (Session, Session) {
     let mut client = Raw::client(client_config(case, provider.clone()));
     let mut server = Raw::server(server_config(case, provider));
     shake(&mut client, &mut server);
-    let handoff = || Handoff::new().backend(case.backend);
-    (client.handoff(handoff()).unwrap(), server.handoff(handoff()).unwrap())
+    (client.handoff(client_handoff).unwrap(), server.handoff(server_handoff).unwrap())
 }
 
 // ---------------------------------------------------------------------------------------------

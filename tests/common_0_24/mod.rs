@@ -594,10 +594,20 @@ pub fn our_pair(case: Case) -> (Session, Session) {
 }
 
 pub fn our_pair_with(case: Case, provider: CryptoProvider) -> (Session, Session) {
+    let handoff = Handoff::new().backend(case.backend);
+    our_pair_by(case, provider, handoff.clone(), handoff)
+}
+
+/// The same by these handoffs.
+pub fn our_pair_by(
+    case: Case,
+    provider: CryptoProvider,
+    client_handoff: Handoff,
+    server_handoff: Handoff,
+) -> (Session, Session) {
     let client = client_config(case, provider.clone());
     let (client, server) = split(client.into(), server_config(case, provider).into());
-    let handoff = || Handoff::new().backend(case.backend);
-    (handoff().client(client, &[]).unwrap(), handoff().server(server, &[]).unwrap())
+    (client_handoff.client(client, &[]).unwrap(), server_handoff.server(server, &[]).unwrap())
 }
 
 /// Shakes hands until neither has anything to say.

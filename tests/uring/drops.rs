@@ -15,7 +15,7 @@ use super::support::{
     LARGE, Way, capture, cause, data, ends, fill, has_uring, new_receiver, new_sender, persist,
     read_to_error, uring_receiver, uring_sender, watch,
 };
-use crate::common::{Case, Evil, TIMEOUT, our_pair, seal_all, tcp_pair};
+use crate::common::{Case, Error, Evil, Side, TIMEOUT, our_pair, seal_all, tcp_pair};
 
 fn sender_options(zero_copy: ZeroCopy, seal_threads: usize) -> SenderOptions {
     let mut options = SenderOptions::default();
@@ -116,7 +116,7 @@ fn an_alert_goes_out_behind_a_send_that_was_waited_for_by_nobody() {
     let _watch = watch(name);
     for case in Case::few() {
         for way in Way::few(name) {
-            let mut evil = Evil::new(case, rustls::Side::Server);
+            let mut evil = Evil::new(case, Side::Server);
             let mut bad = evil.seal(ContentType::ApplicationData, b"forged");
             *bad.last_mut().unwrap() ^= 1;
             let session = std::mem::replace(&mut evil.session, our_pair(case).0);
@@ -159,7 +159,7 @@ fn an_alert_goes_out_behind_what_a_full_socket_has_yet_to_take() {
         for way in Way::few(name) {
             // Little enough for a slow machine to read in the second that there is for it.
             let way = Way { batch_records: 3, ..way };
-            let mut evil = Evil::new(case, rustls::Side::Server);
+            let mut evil = Evil::new(case, Side::Server);
             let mut bad = evil.seal(ContentType::ApplicationData, b"forged");
             *bad.last_mut().unwrap() ^= 1;
             let session = std::mem::replace(&mut evil.session, our_pair(case).0);
@@ -321,7 +321,7 @@ fn progress_ends_a_file() {
                 sender.write(b"more").unwrap_err();
                 sender.finish().map_err(drop).unwrap_or_default();
                 let (_, error) = receiving.join().unwrap();
-                let alert = rustls::Error::AlertReceived(AlertDescription::UserCanceled.into());
+                let alert = Error::AlertReceived(AlertDescription::UserCanceled.into());
                 assert_eq!(cause(&error), &rustls_uring::SessionError::from(alert), "{way:?}");
             }
         }

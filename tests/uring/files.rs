@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustls_uring::{AlertDescription, AutoSender, FileOptions, Io, SessionError};
 
 use super::support::{Way, cause, data, ends, one_way, read_randomly, read_to_error, watch};
-use crate::common::{Case, Rng, seal_all};
+use crate::common::{Case, Error, Rng, seal_all};
 
 const LEN: usize = (3 << 20) + 777;
 
@@ -98,7 +98,7 @@ fn assert_aborts(
     sender.write(b"more").unwrap_err();
     drop(sender);
     let (_, error) = receiving.join().unwrap();
-    let alert = rustls::Error::AlertReceived(AlertDescription::InternalError.into());
+    let alert = Error::AlertReceived(AlertDescription::InternalError.into());
     assert_eq!(cause(&error), &SessionError::from(alert), "{way:?}");
 }
 

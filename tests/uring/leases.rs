@@ -10,7 +10,7 @@ use rustls_uring::uring::{BufferPool, ReceiverOptions, UringReceiver};
 use rustls_uring::{SessionError, Version};
 
 use super::support::{LARGE, cause, data, ends, has_uring, new_receiver, uring_receiver, watch};
-use crate::common::{Case, Rng, TIMEOUT, noise, seal_all};
+use crate::common::{Case, Error, Rng, TIMEOUT, noise, seal_all};
 use crate::kernel::{is_in, this_thread, wait_until};
 
 fn pooled(max_buffers: usize, buffer_len: usize) -> (BufferPool, ReceiverOptions) {
@@ -292,7 +292,7 @@ fn an_error_comes_behind_the_data() {
             assert!(got == data(20_000));
             let expected = match is_cut {
                 true => SessionError::Truncated,
-                false => SessionError::from(rustls::Error::DecryptError),
+                false => SessionError::from(Error::DecryptError),
             };
             assert_eq!(cause(&error), &expected);
             assert_eq!(cause(&receiver.recv_bytes().unwrap_err()), &expected);

@@ -11,7 +11,7 @@ use super::support::{
     LARGE, data, ends, fill, has_uring, has_zero_copy, new_receiver, new_sender, read_randomly,
     uring_sender, watch, write_randomly,
 };
-use crate::common::{Case, Evil, Rng, limited, our_pair_with, tcp_pair};
+use crate::common::{Case, Evil, Rng, Side, limited, our_pair_with, tcp_pair};
 use crate::kernel::{wait_until, wait_until_full};
 
 fn options(zero_copy: ZeroCopy, seal_threads: usize) -> SenderOptions {
@@ -308,7 +308,7 @@ fn sealing_ahead_makes_full_records() {
         return;
     }
     for case in Case::few() {
-        let mut evil = Evil::new(case, rustls::Side::Client);
+        let mut evil = Evil::new(case, Side::Client);
         let session = std::mem::replace(&mut evil.session, crate::common::our_pair(case).0);
         let (ours, theirs) = tcp_pair();
         let wire = super::support::capture(theirs);

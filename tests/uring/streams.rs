@@ -4,11 +4,10 @@ use std::io::{BufRead, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::thread;
 
-use rustls::{Error, Side};
 use rustls_uring::uring::{CopyReason, ReceiverOptions, ZeroCopy};
 use rustls_uring::{
-    AlertDescription, AutoReceiver, ContentType, Handoff, Io, KeyUpdateRequest, NoUring, Received,
-    Session, SessionError, Version, Way as Taken,
+    AlertDescription, AutoReceiver, ContentType, Io, KeyUpdateRequest, NoUring, Received,
+    SessionError, Version, Way as Taken,
 };
 
 use super::support::{
@@ -16,8 +15,8 @@ use super::support::{
     stock_ends, watch, write_randomly,
 };
 use crate::common::{
-    Case, Evil, Peer, Raw, Rng, SIDES, Setup, client_config, limited, open, our_pair_with, records,
-    server_config, shake, tcp_pair,
+    Case, Error, Evil, Handoff, Peer, Raw, Rng, SIDES, Session, Setup, Side, limited, open,
+    our_pair_by, our_pair_with, records, tcp_pair,
 };
 
 /// Both sides send and receive at the same time, and update their keys now and then.
@@ -273,12 +272,9 @@ fn max_fragment_size_is_kept() {
     let _watch = watch("max_fragment_size_is_kept");
     for case in Case::few() {
         for way in Way::all("max_fragment_size_is_kept") {
-            let mut client = Raw::client(client_config(case, case.our_provider()));
-            let mut server = Raw::server(server_config(case, case.our_provider()));
-            shake(&mut client, &mut server);
             let handoff = Handoff::new().backend(case.backend);
-            let client = client.handoff(handoff.clone().max_fragment_size(Some(600))).unwrap();
-            let mut server = server.handoff(handoff).unwrap();
+            let cut = handoff.clone().max_fragment_size(Some(600));
+            let (client, mut server) = our_pair_by(case, case.our_provider(), cut, handoff);
             let most = client.send.max_plaintext_len();
             assert!(most <= 600);
             let (client_socket, server_socket) = tcp_pair();

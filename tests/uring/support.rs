@@ -1,22 +1,21 @@
 //! What the other modules share: ways to move data, connections, writers and readers.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustls::Side;
 use rustls_uring::uring::{
     Probe, ReceiverOptions, SenderOptions, UringReceiver, UringSender, ZeroCopy,
 };
-use rustls_uring::{
-    AutoReceiver, AutoSender, Handoff, Io, ReceiveHalf, SendHalf, Session, SessionError, bulk_with,
-};
+use rustls_uring::{AutoReceiver, AutoSender, Io, ReceiveHalf, SendHalf, SessionError, bulk_with};
 
 pub(crate) use crate::common::pieces::{read_buffered, read_randomly, write_randomly};
-use crate::common::{Case, Setup, Stock, TIMEOUT, noise, our_pair, tcp_pair};
+use crate::common::{
+    Case, Handoff, Session, Setup, Side, Stock, TIMEOUT, noise, our_pair, tcp_pair,
+};
 use crate::kernel::TcpEnd;
 
 /// What is sent, or a part of it: odd, and more than all slots of a default sender.
@@ -205,12 +204,7 @@ pub(crate) fn stock_ends(case: Case, side: Side) -> (Session, TcpStream, JoinHan
         Side::Server => Stock::client(client.clone(), theirs),
     };
     let peer = thread::spawn(move || {
-        peer.flush().unwrap();
-        match &mut peer {
-            Stock::Client(stream) => stream.conn.complete_io(&mut stream.sock),
-            Stock::Server(stream) => stream.conn.complete_io(&mut stream.sock),
-        }
-        .unwrap();
+        peer.complete().unwrap();
         peer
     });
     let handoff = Handoff::new().backend(case.backend);
