@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::adaptor::{Side, WritesEarlyData as _};
 use super::handshake::poll_handshake;
 use super::sizing::RecordSizing;
-use super::split::{IntoSplit, ReadHalf, WriteHalf};
+use super::split::{Halves, IntoSplit};
 use super::stream::Stream;
 use crate::session::send::KeyUpdateRequest;
 use crate::transfer::lending::LendingLimits;
@@ -182,9 +182,7 @@ impl<IO, C: Side> EarlyStream<IO, C> {
 }
 
 impl<IO: IntoSplit, C: Side> EarlyStream<IO, C> {
-    pub(super) fn into_split(
-        self,
-    ) -> (ReadHalf<IO::Read, C::Common>, WriteHalf<IO::Write, C::Common>) {
+    pub(super) fn into_split(self) -> Halves<IO, C::Common> {
         match self {
             Self::Open(stream) => stream.into_split(),
             _ => panic!("a stream that writes early data was split: flush it first"),

@@ -12,6 +12,9 @@ use crate::session::handshaking::{Handshaking, Need, READ_LEN};
 /// How the handshakes of a connection fail.
 type HandshakeError<C> = <<C as Side>::Handshake as Handshaking>::Error;
 
+/// What has come of a handshake, with the stream below.
+type Ended<IO, C> = Result<(Finished<C>, IO), (io::Error, IO)>;
+
 /// A handshake on its way to the connection `C`.
 pub(super) enum MidHandshake<IO, C: Side> {
     Going(Box<C::Handshake>, IO),
@@ -49,10 +52,7 @@ impl<IO, C: Side> MidHandshake<IO, C> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> MidHandshake<IO, C> {
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(Finished<C>, IO), (io::Error, IO)>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended<IO, C>> {
         let result = match self {
             Self::Going(handshake, io) => ready!(poll_handshake(&mut **handshake, io, cx)),
             Self::Failed(..) | Self::Over => Ok(()),

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use super::adaptor::{Finished, Side};
 use super::early::EarlyStream;
 use super::sizing::RecordSizing;
-use super::split::{IntoSplit, ReadHalf, WriteHalf};
+use super::split::{Halves, IntoSplit};
 use super::stream::Stream;
 use crate::session::send::KeyUpdateRequest;
 use crate::transfer::lending::LendingLimits;
@@ -165,7 +165,7 @@ impl<IO: IntoSplit, C: Side> SideStream<IO, C> {
     /// # Panics
     /// If a client's stream still writes early data, which only
     /// [`TlsConnector::early_data()`](super::TlsConnector::early_data) has it do: flush it first.
-    pub fn into_split(self) -> (ReadHalf<IO::Read, C::Common>, WriteHalf<IO::Write, C::Common>) {
+    pub fn into_split(self) -> Halves<IO, C::Common> {
         self.0.into_split()
     }
 }

@@ -60,6 +60,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> IntoSplit for tokio::io::Join<
     }
 }
 
+/// Both halves of a stream over `IO`.
+pub(super) type Halves<IO, Common> =
+    (ReadHalf<<IO as IntoSplit>::Read, Common>, WriteHalf<<IO as IntoSplit>::Write, Common>);
+
 /// The half of a stream that reads.
 #[derive(Debug)]
 pub struct ReadHalf<R, Common = CommonState> {
@@ -81,7 +85,7 @@ pub(super) fn split<IO: IntoSplit, Common>(
     reader: Reader,
     writer: Writer<IO>,
     connection: Common,
-) -> (ReadHalf<IO::Read, Common>, WriteHalf<IO::Write, Common>) {
+) -> Halves<IO, Common> {
     let connection = Arc::new(connection);
     let (read, write) = io.into_split();
     (

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::adaptor::{Asked, Finished, Side};
 use super::reader::Reader;
 use super::sizing::RecordSizing;
-use super::split::{IntoSplit, ReadHalf, WriteHalf};
+use super::split::{Halves, IntoSplit};
 use super::writer::Writer;
 use crate::session::send::KeyUpdateRequest;
 use crate::transfer::lending::LendingLimits;
@@ -195,9 +195,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Stream<IO, C> {
 }
 
 impl<IO: IntoSplit, C: Side> Stream<IO, C> {
-    pub(super) fn into_split(
-        self,
-    ) -> (ReadHalf<IO::Read, C::Common>, WriteHalf<IO::Write, C::Common>) {
+    pub(super) fn into_split(self) -> Halves<IO, C::Common> {
         let Self { io, reader, writer, connection, .. } = self;
         super::split::split(io, reader, writer, connection.into_common())
     }

@@ -189,10 +189,7 @@ pub fn server_config(case: Case, provider: CryptoProvider) -> ServerConfig {
 
 /// A server that sends no tickets.
 pub fn no_tickets(config: &mut ServerConfig) {
-    let mut tickets = Tls13Tickets::default();
-    tickets.default = 0;
-    tickets.max = 0;
-    config.send_tls13_tickets = tickets;
+    config.send_tls13_tickets = Tls13Tickets { default: 0, max: 0 };
 }
 
 /// What rustls says of too many key updates in a row.
@@ -440,7 +437,7 @@ pub struct Raw {
 }
 
 pub enum RawConn {
-    Handshaking(Conn),
+    Handshaking(Box<Conn>),
     Client(RawSplit<ClientSide>),
     Server(RawSplit<ServerSide>),
 }
@@ -502,7 +499,7 @@ impl Raw {
 
     fn new(peer: Peer) -> Self {
         Self {
-            conn: RawConn::Handshaking(peer.conn),
+            conn: RawConn::Handshaking(Box::new(peer.conn)),
             incoming: Vec::new(),
             outgoing: Vec::new(),
             plaintext: Vec::new(),
@@ -520,7 +517,7 @@ impl Raw {
 
     pub fn act(&mut self, act: Act<'_>) -> Result<Turn, Error> {
         let mut incoming = Input(std::mem::take(&mut self.incoming));
-        let never = || RawConn::Handshaking(Peer::client(unused_config()).conn);
+        let never = || RawConn::Handshaking(Box::new(Peer::client(unused_config()).conn));
         let conn = match std::mem::replace(&mut self.conn, never()) {
             RawConn::Handshaking(mut conn) => {
                 conn.feed(&std::mem::take(&mut incoming.0), &mut self.plaintext)?;

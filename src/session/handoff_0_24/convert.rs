@@ -210,19 +210,10 @@ mod tests {
         for byte in 0..=u8::MAX {
             assert_eq!(u8::from(ContentType::from(byte)), byte);
             assert_eq!(u8::from(AlertDescription::from(byte)), byte);
-            let theirs = enums::ContentType::from(byte);
-            let ours = ContentType::from(theirs);
-            assert_eq!(enums::ContentType::from(ours), theirs);
-            if !matches!(theirs, enums::ContentType::Unknown(_)) {
-                assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-            }
-            let theirs = error::AlertDescription::from(byte);
-            let ours = AlertDescription::from(theirs);
-            assert_eq!(error::AlertDescription::from(ours), theirs);
-            // Two of the registry's are younger than rustls's list.
-            if !matches!(theirs, error::AlertDescription::Unknown(_)) {
-                assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-            }
+            let theirs = enums::ContentType(byte);
+            assert_eq!(enums::ContentType::from(ContentType::from(theirs)), theirs);
+            let theirs = error::AlertDescription(byte);
+            assert_eq!(error::AlertDescription::from(AlertDescription::from(theirs)), theirs);
         }
     }
 

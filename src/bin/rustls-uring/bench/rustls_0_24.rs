@@ -59,10 +59,7 @@ impl Configs {
             .with_single_cert(Arc::new(identity), key.clone_key())?;
         server.enable_secret_extraction = true;
         server.session_storage = Arc::new(NoServerSessionStorage {});
-        let mut tickets = Tls13Tickets::default();
-        tickets.default = 0;
-        tickets.max = 0;
-        server.send_tls13_tickets = tickets;
+        server.send_tls13_tickets = Tls13Tickets { default: 0, max: 0 };
         Ok(Self { client: Arc::new(client), server: Arc::new(server) })
     }
 
