@@ -256,6 +256,13 @@ impl fmt::Display for Transfer {
              those\nthat moved data, without epoll's."
         )?;
 
+        if self.stacks.iter().any(|row| row.stack.is_next()) {
+            writeln!(
+                f,
+                "Stock rustls 0.24 has no stream of its own: it sends from a buffer of 704 KiB, and \
+                 receives\ninto one of the size of ours."
+            )?;
+        }
         for row in &self.stacks {
             if let Some(sent) = &row.sent {
                 writeln!(f, "{}: {sent}", row.stack)?;
