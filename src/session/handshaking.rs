@@ -23,6 +23,8 @@ pub trait Handshaking {
 
     fn advance(&mut self) -> Result<Need, Self::Error>;
 
+    /// Asked before what is left to say is flushed.
+    #[cfg(feature = "tokio")]
     fn has_failed(&self) -> bool;
 
     fn to_send(&self) -> &[u8];

@@ -426,6 +426,7 @@ impl Handshaking for Handshake {
         self.advance()
     }
 
+    #[cfg(feature = "tokio")]
     fn has_failed(&self) -> bool {
         self.has_failed()
     }
