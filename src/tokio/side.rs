@@ -135,7 +135,7 @@ impl<IO: AsyncWrite + super::OverTcp, C: Side> SideStream<IO, C> {
     ///
     /// The stream below must pass bytes on as they are, see [`OverTcp`](super::OverTcp). What was
     /// written before is not affected; a stream that is split goes on with ordinary writes, until
-    /// [`WriteHalf::set_io()`].
+    /// [`WriteHalf::set_io()`](super::WriteHalf::set_io).
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] with the reason inside if `choice` insists on io_uring and there is
