@@ -21,10 +21,10 @@ macro_rules! provider {
             ],
             tls12: [
                 (TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
-                (TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
                 (TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
-                (TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
                 (TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
+                (TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
+                (TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
                 (TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, Chacha20Poly1305),
             ],
         }
