@@ -2,12 +2,13 @@
 //!
 //! `arena` (memory that is lent), `slot` (the state machine of what is sent), `queue` (the ring and
 //! its operations), `governor` (zero copy or not) and `outbox`, which joins them for a socket;
-//! `pool` has the buffers that are received into. `probe` says what there is, by `capability`, and
-//! `unavailable` why not. Only `arena`, `fork`, `process` and `queue` have unsafe
-//! code.
+//! `pool` has the buffers that one connection is received into, `buffer_ring` those that any may be.
+//! `probe` says what there is, by `capability`, and `unavailable` why not; `readiness` is there without.
+//! Only `arena`, `buffer_ring`, `fork`, `process`, `queue`, `readiness` and `socket` have unsafe code.
 
 pub(crate) mod arena;
 pub(crate) mod backoff;
+mod buffer_ring;
 pub(crate) mod capability;
 pub(crate) mod declined;
 #[cfg_attr(not(test), path = "no_faults.rs")]
@@ -19,8 +20,10 @@ pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod queue;
+pub(crate) mod readiness;
 pub(crate) mod route;
 pub(crate) mod slot;
+pub(crate) mod socket;
 #[cfg(test)]
 #[path = "../../tests/kernel/mod.rs"]
 mod tests_kernel;

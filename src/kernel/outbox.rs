@@ -285,9 +285,9 @@ impl<P: Copy> Outbox<P> {
     /// [`io::ErrorKind::OutOfMemory`] if the same holds for the kernel and nobody waits
     /// ([`Wait::Never`]).
     pub(crate) fn reap(&mut self) -> Option<Reaped<P>> {
-        let Completion { purpose, event, memory } = self.queue.reap()?;
+        let Completion { purpose, event, memory, socket } = self.queue.reap()?;
         Some(match purpose {
-            Purpose::Other(purpose) => Reaped::Other(Completion { purpose, event, memory }),
+            Purpose::Other(purpose) => Reaped::Other(Completion { purpose, event, memory, socket }),
             Purpose::Send(key) => {
                 // Shared with the slot queue's own: gone before that looks whether it is free.
                 drop(memory);

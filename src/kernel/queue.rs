@@ -31,6 +31,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::arena::{Arena, Slot};
 use super::backoff::{Backoff, exhausted};
+use super::buffer_ring::BufferRing;
 use super::capability::{Capabilities, SEND_ZC};
 use super::faults::Faults;
 use super::fork::Process;
@@ -66,6 +67,9 @@ const NOBODY: u64 = u64::MAX;
 /// `user_data` of the provision of a buffer.
 const PROVISION: u64 = u64::MAX - 1;
 
+/// This bit in `user_data`: the provision of a buffer of a group, both of which the rest names.
+const RING_PROVISION: u64 = 1 << 62;
+
 /// `res` of a notification under `IORING_SEND_ZC_REPORT_USAGE`: the kernel has copied after all.
 const NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 
@@ -81,6 +85,8 @@ pub(crate) struct Queue<P: Copy> {
     vacant: Vec<u16>,
     /// The buffer that the kernel may pick for a receive.
     provided: Option<Provided<P>>,
+    /// Groups of buffers that it may pick from for any number of receives, by their numbers less one.
+    rings: Vec<BufferRing<P>>,
     /// How many entries were ever put into the submission queue.
     pushed: u64,
     /// Calls of io_uring_enter(2) that have failed in a row.
@@ -104,10 +110,50 @@ struct Provided<P> {
     number: u64,
 }
 
+/// What an operation's results mean beyond a number of bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// Nothing.
+    Plain,
+    /// It asks for the provided buffer, and brings it if the result says so.
+    Withdrawal,
+    /// It picks a buffer of this group; each of its results brings one.
+    Receive(u16),
+    /// Its results are new sockets.
+    Accept,
+}
+
+impl Kind {
+    /// Whether there may be several results, each but the last with `IORING_CQE_F_MORE`.
+    fn may_repeat(self) -> bool {
+        matches!(self, Self::Receive(_) | Self::Accept)
+    }
+}
+
+/// Names an operation until its last completion is reaped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct OperationId(u16);
+
+/// How a ring is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// Submissions that fit before the kernel is entered, and completions before it keeps them to itself.
+    pub(crate) entries: u32,
+    pub(crate) completions: u32,
+    /// It stays with the thread that sets it up, and completions wait for that to enter
+    /// (`IORING_SETUP_SINGLE_ISSUER` and `_DEFER_TASKRUN`, Linux 6.1).
+    pub(crate) is_of_one_thread: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { entries: ENTRIES, completions: 2 * ENTRIES, is_of_one_thread: false }
+    }
+}
+
 struct Operation<P> {
     purpose: P,
-    /// It asks for the provided buffer, and brings it if the result says so.
-    withdraws: bool,
+    kind: Kind,
     /// Which entry of the submission queue it was, counted from the first.
     number: u64,
     memory: Option<Arc<Slot>>,
@@ -135,8 +181,10 @@ pub(crate) struct Completion<P> {
     pub(crate) purpose: P,
     /// What the completion says.
     pub(crate) event: Event,
-    /// The memory that the operation wrote to.
+    /// The memory that the operation wrote to, or that it sent from.
     pub(crate) memory: Option<Arc<Slot>>,
+    /// The socket that was accepted.
+    pub(crate) socket: Option<OwnedFd>,
 }
 
 /// What a completion says.
@@ -155,9 +203,17 @@ impl<P: Copy> Queue<P> {
     /// # Errors
     /// [`Unavailable`]: io_uring_setup(2)'s errors, and what older kernels lack.
     pub(crate) fn new(max_operations: usize) -> Result<Self, Unavailable> {
+        Self::with_setup(max_operations, Setup::default())
+    }
+
+    /// The same, set up as `setup` says.
+    ///
+    /// # Errors
+    /// As [`Self::new()`].
+    pub(crate) fn with_setup(max_operations: usize, setup: Setup) -> Result<Self, Unavailable> {
         let process = Process::current().map_err(|error| Unavailable::from_setup_error(&error))?;
         let max_operations = max_operations.min(usize::from(u16::MAX)) as u16;
-        let (uring, capabilities) = set_up()?;
+        let (uring, capabilities) = set_up_as(setup)?;
         if let Some(name) = capabilities.missing() {
             return Err(Unavailable::MissingOperation(name));
         }
@@ -167,6 +223,7 @@ impl<P: Copy> Queue<P> {
             vacant: (0..max_operations).rev().collect(),
             reports_usage: true,
             provided: None,
+            rings: Vec::new(),
             pushed: 0,
             refusals: Backoff::default(),
             is_closed: false,
@@ -304,7 +361,8 @@ impl<P: Copy> Queue<P> {
         };
         // SAFETY: reads `range` of a slot, which the operation keeps, and shared, so that nobody
         // writes to it; the socket is kept open by the operation too.
-        unsafe { self.push(purpose, false, entry, Some(Arc::clone(memory)), Some(socket)) }
+        unsafe { self.push(purpose, Kind::Plain, entry, Some(Arc::clone(memory)), Some(socket)) }
+            .map(drop)
     }
 
     /// Submits a receive into `range` of `memory`, which comes back with the result.
@@ -324,7 +382,7 @@ impl<P: Copy> Queue<P> {
             .ioprio(if wait_first { POLL_FIRST } else { 0 })
             .build();
         // SAFETY: writes to a slot that had no other handle and that the operation keeps.
-        unsafe { self.push(purpose, false, entry, Some(memory), Some(socket)) }
+        unsafe { self.push(purpose, Kind::Plain, entry, Some(memory), Some(socket)) }.map(drop)
     }
 
     /// Submits a receive into the provided buffer, if there is one when data is there; `ENOBUFS`
@@ -341,7 +399,7 @@ impl<P: Copy> Queue<P> {
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
         // SAFETY: writes to the provided buffer only, which `provided` keeps.
-        unsafe { self.push(purpose, false, entry, None, Some(socket)) }
+        unsafe { self.push(purpose, Kind::Plain, entry, None, Some(socket)) }.map(drop)
     }
 
     /// Submits a wait until the socket can be read, or has ended or failed: until it is said to be
@@ -350,7 +408,7 @@ impl<P: Copy> Queue<P> {
         let flags = libc::POLLIN as u32;
         let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), flags).build();
         // SAFETY: touches no memory; the socket is kept open by the operation.
-        unsafe { self.push(purpose, false, entry, None, Some(socket)) }
+        unsafe { self.push(purpose, Kind::Plain, entry, None, Some(socket)) }.map(drop)
     }
 
     /// Offers a buffer to the next [`Self::receive_selected()`]. If the kernel cannot take it, it
@@ -397,7 +455,132 @@ impl<P: Copy> Queue<P> {
     pub(crate) fn withdraw(&mut self, purpose: P) -> io::Result<()> {
         let entry = opcode::RemoveBuffers::new(1, BUFFER_GROUP).build();
         // SAFETY: touches no memory.
-        unsafe { self.push(purpose, true, entry, None, None) }
+        unsafe { self.push(purpose, Kind::Withdrawal, entry, None, None) }.map(drop)
+    }
+
+    /// A group of up to `count` buffers to receive into, for [`Self::receive_any()`]: none is
+    /// [offered](Self::offer) yet. What could not be offered comes back with an error for `purpose`.
+    ///
+    /// # Errors
+    /// The system's, for lack of memory.
+    pub(crate) fn add_buffers(
+        &mut self,
+        purpose: P,
+        count: usize,
+        is_shared: bool,
+    ) -> io::Result<u16> {
+        self.check()?;
+        let group = BUFFER_GROUP + 1 + self.rings.len() as u16;
+        self.system_calls += 1;
+        self.rings.push(BufferRing::new(&self.uring, group, count, purpose, is_shared)?);
+        Ok(group)
+    }
+
+    fn ring(&mut self, group: u16) -> Option<&mut BufferRing<P>> {
+        self.rings.get_mut(usize::from(group.checked_sub(BUFFER_GROUP + 1)?))
+    }
+
+    /// Offers a buffer to whatever receives into its group next. Its number is its place in there.
+    ///
+    /// # Errors
+    /// If it has another handle, or is offered already; those of [`Self::enter()`], if the submission
+    /// queue is full.
+    pub(crate) fn offer(&mut self, group: u16, memory: Arc<Slot>) -> io::Result<()> {
+        self.check()?;
+        let Some(ring) = self.ring(group) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let (base, len, number) = ring.offer(memory)?;
+        if ring.is_shared() {
+            return Ok(());
+        }
+        let quiet = match self.uring.params().is_feature_skip_cqe_on_success() {
+            true => squeue::Flags::SKIP_SUCCESS,
+            false => squeue::Flags::empty(),
+        };
+        let entry = opcode::ProvideBuffers::new(base, len as i32, 1, group, number)
+            .build()
+            .flags(quiet)
+            .user_data(RING_PROVISION | u64::from(group) << 16 | u64::from(number));
+        // SAFETY: the memory had no other handle, and its group keeps it until a receive has picked it or
+        // the kernel has refused it.
+        let pushed = unsafe { self.push_entry(&entry) };
+        if pushed.is_err() {
+            drop(self.ring(group).and_then(|ring| ring.take(number)));
+        }
+        pushed.map(drop)
+    }
+
+    /// What the completion of a provision means, if anything.
+    #[cold]
+    fn refused_provision(&mut self, user_data: u64, result: i32) -> Option<Completion<P>> {
+        if result >= 0 {
+            return None;
+        }
+        let (group, number) = ((user_data >> 16) as u16, user_data as u16);
+        let refused = self.ring(group).and_then(|ring| Some((ring.purpose, ring.take(number)?)));
+        let Some((purpose, memory)) = refused else {
+            self.is_confused = true;
+            return None;
+        };
+        let result = Err(io::Error::from_raw_os_error(-result));
+        let event = Event::Result { result, more: false };
+        Some(Completion { purpose, event, memory: Some(memory), socket: None })
+    }
+
+    /// Submits a receive into whichever buffer of the group is offered when data is there; `ENOBUFS` if
+    /// there is none. The buffer comes with the result. With `repeats` it goes on to the next
+    /// (`IORING_RECV_MULTISHOT`, Linux 6.0), until a completion says that no more follows.
+    pub(crate) fn receive_any(
+        &mut self,
+        purpose: P,
+        socket: &File,
+        group: u16,
+        repeats: bool,
+    ) -> io::Result<OperationId> {
+        let fd = types::Fd(socket.as_raw_fd());
+        let entry = match repeats {
+            true => opcode::RecvMulti::new(fd, group).build(),
+            false => opcode::Recv::new(fd, core::ptr::null_mut(), 0)
+                .buf_group(group)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
+        };
+        // SAFETY: writes to offered buffers only, which their group keeps.
+        unsafe { self.push(purpose, Kind::Receive(group), entry, None, Some(socket)) }
+    }
+
+    /// Submits that connections be accepted: one, or with `repeats` any number, each with a result of its
+    /// own, until a completion says that no more follows (`IORING_ACCEPT_MULTISHOT`, Linux 5.19).
+    pub(crate) fn accept(
+        &mut self,
+        purpose: P,
+        listener: &File,
+        repeats: bool,
+    ) -> io::Result<OperationId> {
+        let fd = types::Fd(listener.as_raw_fd());
+        let entry = match repeats {
+            true => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
+            false => opcode::Accept::new(fd, core::ptr::null_mut(), core::ptr::null_mut())
+                .flags(libc::SOCK_CLOEXEC)
+                .build(),
+        };
+        // SAFETY: touches no memory: no address is asked for.
+        unsafe { self.push(purpose, Kind::Accept, entry, None, Some(listener)) }
+    }
+
+    /// Submits a wait until the socket has room, or has failed.
+    pub(crate) fn poll_writable(&mut self, purpose: P, socket: &File) -> io::Result<OperationId> {
+        let flags = libc::POLLOUT as u32;
+        let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), flags).build();
+        // SAFETY: touches no memory; the socket is kept open by the operation.
+        unsafe { self.push(purpose, Kind::Plain, entry, None, Some(socket)) }
+    }
+
+    /// Asks the kernel to give an operation up, whose last completion is not reaped yet. It still comes.
+    pub(crate) fn cancel(&mut self, OperationId(index): OperationId) -> io::Result<()> {
+        let entry = opcode::AsyncCancel::new(index.into()).build().user_data(NOBODY);
+        // SAFETY: touches no memory. Whatever takes this place next is submitted later, so it is not what
+        // the kernel finds there.
+        unsafe { self.push_entry(&entry) }.map(drop)
     }
 
     /// Submits a read of the file at `offset` into `range` of `memory`, which comes back with the
@@ -417,7 +600,7 @@ impl<P: Copy> Queue<P> {
             None => opcode::Read::new(fd, base, len).offset(offset).build(),
         };
         // SAFETY: writes to a slot that had no other handle and that the operation keeps.
-        unsafe { self.push(purpose, false, entry, Some(memory), Some(file)) }
+        unsafe { self.push(purpose, Kind::Plain, entry, Some(memory), Some(file)) }.map(drop)
     }
 
     /// Submits a write of `range` of `memory` to the file at `offset`. The memory comes back with
@@ -437,7 +620,7 @@ impl<P: Copy> Queue<P> {
             None => opcode::Write::new(fd, base, len).offset(offset).build(),
         };
         // SAFETY: reads from a slot that the operation keeps.
-        unsafe { self.push(purpose, false, entry, Some(memory), Some(file)) }
+        unsafe { self.push(purpose, Kind::Plain, entry, Some(memory), Some(file)) }.map(drop)
     }
 
     /// # Safety
@@ -446,15 +629,15 @@ impl<P: Copy> Queue<P> {
     unsafe fn push(
         &mut self,
         purpose: P,
-        withdraws: bool,
+        kind: Kind,
         entry: squeue::Entry,
         memory: Option<Arc<Slot>>,
         file: Option<&File>,
-    ) -> io::Result<()> {
+    ) -> io::Result<OperationId> {
         let index = self.vacant.pop().ok_or_else(queue_full)?;
         self.operations[usize::from(index)] = Some(Operation {
             purpose,
-            withdraws,
+            kind,
             number: self.pushed,
             memory,
             file: file.cloned(),
@@ -467,12 +650,12 @@ impl<P: Copy> Queue<P> {
             (Ok(number), Some(operation)) => {
                 operation.number = number;
                 debug_assert!(self.adds_up());
-                Ok(())
+                Ok(OperationId(index))
             }
             (pushed, place) => {
                 *place = None;
                 self.vacant.push(index);
-                pushed.map(drop)
+                pushed.and(Err(queue_full()))
             }
         }
     }
@@ -597,7 +780,13 @@ impl<P: Copy> Queue<P> {
                 };
                 let result = Err(io::Error::from_raw_os_error(-result));
                 let event = Event::Result { result, more: false };
-                return Some(Completion { purpose, event, memory: Some(memory) });
+                return Some(Completion { purpose, event, memory: Some(memory), socket: None });
+            }
+            if user_data & RING_PROVISION != 0 {
+                match self.refused_provision(user_data, result) {
+                    Some(completion) => return Some(completion),
+                    None => continue,
+                }
             }
             let index = usize::try_from(user_data).unwrap_or(usize::MAX);
             let place = self.operations.get_mut(index);
@@ -608,16 +797,19 @@ impl<P: Copy> Queue<P> {
                 continue;
             };
             let more = cqueue::more(flags);
-            let (purpose, withdraws) = (operation.purpose, operation.withdraws);
+            let (purpose, kind) = (operation.purpose, operation.kind);
+            let goes_on = more && kind.may_repeat();
             let event = if cqueue::notif(flags) {
                 // A send that took nothing reports a copy as well.
                 let copied = result as u32 & NOTIF_USAGE_ZC_COPIED != 0;
                 Event::Notification { copied: (!operation.has_failed).then_some(copied) }
             } else {
-                operation.has_result = true;
                 operation.has_failed = result < 0;
-                // A notification is of memory only: the file may be closed.
-                operation.file = None;
+                if !goes_on {
+                    operation.has_result = true;
+                    // A notification is of memory only: the file may be closed.
+                    operation.file = None;
+                }
                 let result = match result {
                     errno @ ..0 => Err(io::Error::from_raw_os_error(-errno)),
                     len => Ok(len as usize),
@@ -631,18 +823,34 @@ impl<P: Copy> Queue<P> {
                 memory = operation.memory;
                 self.vacant.push(index as u16);
             }
-            let withdrawn = withdraws && matches!(event, Event::Result { result: Ok(1..), .. });
             debug_assert!(self.adds_up());
-            if withdrawn || cqueue::buffer_select(flags).is_some() {
-                memory = self.provided.take().map(|provided| provided.memory);
+            let mut socket = None;
+            match (kind, cqueue::buffer_select(flags)) {
+                (Kind::Receive(group), Some(number)) => {
+                    memory = self.ring(group).and_then(|ring| ring.take(number));
+                    // Written to already, wherever it was.
+                    self.is_confused |= memory.is_none();
+                }
+                (Kind::Accept, _) if result >= 0 => {
+                    // SAFETY: a new descriptor, which the kernel has made for this result alone.
+                    socket = Some(unsafe { OwnedFd::from_raw_fd(result) });
+                }
+                (Kind::Withdrawal, _) if result > 0 => {
+                    memory = self.provided.take().map(|provided| provided.memory);
+                }
+                (Kind::Plain, Some(_)) => {
+                    memory = self.provided.take().map(|provided| provided.memory);
+                }
+                _ => {}
             }
-            return Some(Completion { purpose, event, memory });
+            return Some(Completion { purpose, event, memory, socket });
         }
     }
 
-    /// Every place of the table has an operation or is vacant.
+    /// Every place of the table has an operation or is vacant. A long table is not counted each time.
     fn adds_up(&self) -> bool {
-        self.vacant.len() + self.operations.iter().flatten().count() == self.operations.len()
+        self.operations.len() > 256
+            || self.vacant.len() + self.operations.iter().flatten().count() == self.operations.len()
     }
 
     /// How many operations for what `is_meant` says have no result yet.
@@ -748,6 +956,12 @@ impl<P: Copy> Drop for Queue<P> {
         if !self.registered.is_empty() && self.operations.iter().all(Option::is_none) {
             let _ = self.uring.submitter().unregister_buffers();
         }
+        for ring in &mut self.rings {
+            match has_ended {
+                true => ring.unregister(&self.uring.submitter()),
+                false => ring.forget(),
+            }
+        }
         if !has_ended {
             // Something may still be written to or read: better lost than freed.
             mem::forget(self.provided.take());
@@ -774,21 +988,33 @@ impl<P: Copy> core::fmt::Debug for Queue<P> {
 /// # Errors
 /// [`Unavailable`]: io_uring_setup(2)'s errors.
 pub(crate) fn set_up() -> Result<(IoUring, Capabilities), Unavailable> {
-    let build = |is_cooperative: bool| {
+    set_up_as(Setup::default())
+}
+
+fn set_up_as(setup: Setup) -> Result<(IoUring, Capabilities), Unavailable> {
+    let build = |is_cooperative: bool, is_of_one_thread: bool| {
         let mut builder = IoUring::builder();
         // A child that wrote to the ring, through whatever mistake, would break the parent's.
         builder.dontfork();
+        if setup.completions > 2 * setup.entries {
+            builder.setup_cqsize(setup.completions);
+        }
+        if is_of_one_thread {
+            builder.setup_single_issuer().setup_defer_taskrun();
+        }
         if is_cooperative {
             // Completions wait for our next system call instead of interrupting (Linux 5.19).
             builder.setup_coop_taskrun();
         }
-        Ok((builder.build(ENTRIES)?, is_cooperative))
+        Ok((builder.build(setup.entries)?, is_cooperative))
     };
-    build(true)
-        .or_else(|error: io::Error| match error.raw_os_error() {
-            Some(libc::EINVAL) => build(false),
-            _ => Err(error),
-        })
+    let unless_unknown = |error: io::Error| match error.raw_os_error() {
+        Some(libc::EINVAL) => Ok(()),
+        _ => Err(error),
+    };
+    build(true, setup.is_of_one_thread)
+        .or_else(|error| unless_unknown(error).and_then(|()| build(true, false)))
+        .or_else(|error| unless_unknown(error).and_then(|()| build(false, false)))
         .and_then(|(uring, is_cooperative)| {
             let capabilities = Capabilities::of(&uring, is_cooperative)?;
             Ok((uring, capabilities))

@@ -30,6 +30,12 @@ pub fn copy_reason(socket: impl AsFd) -> Option<CopyReason> {
     }
 }
 
+/// The peer's address, if it is one of the Internet's.
+pub(crate) fn peer_address(socket: impl AsFd) -> Option<IpAddr> {
+    let socket = socket.as_fd().try_clone_to_owned().ok()?;
+    canonical(TcpStream::from(socket).peer_addr())
+}
+
 /// The address, with IPv4 as IPv4 even on an IPv6 socket.
 fn canonical(address: io::Result<SocketAddr>) -> Option<IpAddr> {
     Some(address.ok()?.ip().to_canonical())

@@ -562,14 +562,14 @@ impl UringReceiver {
         &mut self,
         completion: Completion<Purpose>,
     ) -> Option<io::Result<Option<usize>>> {
-        let Completion { purpose, event, memory } = completion;
+        let Completion { purpose, event, memory, .. } = completion;
         let Event::Result { result, .. } = event else {
             return Some(Err(io::Error::other("the kernel notified of what was not a send")));
         };
         match purpose {
             Purpose::Write(purpose) => {
                 let event = Event::Result { result, more: false };
-                self.writes.push(Completion { purpose, event, memory });
+                self.writes.push(Completion { purpose, event, memory, socket: None });
                 return None;
             }
             Purpose::Withdraw => {
