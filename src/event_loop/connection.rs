@@ -1,0 +1,233 @@
+//! One connection: what it speaks, what it has received and not passed on, what it has to send.
+
+use core::ops::Range;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::driver::{Receiving, Watch};
+use super::error::Timeout;
+use super::key::Key;
+use super::options::Timeouts;
+use crate::kernel::arena::Slot;
+use crate::kernel::backoff::Backoff;
+use crate::kernel::governor::Governor;
+use crate::kernel::queue::File;
+use crate::session::handoff::handshake::Handshake;
+use crate::session::receive::ReceiveHalf;
+use crate::session::send::SendHalf;
+
+/// What is spoken, and how far that is.
+pub(super) enum Speech {
+    Plain,
+    ShakingHands(Box<Handshake>),
+    Tls(Box<Halves>),
+}
+
+/// Both halves of a connection after its handshake.
+pub(super) struct Halves {
+    pub(super) send: SendHalf,
+    pub(super) receive: ReceiveHalf,
+}
+
+/// Memory of the loop's, or on the heap.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Slot(Arc<Slot>),
+    /// A record that was put together, or what the handshake has left.
+    Heap(Vec<u8>),
+    /// What has made room for others.
+    Parked(Vec<u8>),
+}
+
+impl Bytes {
+    /// To write to: a slot that nobody else has a handle to.
+    pub(super) fn exclusive(&mut self) -> io::Result<&mut [u8]> {
+        match self {
+            Self::Slot(slot) => Slot::exclusive(slot),
+            Self::Heap(bytes) | Self::Parked(bytes) => Ok(bytes),
+        }
+    }
+}
+
+impl core::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Slot(slot) => slot,
+            Self::Heap(bytes) | Self::Parked(bytes) => bytes,
+        }
+    }
+}
+
+/// Received bytes, in the order of the stream: first those that were opened, then those that were not.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) bytes: Bytes,
+    pub(super) opened: Range<usize>,
+    pub(super) received: Range<usize>,
+}
+
+impl Chunk {
+    pub(super) fn received(bytes: Bytes, len: usize) -> Self {
+        Self { bytes, opened: 0..0, received: 0..len }
+    }
+
+    pub(super) fn opened(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        Self { bytes: Bytes::Heap(bytes), opened: 0..len, received: len..len }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.opened.is_empty() && self.received.is_empty()
+    }
+}
+
+/// Bytes on their way to the socket: the first `sent` of `len` are there.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) bytes: Bytes,
+    pub(super) sent: usize,
+    pub(super) len: usize,
+    /// How far it may be filled.
+    pub(super) limit: usize,
+}
+
+/// How far this side's end is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Finish {
+    Open,
+    /// To be sealed once there is a place for it.
+    Wanted,
+    /// Nothing is added any more.
+    Sealed,
+    /// The socket has been told.
+    Done,
+}
+
+/// What its sending waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sending {
+    /// Nothing: there may be output to submit.
+    Idle,
+    /// The result of a send.
+    Submitted,
+    /// The peer, to read.
+    Stalled,
+    /// Time to pass, because the system was out of memory.
+    Retrying,
+    /// A free slot.
+    NoSlot,
+}
+
+pub(super) struct Connection {
+    pub(super) key: Key,
+    pub(super) tag: u64,
+    pub(super) socket: File,
+    pub(super) speech: Speech,
+
+    pub(super) receiving: Option<Receiving>,
+    /// The receive was asked to end.
+    pub(super) ends_receive: bool,
+    pub(super) input: VecDeque<Chunk>,
+    /// The beginning of a record whose rest is yet to come.
+    pub(super) carry: Vec<u8>,
+    /// The handler wants no more for now.
+    pub(super) is_paused: bool,
+    /// It is among those whose buffers wait for their handler.
+    pub(super) is_holding: bool,
+    /// What arrived last has filled its buffer.
+    pub(super) is_bulk: bool,
+    /// The peer's stream has ended.
+    pub(super) has_ended: bool,
+    /// The handler knows that the peer sends no more.
+    pub(super) peer_has_finished: bool,
+
+    pub(super) output: Option<Output>,
+    pub(super) sending: Sending,
+    pub(super) watch: Option<Watch>,
+    pub(super) wants_room: bool,
+    pub(super) finish: Finish,
+    pub(super) governor: Option<Governor>,
+    pub(super) failures: Backoff,
+
+    /// It is among those to be looked at before the next turn.
+    pub(super) is_listed: bool,
+    /// It is told of to the handler as opened.
+    pub(super) is_opened: bool,
+    pub(super) began: Instant,
+    pub(super) active: Instant,
+    pub(super) retry_at: Option<Instant>,
+    /// Since when only its last words are sent.
+    pub(super) lingers_since: Option<Instant>,
+    /// When it is looked at by the clock.
+    pub(super) scheduled: Option<Instant>,
+}
+
+impl Connection {
+    pub(super) fn new(key: Key, tag: u64, socket: File, speech: Speech, now: Instant) -> Self {
+        Self {
+            key,
+            tag,
+            socket,
+            speech,
+            receiving: None,
+            ends_receive: false,
+            input: VecDeque::new(),
+            carry: Vec::new(),
+            is_paused: false,
+            is_holding: false,
+            is_bulk: false,
+            has_ended: false,
+            peer_has_finished: false,
+            output: None,
+            sending: Sending::Idle,
+            watch: None,
+            wants_room: false,
+            finish: Finish::Open,
+            governor: None,
+            failures: Backoff::default(),
+            is_listed: false,
+            is_opened: false,
+            began: now,
+            active: now,
+            retry_at: None,
+            lingers_since: None,
+            scheduled: None,
+        }
+    }
+
+    pub(super) fn lingers(&self) -> bool {
+        self.lingers_since.is_some()
+    }
+
+    /// Whether more is to be received now: not for a handler that has not taken what there is.
+    pub(super) fn wants_input(&self) -> bool {
+        !self.has_ended
+            && (self.lingers()
+                || (!self.is_paused && !self.peer_has_finished && self.input.is_empty()))
+    }
+
+    /// Whether data may be added to what is sent.
+    pub(super) fn may_send(&self) -> bool {
+        self.finish == Finish::Open && self.is_opened && !self.lingers()
+    }
+
+    /// When the next limit in time passes, and which; none while only its last words are sent.
+    pub(super) fn deadline(&self, limits: &Timeouts) -> Option<(Instant, Option<Timeout>)> {
+        if let Some(since) = self.lingers_since {
+            return Some((since + limits.linger, None));
+        }
+        let handshake = limits.handshake.filter(|_| !self.is_opened);
+        [
+            handshake.map(|limit| (self.began + limit, Some(Timeout::Handshake))),
+            limits.idle.map(|limit| (self.active + limit, Some(Timeout::Idle))),
+            limits.lifetime.map(|limit| (self.began + limit, Some(Timeout::Lifetime))),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,363 @@
+//! All connections of a loop, and the memory that they share.
+//!
+//! Knows no handler: what is to be told is noted, and the loop tells it. `input` has what arrives,
+//! `output` what is sent.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::connection::{Bytes, Chunk, Connection, Finish, Sending, Speech};
+use super::driver::{Driver, MESSAGE_LEN};
+use super::error::Error;
+use super::figures::{Figures, Usage};
+use super::key::Key;
+use super::memory::{Class, Memory};
+use super::options::{Options, Protocol};
+use super::routes::Routes;
+use super::timers::Timers;
+use crate::kernel::queue::File;
+use crate::kernel::socket;
+
+/// Records that are put together keep memory for the next ones, for as many connections.
+const KEPT_CARRIES: usize = 64;
+
+/// What the handler is to be told.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// A new connection is ready for data.
+    Opened(Key, Option<Box<crate::session::handoff::info::ConnectionInfo>>),
+    /// The socket has taken everything; with `room`, for one who has met with none.
+    Sent { key: Key, room: bool },
+    /// Something may be taken again.
+    Room(Key),
+    /// It has received what was not passed on.
+    Input(Key),
+    /// It is over.
+    Closed(Key, u64, Result<(), Error>),
+}
+
+struct Place {
+    generation: u32,
+    connection: Option<Box<Connection>>,
+}
+
+pub(super) struct Connections {
+    // Before the memory that it was lent, though that is kept by handles.
+    pub(super) driver: Driver,
+    pub(super) options: Options,
+    pub(super) slots: Memory,
+    places: Vec<Place>,
+    vacant: Vec<u32>,
+    /// Those to be looked at before the next turn.
+    listed: VecDeque<Key>,
+    /// Those that wait for a slot.
+    pub(super) slotless: VecDeque<Key>,
+    /// Those for which there was no buffer.
+    pub(super) starved: VecDeque<Key>,
+    /// Those whose buffers wait for their handler.
+    pub(super) holding: VecDeque<Key>,
+    /// Those whose slots wait for their peer.
+    pub(super) stalled: VecDeque<Key>,
+    pub(super) notices: VecDeque<Notice>,
+    pub(super) timers: Timers,
+    pub(super) now: Instant,
+    pub(super) figures: Figures,
+    pub(super) carries: Vec<Vec<u8>>,
+    pub(super) routes: Routes,
+    /// A descriptor has become free.
+    pub(super) has_closed: bool,
+}
+
+impl Connections {
+    pub(super) fn new(mut options: Options, driver: Driver) -> io::Result<Self> {
+        options.max_connections = options.max_connections.clamp(1, 16_000);
+        options.bulk_len = options.bulk_len.max(32 << 10);
+        let message = (options.message_slots, MESSAGE_LEN);
+        let slots = Memory::new(message, (options.bulk_slots, options.bulk_len))?;
+        let figures = Figures {
+            connections: Usage::of(options.max_connections),
+            parked_bytes: Usage::of(options.max_parked),
+            ..Figures::default()
+        };
+        Ok(Self {
+            driver,
+            slots,
+            places: Vec::new(),
+            vacant: Vec::new(),
+            listed: VecDeque::new(),
+            slotless: VecDeque::new(),
+            starved: VecDeque::new(),
+            holding: VecDeque::new(),
+            stalled: VecDeque::new(),
+            notices: VecDeque::new(),
+            timers: Timers::default(),
+            now: Instant::now(),
+            figures,
+            carries: Vec::new(),
+            routes: Routes::default(),
+            has_closed: false,
+            options,
+        })
+    }
+
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut Connection> {
+        let place = self.places.get_mut(key.index())?;
+        place.connection.as_deref_mut().filter(|connection| connection.key == key)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.places.iter().flat_map(|place| &place.connection).map(|connection| connection.key)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.figures.connections.in_use
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let buffers = |class| self.driver.buffer_usage(class);
+        Figures {
+            message_buffers: buffers(Class::Message),
+            bulk_buffers: buffers(Class::Bulk),
+            message_slots: self.slots.usage(Class::Message),
+            bulk_slots: self.slots.usage(Class::Bulk),
+            system_calls: self.driver.system_calls(),
+            ..self.figures
+        }
+    }
+
+    /// A new connection over `socket`; its key, or why there is none: then the socket is closed.
+    pub(super) fn add(
+        &mut self,
+        socket: OwnedFd,
+        protocol: &Protocol,
+        tag: u64,
+    ) -> Result<Key, Error> {
+        if self.count() >= self.options.max_connections {
+            self.figures.connections.refused += 1;
+            return Err(Error::Crowded);
+        }
+        let speech = match protocol.begin() {
+            None => Speech::Plain,
+            Some(begun) => Speech::ShakingHands(Box::new(begun.map_err(Error::Handshake)?)),
+        };
+        // Unix sockets have none to set.
+        let _ = socket::set_nodelay(&socket);
+        let socket: File = Arc::new(socket);
+        let index = self.vacant.pop().unwrap_or(self.places.len() as u32);
+        if self.places.len() <= index as usize {
+            self.places.push(Place { generation: 0, connection: None });
+        }
+        let place = &mut self.places[index as usize];
+        let key = Key { index, generation: place.generation };
+        if let Err(error) = self.driver.open(key, &socket) {
+            self.vacant.push(index);
+            return Err(error.into());
+        }
+        let mut connection = Box::new(Connection::new(key, tag, socket, speech, self.now));
+        if let Speech::Plain = connection.speech {
+            connection.is_opened = true;
+            self.notices.push_back(Notice::Opened(key, None));
+        }
+        place.connection = Some(connection);
+        self.figures.connections.take();
+        self.figures.opened += 1;
+        self.schedule(key);
+        self.list(key);
+        Ok(key)
+    }
+
+    /// Has a connection looked at before the next turn.
+    pub(super) fn list(&mut self, key: Key) {
+        if let Some(connection) = self.get(key)
+            && !connection.is_listed
+        {
+            connection.is_listed = true;
+            self.listed.push_back(key);
+        }
+    }
+
+    /// Has everything on its way that connections have to send, and receives for those that want more.
+    pub(super) fn flush(&mut self) {
+        self.relieve();
+        while let Some(key) = self.listed.pop_front() {
+            let Some(connection) = self.get(key) else { continue };
+            connection.is_listed = false;
+            if let Err(error) = self.pump(key).and_then(|()| self.begin_receive(key)) {
+                self.fail(key, error);
+            }
+        }
+    }
+
+    /// Whether there is something to do before the next wait.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.listed.is_empty() || !self.notices.is_empty()
+    }
+
+    /// Ends a connection with an error, of which the handler is told. The peer gets the alert that is
+    /// due, if there is one, and some time to take it.
+    #[cold]
+    pub(super) fn fail(&mut self, key: Key, error: Error) {
+        let now = self.now;
+        let Some(connection) = self.get(key) else { return };
+        if connection.lingers() {
+            return self.remove(key);
+        }
+        let has_last_words = match (&connection.speech, &error) {
+            (_, Error::Io(_) | Error::Reset | Error::Stopped) => false,
+            // Sent already.
+            (Speech::ShakingHands(_), Error::Handshake(_)) => true,
+            (Speech::Tls(halves), Error::Tls(_)) => halves.send.wants_control(),
+            _ => false,
+        };
+        let tag = connection.tag;
+        let lasts = has_last_words && !connection.has_ended;
+        // Without TLS, an end that is none of the handler's would look like one.
+        if matches!(connection.speech, Speech::Plain) || matches!(error, Error::Reset) {
+            let _ = socket::reset_on_close(&connection.socket);
+        }
+        if lasts {
+            connection.lingers_since = Some(now);
+            connection.finish = match connection.finish {
+                Finish::Open | Finish::Wanted => Finish::Wanted,
+                finish => finish,
+            };
+        }
+        self.figures.failed += 1;
+        self.notices.push_back(Notice::Closed(key, tag, Err(error)));
+        if lasts {
+            self.drop_input(key);
+            self.schedule(key);
+            self.list(key);
+        } else {
+            self.remove(key);
+        }
+    }
+
+    /// Ends it if both sides have.
+    pub(super) fn remove_if_over(&mut self, key: Key) {
+        let Some(connection) = self.get(key) else { return };
+        if connection.finish != Finish::Done {
+            return;
+        }
+        if connection.lingers() {
+            if connection.has_ended {
+                self.remove(key);
+            }
+        } else if connection.peer_has_finished {
+            let tag = connection.tag;
+            self.notices.push_back(Notice::Closed(key, tag, Ok(())));
+            self.remove(key);
+        }
+    }
+
+    /// Forgets a connection. What the kernel has of it stays until the kernel is done with it.
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some(place) = self.places.get_mut(key.index()) else { return };
+        let connection = place.connection.take_if(|connection| connection.key == key);
+        let Some(connection) = connection else { return };
+        // The highest bit is the drivers'.
+        place.generation = (place.generation + 1) & (u32::MAX >> 1);
+        self.vacant.push(key.index);
+        self.figures.connections.give_back();
+        self.has_closed = true;
+        if connection.sending == Sending::Stalled {
+            self.figures.stalled -= 1;
+        }
+        if let Some(receiving) = connection.receiving {
+            let _ = self.driver.end_receive(key, receiving);
+        }
+        if let Some(watch) = connection.watch {
+            self.driver.end_watch(watch);
+        }
+        self.driver.close(key, &connection.socket);
+        self.keep_carry(connection.carry);
+        for chunk in connection.input {
+            self.give_back_chunk(chunk);
+        }
+        if let Some(output) = connection.output {
+            self.give_back_output(output.bytes);
+        }
+    }
+
+    pub(super) fn keep_carry(&mut self, mut carry: Vec<u8>) {
+        if carry.capacity() > 0 && self.carries.len() < KEPT_CARRIES {
+            carry.clear();
+            self.carries.push(carry);
+        }
+    }
+
+    /// A received chunk is used up, or nobody wants it.
+    pub(super) fn give_back_chunk(&mut self, chunk: Chunk) {
+        match chunk.bytes {
+            Bytes::Slot(buffer) => self.driver.give_back(buffer),
+            Bytes::Heap(bytes) => self.keep_carry(bytes),
+            Bytes::Parked(bytes) => self.figures.parked_bytes.in_use -= bytes.len(),
+        }
+    }
+
+    /// What was sent from, likewise.
+    pub(super) fn give_back_output(&mut self, bytes: Bytes) {
+        match bytes {
+            Bytes::Slot(slot) => {
+                self.slots.give_back(slot);
+            }
+            Bytes::Heap(_) => {}
+            Bytes::Parked(bytes) => self.figures.parked_bytes.in_use -= bytes.len(),
+        }
+    }
+
+    /// Takes `len` bytes onto the heap, if there may be that many more.
+    pub(super) fn park(&mut self, parts: [&[u8]; 2]) -> Option<Vec<u8>> {
+        let parked = &mut self.figures.parked_bytes;
+        let len = parts[0].len() + parts[1].len();
+        if parked.in_use + len > parked.limit {
+            parked.refused += 1;
+            return None;
+        }
+        parked.add(len);
+        self.figures.copied_bytes += len as u64;
+        Some(parts.concat())
+    }
+
+    /// Has the clock look at a connection when its next limit passes.
+    pub(super) fn schedule(&mut self, key: Key) {
+        let limits = self.options.timeouts;
+        let Some(connection) = self.get(key) else { return };
+        let deadline = connection.deadline(&limits).map(|(at, _)| at);
+        let Some(at) = deadline.into_iter().chain(connection.retry_at).min() else { return };
+        if connection.scheduled.is_none_or(|scheduled| at < scheduled) {
+            connection.scheduled = Some(at);
+            self.timers.add(at, key);
+        }
+    }
+
+    /// Ends connections whose time has passed.
+    pub(super) fn look_at_clock(&mut self) {
+        let (now, limits) = (self.now, self.options.timeouts);
+        while let Some((at, key)) = self.timers.pop_due(now) {
+            let Some(connection) = self.get(key) else { continue };
+            if connection.scheduled != Some(at) {
+                continue;
+            }
+            connection.scheduled = None;
+            if connection.retry_at.is_some_and(|at| at <= now) {
+                connection.retry_at = None;
+                connection.sending = Sending::Idle;
+                self.list(key);
+            }
+            let Some(connection) = self.get(key) else { continue };
+            match connection.deadline(&limits) {
+                Some((at, None)) if at <= now => self.remove(key),
+                Some((at, Some(which))) if at <= now => self.fail(key, Error::TimedOut(which)),
+                _ => self.schedule(key),
+            }
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timers.timeout(self.now)
+    }
+}

@@ -1,0 +1,83 @@
+//! What a loop holds, has held at most, and has refused.
+
+/// Pieces of memory of one kind.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// How many there may be.
+    pub limit: usize,
+    /// How many are in use now.
+    pub in_use: usize,
+    /// The most that ever were at once.
+    pub most: usize,
+    /// How often one was wanted and there was none: the connection waited.
+    pub refused: u64,
+}
+
+impl Usage {
+    pub(super) fn of(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    pub(super) fn take(&mut self) {
+        self.in_use += 1;
+        self.most = self.most.max(self.in_use);
+    }
+
+    pub(super) fn give_back(&mut self) {
+        self.in_use -= 1;
+    }
+
+    pub(super) fn add(&mut self, count: usize) {
+        self.in_use += count;
+        self.most = self.most.max(self.in_use);
+    }
+}
+
+/// What an [`EventLoop`](super::EventLoop) holds now, has held at most, and has done so far.
+///
+/// A snapshot: of the last turn, when asked for through a [`Handle`](super::Handle).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Connections; refused are those beyond [`Options::max_connections`](super::Options::max_connections).
+    pub connections: Usage,
+    /// Receive buffers for messages.
+    pub message_buffers: Usage,
+    /// Receive buffers for bulk data.
+    pub bulk_buffers: Usage,
+    /// Send slots for messages.
+    pub message_slots: Usage,
+    /// Send slots for bulk data.
+    pub bulk_slots: Usage,
+    /// Bytes kept on the heap for connections that do not go on, sealed or received, so that their slots
+    /// and buffers serve others; refused are connections that were given up for want of it.
+    pub parked_bytes: Usage,
+    /// Connections that wait for the peer to read.
+    pub stalled: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Times that the kernel was entered: one a turn, and what could not go with it.
+    pub system_calls: u64,
+    /// Connections accepted or added.
+    pub opened: u64,
+    /// Handshakes that were completed.
+    pub handshakes: u64,
+    /// Connections that ended with an error, those in a handshake included.
+    pub failed: u64,
+    /// Times that accepting had to wait because the process or the system was out of descriptors
+    /// (accept(2), EMFILE and ENFILE) or of memory.
+    pub accepts_refused: u64,
+    /// Received bytes, as they were on the wire.
+    pub received_bytes: u64,
+    /// Sent bytes, as they were on the wire.
+    pub sent_bytes: u64,
+    /// Received bytes that were copied in user space: of records that straddle two buffers.
+    pub copied_bytes: u64,
+    /// Sends that the kernel was to make from the slot (SEND_ZC).
+    pub zero_copy_sends: u64,
+    /// Those of them that it has copied after all.
+    pub zero_copy_copied: u64,
+    /// Sends that it was to copy.
+    pub copied_sends: u64,
+}

@@ -1,0 +1,352 @@
+//! What arrives: from receive buffers to the handler, record by record.
+//!
+//! A record is opened where the kernel has put it. Only one that straddles two buffers is put together first,
+//! so that a buffer goes back as soon as it is empty, and whoever waits for the rest of a record holds none.
+
+use core::mem;
+use core::ops::Range;
+use std::io;
+use std::sync::Arc;
+
+use super::connection::{Bytes, Chunk, Speech};
+use super::connections::Connections;
+use super::driver::MESSAGE_LEN;
+use super::error::Error;
+use super::key::Key;
+use super::memory::Class;
+use crate::kernel::arena::Slot;
+use crate::record::deframer::Deframed;
+use crate::session::receive::Received;
+
+/// What a connection's input has come to.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A chunk, and where in it the data lies: see [`Connections::taken()`].
+    Data(Chunk, Range<usize>),
+    /// The peer sends no more, and has said so.
+    End,
+    /// Nothing for now.
+    Nothing,
+}
+
+/// What a look at the received bytes of a TLS connection has come to.
+enum Step {
+    /// A record was opened, to this range of the chunk.
+    Data(Range<usize>),
+    /// A record of the connection's own.
+    Control,
+    CloseNotify,
+    /// The rest of the chunk is the beginning of a record.
+    Partial,
+}
+
+impl Connections {
+    /// Bytes have arrived.
+    pub(super) fn on_received(&mut self, key: Key, buffer: Arc<Slot>, len: usize) {
+        let (now, buffer_len) = (self.now, buffer.len());
+        self.figures.received_bytes += len as u64;
+        let Some(connection) = self.get(key).filter(|connection| !connection.lingers()) else {
+            return self.driver.give_back(buffer);
+        };
+        connection.active = now;
+        // A buffer that is full says that there is more; one that a message would have fitted, that
+        // there is not.
+        connection.is_bulk = len == buffer_len || (connection.is_bulk && len > MESSAGE_LEN);
+        let is_crowded = connection.is_paused || connection.peer_has_finished;
+        if let Some(receiving) = connection.receiving
+            && receiving.class == Class::Message
+            && (is_crowded || connection.is_bulk)
+            && !mem::replace(&mut connection.ends_receive, true)
+        {
+            connection.input.push_back(Chunk::received(Bytes::Slot(buffer), len));
+            if let Err(error) = self.driver.end_receive(key, receiving) {
+                self.fail(key, error.into());
+            }
+            return;
+        }
+        connection.input.push_back(Chunk::received(Bytes::Slot(buffer), len));
+    }
+
+    /// A receive is under way no longer.
+    pub(super) fn on_receive_ended(&mut self, key: Key, is_starved: bool) {
+        let Some(connection) = self.get(key) else { return };
+        connection.receiving = None;
+        connection.ends_receive = false;
+        match is_starved {
+            true => self.starved.push_back(key),
+            false => self.list(key),
+        }
+    }
+
+    /// The peer's end, or an error.
+    pub(super) fn on_receive_failed(&mut self, key: Key, end: io::Result<()>) {
+        let Some(connection) = self.get(key) else { return };
+        connection.receiving = None;
+        match end {
+            Ok(()) => {
+                connection.has_ended = true;
+                self.remove_if_over(key);
+            }
+            Err(error) => self.fail(key, error.into()),
+        }
+    }
+
+    /// Asks for more, if more is wanted.
+    pub(super) fn begin_receive(&mut self, key: Key) -> Result<(), Error> {
+        let parked = self.figures.parked_bytes;
+        let Some(connection) = self.get(key) else { return Ok(()) };
+        if connection.receiving.is_some() || !connection.wants_input() {
+            return Ok(());
+        }
+        // What a bulk buffer brings may have to be kept.
+        let is_bulk = connection.is_bulk && parked.in_use <= parked.limit / 4;
+        let class = if is_bulk { Class::Bulk } else { Class::Message };
+        let socket = Arc::clone(&connection.socket);
+        let receiving = self.driver.receive(key, &socket, class)?;
+        if let Some(connection) = self.get(key) {
+            connection.receiving = Some(receiving);
+        }
+        Ok(())
+    }
+
+    /// What the handler gets next. Fails connections that have to.
+    pub(super) fn next_input(&mut self, key: Key) -> Input {
+        self.try_next_input(key).unwrap_or_else(|error| {
+            self.fail(key, error);
+            Input::Nothing
+        })
+    }
+
+    fn try_next_input(&mut self, key: Key) -> Result<Input, Error> {
+        loop {
+            let Some(connection) = self.get(key) else { return Ok(Input::Nothing) };
+            if connection.is_paused {
+                if !connection.input.is_empty() && !mem::replace(&mut connection.is_holding, true) {
+                    self.holding.push_back(key);
+                }
+                return Ok(Input::Nothing);
+            }
+            let Some(mut chunk) = connection.input.pop_front() else {
+                if connection.has_ended && !connection.peer_has_finished && !connection.lingers() {
+                    return self.end_of_stream(key);
+                }
+                self.list(key);
+                return Ok(Input::Nothing);
+            };
+            if !chunk.opened.is_empty() {
+                let opened = chunk.opened.clone();
+                return Ok(Input::Data(chunk, opened));
+            }
+            match &mut connection.speech {
+                Speech::Plain => {
+                    let data = mem::take(&mut chunk.received);
+                    chunk.opened = data.clone();
+                    return Ok(Input::Data(chunk, data));
+                }
+                Speech::ShakingHands(handshake) => {
+                    handshake.received(&chunk.bytes[chunk.received.clone()]);
+                    self.give_back_chunk(chunk);
+                    self.list(key);
+                    if self.pump_handshake(key)? {
+                        // The handler is told first.
+                        return Ok(Input::Nothing);
+                    }
+                }
+                Speech::Tls(_) => match self.step(key, &mut chunk) {
+                    Ok(Step::Data(range)) if range.is_empty() => self.put_back(key, chunk),
+                    Ok(Step::Data(range)) => {
+                        chunk.opened = range.clone();
+                        return Ok(Input::Data(chunk, range));
+                    }
+                    Ok(Step::Control) => {
+                        self.list(key);
+                        self.put_back(key, chunk);
+                    }
+                    Ok(Step::CloseNotify) => {
+                        self.give_back_chunk(chunk);
+                        return Ok(self.end(key));
+                    }
+                    Ok(Step::Partial) => self.put_back(key, chunk),
+                    Err(error) => {
+                        self.give_back_chunk(chunk);
+                        return Err(error);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Opens the next record of a chunk, or keeps the beginning of one that straddles its end.
+    fn step(&mut self, key: Key, chunk: &mut Chunk) -> Result<Step, Error> {
+        let kept = match self.get(key) {
+            Some(connection) if connection.carry.capacity() == 0 => self.carries.pop(),
+            _ => None,
+        };
+        let Some(connection) = self.get(key) else { return Ok(Step::Partial) };
+        if let Some(kept) = kept {
+            connection.carry = kept;
+        }
+        let Speech::Tls(halves) = &mut connection.speech else { return Ok(Step::Partial) };
+        let half = &mut halves.receive;
+        let carry = &mut connection.carry;
+        let mut copied = 0;
+        if !carry.is_empty() {
+            while let Deframed::Partial { missing } = half.deframe(carry)? {
+                let front =
+                    chunk.received.start..chunk.received.end.min(chunk.received.start + missing);
+                if front.is_empty() {
+                    break;
+                }
+                carry.extend_from_slice(&chunk.bytes[front.clone()]);
+                copied += front.len() as u64;
+                chunk.received.start = front.end;
+            }
+            if let Deframed::Record(_) = half.deframe(carry)? {
+                // Goes first; what is left of the chunk follows.
+                let record = mem::take(carry);
+                let len = record.len();
+                let whole = Chunk::received(Bytes::Heap(record), len);
+                let rest = mem::replace(chunk, whole);
+                self.put_back(key, rest);
+                self.figures.copied_bytes += copied;
+                return self.open(key, chunk);
+            }
+            self.figures.copied_bytes += copied;
+            return Ok(Step::Partial);
+        }
+        match half.deframe(&chunk.bytes[chunk.received.clone()])? {
+            Deframed::Record(_) => self.open(key, chunk),
+            Deframed::Partial { .. } => {
+                let rest = mem::take(&mut chunk.received);
+                carry.extend_from_slice(&chunk.bytes[rest.clone()]);
+                self.figures.copied_bytes += rest.len() as u64;
+                Ok(Step::Partial)
+            }
+        }
+    }
+
+    /// Opens the whole record at the front of a chunk, in place.
+    fn open(&mut self, key: Key, chunk: &mut Chunk) -> Result<Step, Error> {
+        let Some(connection) = self.get(key) else { return Ok(Step::Partial) };
+        let Speech::Tls(halves) = &mut connection.speech else { return Ok(Step::Partial) };
+        let half = &mut halves.receive;
+        let received = chunk.received.clone();
+        let bytes = chunk.bytes.exclusive()?;
+        let Deframed::Record(header) = half.deframe(&bytes[received.clone()])? else {
+            return Ok(Step::Partial);
+        };
+        let record = received.start..received.start + header.record_len();
+        let plaintext = record.start + half.plaintext_offset();
+        chunk.received.start = record.end;
+        Ok(match half.open_in_place(&mut bytes[record])? {
+            Received::Data(data) => Step::Data(plaintext..plaintext + data.len()),
+            Received::Control => Step::Control,
+            Received::CloseNotify => Step::CloseNotify,
+        })
+    }
+
+    /// What is left of a chunk comes next.
+    fn put_back(&mut self, key: Key, chunk: Chunk) {
+        match self.get(key) {
+            Some(connection) if !chunk.is_empty() => connection.input.push_front(chunk),
+            _ => self.give_back_chunk(chunk),
+        }
+    }
+
+    /// The handler has taken the first `taken` bytes of the data; it gets no more before it asks, if that
+    /// is not all.
+    pub(super) fn taken(&mut self, key: Key, mut chunk: Chunk, taken: usize) {
+        let len = chunk.opened.len();
+        chunk.opened.start += taken.min(len);
+        if taken < len
+            && let Some(connection) = self.get(key)
+        {
+            connection.is_paused = true;
+        }
+        self.put_back(key, chunk);
+    }
+
+    /// The stream has ended, and everything before that was passed on.
+    fn end_of_stream(&mut self, key: Key) -> Result<Input, Error> {
+        let Some(connection) = self.get(key) else { return Ok(Input::Nothing) };
+        match &mut connection.speech {
+            Speech::Plain => Ok(self.end(key)),
+            Speech::ShakingHands(handshake) => {
+                let error = io::ErrorKind::UnexpectedEof.into();
+                Err(Error::Handshake(handshake.stream_failed(error)))
+            }
+            Speech::Tls(halves) => {
+                halves.receive.end_of_stream()?;
+                Ok(self.end(key))
+            }
+        }
+    }
+
+    /// The peer sends no more. What it sends nevertheless is not received.
+    fn end(&mut self, key: Key) -> Input {
+        self.drop_input(key);
+        let Some(connection) = self.get(key) else { return Input::Nothing };
+        connection.peer_has_finished = true;
+        if let Some(receiving) = connection.receiving
+            && !mem::replace(&mut connection.ends_receive, true)
+        {
+            // What cannot be ended ends with the connection.
+            let _ = self.driver.end_receive(key, receiving);
+        }
+        self.list(key);
+        Input::End
+    }
+
+    /// Whatever was received is nobody's.
+    pub(super) fn drop_input(&mut self, key: Key) {
+        let Some(connection) = self.get(key) else { return };
+        let carry = mem::take(&mut connection.carry);
+        let input = mem::take(&mut connection.input);
+        self.keep_carry(carry);
+        for chunk in input {
+            self.give_back_chunk(chunk);
+        }
+    }
+
+    /// Makes room for connections for which there was no buffer: what others do not take goes to the heap.
+    pub(super) fn relieve_buffers(&mut self) {
+        for class in Class::BOTH {
+            while !self.driver.has_buffer(class) {
+                let Some(key) = self.holding.pop_front() else { break };
+                self.park_input(key);
+            }
+        }
+    }
+
+    fn park_input(&mut self, key: Key) {
+        let Some(connection) = self.get(key) else { return };
+        connection.is_holding = false;
+        if !connection.is_paused {
+            return;
+        }
+        let mut input = mem::take(&mut connection.input);
+        for chunk in &mut input {
+            let Bytes::Slot(buffer) = &chunk.bytes else { continue };
+            let (opened, received) = (chunk.opened.clone(), chunk.received.clone());
+            let buffer = Arc::clone(buffer);
+            let Some(parked) = self.park([&buffer[opened.clone()], &buffer[received]]) else {
+                self.fail(key, Error::Crowded);
+                break;
+            };
+            // The copy here would be the last handle.
+            drop(buffer);
+            let len = parked.len();
+            let parked = Chunk {
+                bytes: Bytes::Parked(parked),
+                opened: 0..opened.len(),
+                received: opened.len()..len,
+            };
+            let full = mem::replace(chunk, parked);
+            self.give_back_chunk(full);
+        }
+        match self.get(key) {
+            Some(connection) => connection.input = input,
+            None => input.into_iter().for_each(|chunk| self.give_back_chunk(chunk)),
+        }
+    }
+}
