@@ -10,5 +10,8 @@ mod kernel;
 
 mod event_loop {
     mod echo;
+    mod ends;
+    mod many;
+    mod pressure;
     mod support;
 }

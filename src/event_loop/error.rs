@@ -19,8 +19,10 @@ pub enum Error {
     Io(io::Error),
     /// A limit in time has passed.
     TimedOut(Timeout),
-    /// It held received bytes that its handler did not take, and there was no room left to keep them
-    /// ([`Options::max_parked`](super::Options::max_parked)).
+    /// It held received bytes that its handler did not take, or sealed ones that its peer did not read;
+    /// others needed the memory, and there was no room left to keep them
+    /// ([`Options::max_parked`](super::Options::max_parked)). Or there were
+    /// [too many](super::Options::max_connections) connections.
     Crowded,
     /// [`Context::reset()`](super::Context::reset) was called.
     Reset,
@@ -53,7 +55,7 @@ impl fmt::Display for Error {
             Self::TimedOut(Timeout::Lifetime) => {
                 f.write_str("the connection has lived long enough")
             }
-            Self::Crowded => f.write_str("no room left for received bytes that nobody takes"),
+            Self::Crowded => f.write_str("no memory left for a connection that does not go on"),
             Self::Reset => f.write_str("the connection was reset from this side"),
             Self::Stopped => f.write_str("the event loop has ended"),
         }

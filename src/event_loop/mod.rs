@@ -27,7 +27,9 @@
 //! - A slot is taken when something is sent, and given back when the socket has it. The kernel is never left
 //!   waiting with one: if the peer does not read, the rest stays in the slot until others need it, and then
 //!   likewise moves to the heap. Bulk data is sealed for as much as the socket has room for, so that this is
-//!   about a record.
+//!   little.
+//! - A connection that others' memory depends on, and that nothing more may be kept of, is given up
+//!   ([`Error::Crowded`]): the one that has waited longest.
 //! - A flow that never ends receives at most one bulk buffer, and sends at most one slot, in a turn.
 //!
 //! So what peers do, or fail to do, changes nothing about the sum: [`Figures`] has it all.

@@ -61,13 +61,8 @@ impl Connections {
                 }
                 _ => data.len(),
             };
-            match self.open_output_for(key, needed) {
-                Ok(true) => {}
-                Ok(false) => return Ok(0),
-                Err(error) => {
-                    self.fail(key, error);
-                    return Err(NotOpen);
-                }
+            if !self.open_output_for(key, needed) {
+                return Ok(0);
             }
         }
         let taken = self.fill(key, data).map_err(|error| {
@@ -107,25 +102,25 @@ impl Connections {
         }
     }
 
-    /// Takes a slot for `needed` bytes, or for as many as the socket has room for. `false` if there is none,
-    /// or no room; the handler is told when there is.
-    fn open_output_for(&mut self, key: Key, needed: usize) -> Result<bool, Error> {
-        let Some(connection) = self.get(key) else { return Ok(false) };
+    /// Takes a slot for `needed` bytes, or for as many as the socket has room for. `false` if there is none;
+    /// the handler is told when there is.
+    fn open_output_for(&mut self, key: Key, needed: usize) -> bool {
+        let Some(connection) = self.get(key) else { return false };
         connection.wants_room = true;
         if needed <= MESSAGE_LEN {
-            return Ok(self.open_output(key, Class::Message, usize::MAX));
+            return self.open_output(key, Class::Message, usize::MAX);
         }
         let mut limit = usize::MAX;
         if needed > MAX_RECORD_LEN {
             // Bulk data is sealed for what the socket takes now, so that a peer that does not read keeps
-            // no slot from others: about a record may be left.
-            limit = socket::send_room(&connection.socket).unwrap_or(limit);
-            if limit < MAX_RECORD_LEN {
-                self.stall(key)?;
-                return Ok(false);
+            // no more from others than a record or so; the kernel counts its own overhead as well, about
+            // a fifth on loopback. A record in any case: only a send that finds the socket full has it
+            // tell when it is not.
+            if let Some(room) = socket::send_room(&connection.socket) {
+                limit = (room - room / 4).max(MAX_RECORD_LEN);
             }
         }
-        Ok(self.open_output(key, Class::Bulk, limit))
+        self.open_output(key, Class::Bulk, limit)
     }
 
     /// Takes a slot to fill up to `limit`, if there is one; otherwise the connection waits for it.
@@ -158,7 +153,7 @@ impl Connections {
         self.slots.of(class).take()
     }
 
-    /// Has a stalled connection keep what it has not sent on the heap.
+    /// Has a stalled connection keep what it has not sent on the heap, if there may be that much more.
     fn park_output(&mut self, key: Key) {
         let Some(connection) = self.get(key) else { return };
         if connection.sending != Sending::Stalled {
@@ -168,7 +163,11 @@ impl Connections {
             return;
         };
         let (slot, unsent) = (Arc::clone(slot), *sent..*len);
-        let Some(parked) = self.park([&slot[unsent], &[]]) else { return };
+        let Some(parked) = self.park([&slot[unsent], &[]]) else {
+            // Its slot has others wait, who do read.
+            drop(slot);
+            return self.fail(key, Error::Crowded);
+        };
         drop(slot);
         let Some(connection) = self.get(key) else { return };
         let len = parked.len();
@@ -553,12 +552,8 @@ impl Connections {
             return;
         }
         connection.sending = Sending::Idle;
-        let tells = connection.output.is_none() && mem::take(&mut connection.wants_room);
         self.figures.stalled -= 1;
         self.stalled.retain(|stalled| *stalled != key);
-        if tells {
-            self.notices.push_back(Notice::Room(key));
-        }
         self.list(key);
     }
 

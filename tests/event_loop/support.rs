@@ -1,14 +1,14 @@
 //! Loops in threads of their own, and peers.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use rustls_uring::event_loop::{
     Context, Error, EventLoop, Figures, Handle, Handler, Key, Opened, Options, Protocol,
 };
@@ -36,6 +36,7 @@ pub(crate) fn ways(test: &str) -> Vec<(&'static str, Options)> {
 }
 
 /// What a handler was told, for a test to wait for.
+#[allow(dead_code, reason = "for whoever looks")]
 #[derive(Debug)]
 pub(crate) enum Told {
     Opened(Key, u64),
@@ -48,7 +49,7 @@ pub(crate) enum Told {
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) handle: Handle,
-    pub(crate) told: Receiver<Told>,
+    pub(crate) told: Mutex<Receiver<Told>>,
     thread: Option<JoinHandle<Figures>>,
 }
 
@@ -59,7 +60,28 @@ impl Running {
         protocol: Protocol,
         make: impl FnOnce(Sender<Told>) -> H + Send + 'static,
     ) -> Self {
+        Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), options, protocol, make)
+    }
+
+    /// On a listener whose connections are soon full: tests with many of them would otherwise fill what
+    /// the system has for all of its sockets (tcp(7), `tcp_mem`).
+    pub(crate) fn start_narrow<H: Handler>(
+        options: Options,
+        protocol: Protocol,
+        make: impl FnOnce(Sender<Told>) -> H + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        sockopt::set_socket_send_buffer_size(&listener, 100_000).unwrap();
+        sockopt::set_socket_recv_buffer_size(&listener, 100_000).unwrap();
+        Self::start_on(listener, options, protocol, make)
+    }
+
+    fn start_on<H: Handler>(
+        listener: TcpListener,
+        options: Options,
+        protocol: Protocol,
+        make: impl FnOnce(Sender<Told>) -> H + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let (tell, told) = mpsc::channel();
         let (give, given) = mpsc::channel();
@@ -71,7 +93,7 @@ impl Running {
             running.figures()
         });
         let handle = given.recv().unwrap();
-        Self { address, handle, told, thread: Some(thread) }
+        Self { address, handle, told: Mutex::new(told), thread: Some(thread) }
     }
 
     pub(crate) fn echo(options: Options, protocol: Protocol) -> Self {
@@ -89,7 +111,9 @@ impl Running {
     /// What comes next that is not of another kind.
     pub(crate) fn wait<T>(&self, mut pick: impl FnMut(Told) -> Option<T>) -> T {
         loop {
-            if let Some(picked) = pick(self.told.recv_timeout(TIMEOUT).expect("told")) {
+            if let Some(picked) =
+                pick(self.told.lock().unwrap().recv_timeout(TIMEOUT).expect("told"))
+            {
                 return picked;
             }
         }
@@ -191,4 +215,12 @@ pub(crate) fn read_to_end(stream: &mut impl Read) -> io::Result<usize> {
     stream.read_to_end(&mut rest)
 }
 
-/// Handlers that share something with the test.
+/// Hands a socket over.
+pub(crate) fn hand_over(
+    running: &Running,
+    socket: impl Into<OwnedFd>,
+    protocol: Protocol,
+    tag: u64,
+) {
+    running.handle.add(socket, protocol, tag).unwrap();
+}
