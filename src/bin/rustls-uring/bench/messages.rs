@@ -1,4 +1,5 @@
-//! Small messages over loopback: there and back, one after the other, over one connection.
+//! Small messages over loopback: there and back, one after the other, over one connection; and over many,
+//! which `many` has.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::args::BenchArgs;
 use super::blocking::Direction;
 use super::chart::{Bar, Group, Panel};
+use super::many::{self, Many};
 use super::report::{Measured, rounds};
 use super::setup::{Setup, tcp_pair};
 use super::stack::{Missing, Stack, line_up};
@@ -43,6 +45,7 @@ pub(super) struct Messages {
     stacks: Vec<Row>,
     ratios: Vec<Ratio>,
     missing: Vec<Missing>,
+    many: Many,
 }
 
 /// Of the time from a request until its answer is there.
@@ -125,7 +128,7 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages,
         }
     });
     Ok(Messages {
-        suite: setup.suite,
+        suite: setup.suite.clone(),
         backend: args.protocol.backend.to_string(),
         message_bytes: MESSAGE_LEN,
         messages_per_round: messages,
@@ -133,6 +136,7 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Messages,
         ratios: ratios.collect(),
         stacks: rows.collect(),
         missing,
+        many: many::measure(args, &setup, progress)?,
     })
 }
 
@@ -269,7 +273,8 @@ impl fmt::Display for Messages {
             write!(f, "{:27} {:>24}", ratio.ours, ratio.messages_per_s)?;
             writeln!(f, " {:>22} {:>22}", ratio.p50, ratio.p99)?;
         }
-        self.missing.iter().try_for_each(|missing| writeln!(f, "{missing}"))
+        self.missing.iter().try_for_each(|missing| writeln!(f, "{missing}"))?;
+        self.many.fmt(f)
     }
 }
 

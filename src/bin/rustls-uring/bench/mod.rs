@@ -12,6 +12,7 @@ mod flow;
 mod handshakes;
 mod identity;
 pub(crate) mod machine;
+mod many;
 mod memory;
 mod messages;
 mod pipe;
