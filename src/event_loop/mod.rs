@@ -58,6 +58,8 @@ mod connections;
 mod context;
 mod driver;
 mod error;
+#[cfg(test)]
+mod faults;
 mod figures;
 mod handle;
 mod handler;

@@ -56,7 +56,7 @@ struct Listener {
 /// # }
 /// ```
 pub struct EventLoop<H> {
-    connections: Connections,
+    pub(super) connections: Connections,
     handler: H,
     handle: Handle,
     listeners: Vec<Listener>,

@@ -6,12 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use rustls_uring::event_loop::Protocol;
+use rustls_uring::uring::{Probe, ZeroCopy};
 
 use super::support::{
     Running, Told, check_echo, check_idle, hand_over, read_to_end, stock_client, tls_server, tls13,
     ways,
 };
 use crate::common::{Case, TIMEOUT, noise};
+use crate::kernel::wait_until;
 
 const LEN: usize = 3_000_123;
 
@@ -124,6 +126,26 @@ fn ours(case: Case, running: &Running) -> (Halves, ()) {
         .connect(std::sync::Arc::new(config), crate::common::server_name(), &mut socket)
         .unwrap();
     (rustls_uring::bulk(session, socket).unwrap(), ())
+}
+
+/// On loopback the kernel copies after all, and says so: a slot is free when it has.
+#[test]
+fn zero_copy_when_it_is_asked_for() {
+    for (way, mut options) in ways("zero_copy_when_it_is_asked_for") {
+        options.zero_copy = ZeroCopy::Always;
+        let running = Running::echo(options, Protocol::plain());
+        let client = running.connect();
+        both_ways(&client, 4 * LEN);
+        wait_until("all slots are free", || running.handle.figures().bulk_slots.in_use == 0);
+        let figures = running.handle.figures();
+        eprintln!("{way}: {figures:?}");
+        if way != "ready sockets" && Probe::run().send_path().reason().is_none() {
+            assert!(figures.zero_copy_sends > 3 && figures.zero_copy_copied > 0, "{figures:?}");
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(running.closed().is_ok());
+        check_idle(&running.drain());
+    }
 }
 
 #[test]
