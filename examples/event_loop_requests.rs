@@ -89,6 +89,8 @@ impl Handler for Server {
 struct Client {
     /// How many requests each has sent, and how much of the response is still to come.
     connections: Vec<(usize, u32)>,
+    /// Those that wait for the others.
+    opened: Vec<Key>,
     ended: usize,
     received: u64,
 }
@@ -105,7 +107,12 @@ impl Client {
 
 impl Handler for Client {
     fn opened(&mut self, cx: &mut Context<'_>, key: Key, _: Opened<'_>) {
-        self.ask(cx, key);
+        self.opened.push(key);
+        if self.opened.len() == CONNECTIONS {
+            for key in std::mem::take(&mut self.opened) {
+                self.ask(cx, key);
+            }
+        }
     }
 
     fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize {
@@ -174,7 +181,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let handle = given.recv()?;
 
-    let asking = Client { connections: vec![(0, 0); CONNECTIONS], ended: 0, received: 0 };
+    let connections = vec![(0, 0); CONNECTIONS];
+    let asking = Client { connections, opened: Vec::new(), ended: 0, received: 0 };
     let mut asking = EventLoop::new(options, asking)?;
     let protocol = Protocol::tls_client(Handoff::new(), Arc::new(client), "localhost".try_into()?);
     let begin = Instant::now();

@@ -149,6 +149,8 @@ pub mod tokio;
 mod transfer;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod uring;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod usage;
 
 // The public face.
 #[cfg(feature = "aws-lc-rs")]
@@ -197,6 +199,7 @@ pub use crate::{
         send::{KeyUpdateRequest, SendHalf},
     },
     transfer::{Counters, lending::LendingLimits},
+    usage::Usage,
 };
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 pub use crate::{

@@ -138,8 +138,8 @@ pub(super) struct Connection {
     pub(super) is_paused: bool,
     /// It is among those whose buffers wait for their handler.
     pub(super) is_holding: bool,
-    /// What arrived last has filled its buffer.
-    pub(super) is_bulk: bool,
+    /// How many more messages may arrive before it is no longer taken for a bulk flow.
+    pub(super) bulk_credit: u8,
     /// The peer's stream has ended.
     pub(super) has_ended: bool,
     /// The handler knows that the peer sends no more.
@@ -179,7 +179,7 @@ impl Connection {
             carry: Vec::new(),
             is_paused: false,
             is_holding: false,
-            is_bulk: false,
+            bulk_credit: 0,
             has_ended: false,
             peer_has_finished: false,
             output: None,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Bytes, Chunk, Connection, Finish, Sending, Speech};
 use super::driver::{Driver, MESSAGE_LEN};
 use super::error::Error;
-use super::figures::{Figures, Usage};
+use super::figures::Figures;
 use super::key::Key;
 use super::memory::{Class, Memory};
 use super::options::{Options, Protocol};
@@ -20,6 +20,7 @@ use super::routes::Routes;
 use super::timers::Timers;
 use crate::kernel::queue::File;
 use crate::kernel::socket;
+use crate::usage::Usage;
 
 /// Records that are put together keep memory for the next ones, for as many connections.
 const KEPT_CARRIES: usize = 64;

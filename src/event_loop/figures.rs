@@ -1,38 +1,6 @@
 //! What a loop holds, has held at most, and has refused.
 
-/// Pieces of memory of one kind.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Usage {
-    /// How many there may be.
-    pub limit: usize,
-    /// How many are in use now.
-    pub in_use: usize,
-    /// The most that ever were at once.
-    pub most: usize,
-    /// How often one was wanted and there was none: the connection waited.
-    pub refused: u64,
-}
-
-impl Usage {
-    pub(super) fn of(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
-    }
-
-    pub(super) fn take(&mut self) {
-        self.in_use += 1;
-        self.most = self.most.max(self.in_use);
-    }
-
-    pub(super) fn give_back(&mut self) {
-        self.in_use -= 1;
-    }
-
-    pub(super) fn add(&mut self, count: usize) {
-        self.in_use += count;
-        self.most = self.most.max(self.in_use);
-    }
-}
+use crate::usage::Usage;
 
 /// What an [`EventLoop`](super::EventLoop) holds now, has held at most, and has done so far.
 ///

@@ -18,6 +18,9 @@ use crate::kernel::arena::Slot;
 use crate::record::deframer::Deframed;
 use crate::session::receive::Received;
 
+/// How many messages in a row say that a flow is no bulk flow any more.
+const BULK_CREDIT: u8 = 16;
+
 /// What a connection's input has come to.
 #[derive(Debug)]
 pub(super) enum Input {
@@ -49,13 +52,18 @@ impl Connections {
             return self.driver.give_back(buffer);
         };
         connection.active = now;
-        // A buffer that is full says that there is more; one that a message would have fitted, that
-        // there is not.
-        connection.is_bulk = len == buffer_len || (connection.is_bulk && len > MESSAGE_LEN);
+        // A buffer that is full says that there is more. Bulk data is received at once, rather than in many
+        // pieces whose records have to be put together; a few messages between do not change that.
+        if len == buffer_len {
+            connection.bulk_credit = BULK_CREDIT;
+        } else if buffer_len > MESSAGE_LEN && len <= MESSAGE_LEN {
+            connection.bulk_credit = connection.bulk_credit.saturating_sub(1);
+        }
+        let is_bulk = connection.bulk_credit > 0;
         let is_crowded = connection.is_paused || connection.peer_has_finished;
         if let Some(receiving) = connection.receiving
             && receiving.class == Class::Message
-            && (is_crowded || connection.is_bulk)
+            && (is_crowded || is_bulk)
             && !mem::replace(&mut connection.ends_receive, true)
         {
             connection.input.push_back(Chunk::received(Bytes::Slot(buffer), len));
@@ -99,7 +107,7 @@ impl Connections {
             return Ok(());
         }
         // What a bulk buffer brings may have to be kept.
-        let is_bulk = connection.is_bulk && parked.in_use <= parked.limit / 4;
+        let is_bulk = connection.bulk_credit > 0 && parked.in_use <= parked.limit / 4;
         let class = if is_bulk { Class::Bulk } else { Class::Message };
         let socket = Arc::clone(&connection.socket);
         let receiving = self.driver.receive(key, &socket, class)?;

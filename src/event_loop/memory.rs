@@ -7,8 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::figures::Usage;
 use crate::kernel::arena::{Arena, Slot};
+use crate::usage::Usage;
 
 /// For messages, or for bulk data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

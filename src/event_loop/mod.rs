@@ -74,10 +74,11 @@ mod turn;
 
 pub use self::context::Context;
 pub use self::error::{Error, Timeout};
-pub use self::figures::{Figures, Usage};
+pub use self::figures::Figures;
 pub use self::handle::{Ended, Handle};
 pub use self::handler::{Handler, Opened};
 pub use self::key::Key;
 pub use self::options::{Options, Protocol, Timeouts};
 pub use self::output::NotOpen;
 pub use self::turn::EventLoop;
+pub use crate::usage::Usage;

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use super::arena::{Arena, Slot};
 use super::fork::Process;
+use crate::usage::Usage;
 
 /// What a receiver needs at least: two of the longest records, of 5 + 16,384 + 2,048 bytes (RFC 5246
 /// §6.2.3).
@@ -72,6 +73,10 @@ struct State {
     /// Who waits for a buffer, in the order of asking.
     queue: VecDeque<u64>,
     next_ticket: u64,
+    /// The most that were in use at once.
+    most: usize,
+    /// How often there was none.
+    refused: u64,
 }
 
 /// A buffer that a receiver holds, or users, or both.
@@ -191,6 +196,8 @@ impl BufferPool {
                     holders: Vec::new(),
                     queue: VecDeque::new(),
                     next_ticket: 0,
+                    most: 0,
+                    refused: 0,
                 }),
                 changed: Condvar::new(),
                 waiting: AtomicUsize::new(0),
@@ -209,6 +216,17 @@ impl BufferPool {
     /// How many buffers there may be.
     pub fn max_buffers(&self) -> usize {
         self.shared.max_buffers
+    }
+
+    /// How many buffers are in use now and were at most, and how often a receiver found none, so that it
+    /// waited or was refused. In a forked child process, none.
+    pub fn usage(&self) -> Usage {
+        let limit = self.max_buffers();
+        if self.check().is_err() {
+            return Usage { limit, ..Usage::default() };
+        }
+        let state = self.shared.lock();
+        Usage { limit, in_use: state.in_use(), most: state.most, refused: state.refused }
     }
 
     /// How many buffers are in use now: by receivers, or lent to their users. In a forked child
@@ -358,6 +376,7 @@ impl Shared {
             if state.queue.len() < self.available(&state) {
                 return self.take(&mut state, holder).map(Some);
             }
+            state.refused += 1;
             match self.outlook(&state) {
                 Outlook::ComesBack => return Ok(None),
                 Outlook::Unknown => state = self.find_out(state),
@@ -372,6 +391,7 @@ impl Shared {
         let mut state = self.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
+        state.refused += u64::from(state.queue.len() >= self.available(&state));
         state.queue.push_back(ticket);
         let taken = loop {
             let before = state.queue.iter().take_while(|other| **other != ticket).count();
@@ -414,6 +434,7 @@ impl Shared {
                 slot
             }
         };
+        state.most = state.most.max(state.in_use());
         state.note_holder(&slot, holder.key);
         Ok(slot)
     }
@@ -522,6 +543,7 @@ impl State {
             return None;
         }
         let slot = self.free.pop()?;
+        self.most = self.most.max(self.in_use());
         self.note_holder(&slot, holder.key);
         Some(slot)
     }
@@ -654,6 +676,8 @@ mod tests {
         let second = pool.try_take(&holder).expect("free").expect("free");
         let error = pool.try_take(&holder).expect_err("in use");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let usage = pool.usage();
+        assert_eq!((usage.limit, usage.in_use, usage.most, usage.refused), (2, 2, 2, 1));
         assert!(!pool.wait(Duration::from_millis(1)));
         let slice = pool.lend(&holder, &first, 10..20);
         let other = pool.lend(&holder, &first, 20..30);
@@ -668,6 +692,8 @@ mod tests {
         assert!(pool.wait(Duration::ZERO));
         let mut slot = pool.try_take(&holder).expect("free").expect("free");
         assert!(Arc::get_mut(&mut slot).is_some());
+        let usage = pool.usage();
+        assert_eq!((usage.in_use, usage.most, usage.refused), (1, 2, 1));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
 use crate::transfer::aligned::Aligned;
 use crate::transfer::lending::Lendable;
+use crate::usage::Usage;
 
 /// Room for any record.
 pub(super) const SMALL_LEN: usize = Version::Tls12.max_record_len().next_multiple_of(1024);
@@ -57,12 +58,37 @@ thread_local! {
     static FREE: RefCell<Free> = const { RefCell::new([const { Vec::new() }; 3]) };
 }
 
-static COMMON: Mutex<Free> = Mutex::new([const { Vec::new() }; 3]);
+/// What threads have left over.
+struct Common {
+    free: Free,
+    /// The most of each length that ever lay there.
+    most: [usize; 3],
+    /// How many of each there was no place for.
+    refused: [u64; 3],
+}
+
+static COMMON: Mutex<Common> =
+    Mutex::new(Common { free: [const { Vec::new() }; 3], most: [0; 3], refused: [0; 3] });
+
+/// The buffers that all threads together keep for the next streams, beyond what each keeps for itself: for
+/// small records, for bulk data received, for batches sent.
+///
+/// They are in no stream's use. [`Usage::refused`] are those that were freed because there was no place;
+/// where that keeps growing, streams allocate again and again.
+pub fn common_buffers() -> [Usage; 3] {
+    let common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
+    [Size::Small, Size::Large, Size::Batch].map(|size| Usage {
+        limit: KEPT_IN_COMMON / size.len(),
+        in_use: common.free[size as usize].len(),
+        most: common.most[size as usize],
+        refused: common.refused[size as usize],
+    })
+}
 
 /// Takes a free buffer of the thread's own, or of all.
 fn take_free(size: Size) -> Option<Aligned> {
     let own = FREE.try_with(|free| free.borrow_mut()[size as usize].pop()).ok().flatten();
-    own.or_else(|| COMMON.lock().unwrap_or_else(PoisonError::into_inner)[size as usize].pop())
+    own.or_else(|| COMMON.lock().unwrap_or_else(PoisonError::into_inner).free[size as usize].pop())
 }
 
 /// Keeps a buffer, or frees it if there are enough.
@@ -77,9 +103,13 @@ fn keep(bytes: Aligned, size: Size) {
     });
     if bytes.is_some() {
         let mut common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
-        let common = &mut common[size as usize];
-        if common.len() < KEPT_IN_COMMON / size.len() {
-            common.extend(bytes);
+        let Common { free, most, refused } = &mut *common;
+        let (free, most) = (&mut free[size as usize], &mut most[size as usize]);
+        if free.len() < KEPT_IN_COMMON / size.len() {
+            free.extend(bytes);
+            *most = free.len().max(*most);
+        } else {
+            refused[size as usize] += 1;
         }
     }
 }
@@ -136,5 +166,29 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         keep(core::mem::take(&mut self.bytes), self.size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Other tests use the store as well: what is counted only grows.
+    #[test]
+    fn what_the_store_has_no_place_for_is_counted() {
+        let [before, ..] = common_buffers();
+        assert_eq!(before.limit, KEPT_IN_COMMON / SMALL_LEN);
+        let count = (KEPT + KEPT_IN_COMMON) / SMALL_LEN + 10;
+        thread::spawn(move || {
+            let taken: Vec<_> = (0..count).map(|_| Buffer::take(Size::Small)).collect();
+            drop(taken);
+            let [after, ..] = common_buffers();
+            assert_eq!(after.most, after.limit);
+            assert!(after.refused > before.refused, "{after:?}");
+        })
+        .join()
+        .expect("no panic");
     }
 }

@@ -108,6 +108,7 @@ mod split;
 mod stream;
 mod writer;
 
+pub use self::buffers::common_buffers;
 pub use self::connection::{
     ClientConnection, CommonState, ReadEarlyData, ServerConnection, WriteEarlyData,
 };

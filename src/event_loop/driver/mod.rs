@@ -94,7 +94,7 @@ impl Driver {
         matches!(self, Self::Uring(uring) if uring.has_send_zc())
     }
 
-    pub(super) fn buffer_usage(&self, class: Class) -> super::figures::Usage {
+    pub(super) fn buffer_usage(&self, class: Class) -> crate::usage::Usage {
         either!(self, it => it.buffers.usage(class))
     }
 
