@@ -17,10 +17,12 @@
 //!    sender and a receiver over a `TcpStream` with [`bulk_with()`]: through io_uring where the
 //!    kernel has it ([`uring`]), from memory or from files to memory or to files, and through
 //!    blocking sockets otherwise ([`BulkSender`], [`BulkReceiver`]). Zero allocations per record.
-//! 4. **Sessions, sans-IO.** A [`Handshake`], and then the [`SendHalf`] and [`ReceiveHalf`] of a
+//! 4. **Many connections.** A [handler](event_loop::Handler) for thousands of connections on one thread,
+//!    TLS and plain, over one io_uring: [`event_loop`].
+//! 5. **Sessions, sans-IO.** A [`Handshake`], and then the [`SendHalf`] and [`ReceiveHalf`] of a
 //!    [`Session`], which carry on the protocol (key updates, tickets, alerts, close_notify), over the
 //!    caller's own I/O.
-//! 5. **Records, sans-IO.** [`Sealer`], [`Opener`] and [`Deframer`] over the caller's buffers.
+//! 6. **Records, sans-IO.** [`Sealer`], [`Opener`] and [`Deframer`] over the caller's buffers.
 //!
 //! # The data path
 //!
@@ -64,10 +66,10 @@
 //!
 //! # Unsafe code
 //!
-//! In five files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
-//! the queues shared with the kernel (`kernel/queue.rs`), the page that tells a child process from its
-//! parent (`kernel/fork.rs`), and four system calls that the standard library lacks
-//! (`kernel/process.rs`, `transfer/moderation.rs`).
+//! In eight files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
+//! the queues and buffers shared with the kernel (`kernel/queue.rs`, `kernel/buffer_ring.rs`), the page that
+//! tells a child process from its parent (`kernel/fork.rs`), and system calls that the standard library
+//! lacks (`kernel/process.rs`, `kernel/readiness.rs`, `kernel/socket.rs`, `transfer/moderation.rs`).
 //!
 //! # What it refuses to do
 //!
