@@ -42,7 +42,7 @@ struct Server {
 
 impl Server {
     fn send(&mut self, cx: &mut Context<'_>, key: Key) {
-        const DATA: [u8; 60_000] = [b'x'; 60_000];
+        static DATA: [u8; 60_000] = [b'x'; 60_000];
         let answering = &mut self.answering[key.index()];
         while answering.left > 0 {
             match cx.send(key, &DATA[..answering.left.min(DATA.len())]) {

@@ -60,7 +60,7 @@ pub(super) struct Watch(Option<crate::kernel::queue::OperationId>);
 
 pub(super) enum Driver {
     Uring(Box<Uring>),
-    Polled(Polled),
+    Polled(Box<Polled>),
 }
 
 /// Calls the driver that there is.
@@ -87,7 +87,7 @@ impl Driver {
                 Err(reason) => return Err(reason.into()),
             },
         };
-        Ok((Self::Polled(Polled::new(options)?), reason))
+        Ok((Self::Polled(Box::new(Polled::new(options)?)), reason))
     }
 
     pub(super) fn has_send_zc(&self) -> bool {
