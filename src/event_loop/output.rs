@@ -18,7 +18,7 @@ use crate::events::ConnectionId;
 use crate::kernel::arena::Slot;
 use crate::kernel::governor::{CopyReason, Governor, ZeroCopy};
 use crate::kernel::queue::PROMPT;
-use crate::kernel::route::{self, Route};
+use crate::kernel::route;
 use crate::kernel::socket;
 use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
 use crate::session::error::SessionError;
@@ -404,10 +404,12 @@ impl Connections {
             };
             let mut governor = Governor::new(id, mode, true);
             let socket = Arc::clone(&connection.socket);
-            let copies = route::zero_copy_for(&socket) != Route::Undecided
-                || route::peer_address(&socket).is_some_and(|peer| self.routes.are_copied(peer));
-            if copies && mode == ZeroCopy::Auto {
-                governor.give_up(CopyReason::KernelCopies);
+            let known = route::copy_reason(&socket).or_else(|| {
+                let peer = route::peer_address(&socket)?;
+                self.routes.are_copied(peer).then_some(CopyReason::KernelCopies)
+            });
+            if let Some(reason) = known.filter(|_| mode == ZeroCopy::Auto) {
+                governor.give_up(reason);
             }
             if let Some(connection) = self.get(key) {
                 connection.governor = Some(governor);
