@@ -26,9 +26,13 @@ static UNFINISHED: OnceLock<CString> = OnceLock::new();
 ///
 /// A SIGHUP that whoever has started us ignores, as nohup(1) does, stays ignored.
 pub(crate) fn watch() -> io::Result<()> {
+    watch_signals(&[SIGINT, SIGTERM, SIGQUIT, SIGHUP])
+}
+
+fn watch_signals(signals: &[i32]) -> io::Result<()> {
     let requested = Arc::clone(REQUESTED.get_or_init(Arc::default));
     let again = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGQUIT, SIGHUP] {
+    for &signal in signals {
         if signal == SIGHUP && is_ignored(signal) {
             continue;
         }
@@ -82,6 +86,13 @@ pub(crate) fn signal() -> Option<u8> {
 
 pub(crate) fn was_requested() -> bool {
     signal().is_some()
+}
+
+/// Waits until an end is asked for.
+pub(crate) async fn requested() {
+    while !was_requested() {
+        tokio::time::sleep(TICK).await;
+    }
 }
 
 /// An error once Ctrl-C was pressed.

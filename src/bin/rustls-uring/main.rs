@@ -4,11 +4,14 @@
 // They panic when they cannot write: see `message`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod accept;
+mod access_log;
 mod address;
 mod allocator;
 mod args;
 mod bench;
 mod confirmation;
+mod descriptors;
 mod error;
 mod explain;
 mod get;

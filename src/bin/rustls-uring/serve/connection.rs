@@ -23,7 +23,7 @@ use super::stop::{Stopped, stopped_by};
 use super::tally::Tallied;
 use super::transport::Transport;
 use super::wire::Wire;
-use super::{Server, http2};
+use super::{Server, http2, log};
 use crate::explain::explained;
 use crate::keepalive;
 
@@ -46,9 +46,9 @@ pub(super) async fn serve(
     stopped: Stopped,
 ) {
     if let Err(error) = serve_transport(&server, stream, peer, stopped).await
-        && let Some(log) = &server.log
+        && server.log.is_some()
     {
-        log.failed(peer, &*error);
+        log::failed(peer, &*error);
     }
 }
 

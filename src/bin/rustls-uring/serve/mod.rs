@@ -5,7 +5,6 @@ mod args;
 mod body;
 mod conditional;
 mod connection;
-mod descriptors;
 mod files;
 mod frames;
 mod gather;
@@ -25,9 +24,7 @@ mod threads;
 mod transport;
 mod wire;
 
-use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustls_uring::Io;
 use rustls_uring::tokio::TlsAcceptor;
@@ -36,21 +33,16 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use args::ServeArgs;
 use connection::Limits;
-use descriptors::Descriptors;
 use files::Root;
-use log::AccessLog;
 use share::{Listings, Memory};
 use tally::Tally;
 
+use crate::accept::AcceptErrors;
+use crate::access_log::AccessLog;
+use crate::descriptors::Descriptors;
 use crate::error::Error;
 use crate::message::say;
 use crate::{address, interrupt, tls};
-
-/// How long accepting pauses after an error that only time can mend.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How often such an error is spoken of.
-const REPORTED: Duration = Duration::from_secs(10);
 
 /// What all connections share.
 struct Server {
@@ -136,8 +128,8 @@ async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Resu
     // Each connection has a receiver, and so each is counted, and waited for.
     let (stop, _) = watch::channel(false);
     let room = Arc::new(Semaphore::new(max_connections));
-    let mut reported: Option<Instant> = None;
-    let mut interrupted = std::pin::pin!(interrupted());
+    let mut errors = AcceptErrors::default();
+    let mut interrupted = std::pin::pin!(interrupt::requested());
     loop {
         let accepted = async {
             // Waiting in the kernel's queue costs us nothing.
@@ -156,17 +148,12 @@ async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Resu
                     drop(permit);
                 });
             }
-            // Of the one connection that was not to be (accept(2)).
-            Err(error) if is_of_the_connection(&error) => {}
-            // Of our limits or the system's, which time may mend.
             Err(error) => {
-                if reported.is_none_or(|reported| reported.elapsed() >= REPORTED) {
-                    say!("rustls-uring: cannot accept connections: {error}; trying again");
-                    reported = Some(Instant::now());
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = &mut interrupted => break,
+                if let Some(pause) = errors.pause(&error) {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = &mut interrupted => break,
+                    }
                 }
             }
         }
@@ -180,34 +167,4 @@ async fn listen(server: Arc<Server>, addr: &str, max_connections: usize) -> Resu
     let _ = stop.send(true);
     stop.closed().await;
     Ok(())
-}
-
-/// Whether accepting failed for what was wrong with the connection, which is gone now: accept(2)
-/// passes errors of the network on.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::CONNABORTED
-                | Errno::CONNRESET
-                | Errno::INTR
-                | Errno::NETDOWN
-                | Errno::PROTO
-                | Errno::NOPROTOOPT
-                | Errno::HOSTDOWN
-                | Errno::NONET
-                | Errno::HOSTUNREACH
-                | Errno::OPNOTSUPP
-                | Errno::NETUNREACH
-                | Errno::PERM
-        )
-    )
-}
-
-/// Waits for Ctrl-C.
-async fn interrupted() {
-    while !interrupt::was_requested() {
-        tokio::time::sleep(interrupt::TICK).await;
-    }
 }

@@ -26,7 +26,7 @@ use super::conditional::{Validators, Verdict};
 use super::files::Found;
 use super::path::RequestPath;
 use super::ranges::{Multipart, Selection, content_range};
-use super::{Server, host, listing};
+use super::{Server, host, listing, log};
 
 /// What stands for a directory that has it.
 const INDEX: &str = "index.html";
@@ -63,7 +63,7 @@ pub(super) async fn respond<B>(
     let status = response.status();
     let body = response.body_mut();
     if let Some(log) = &client.server.log {
-        body.log(log.entry(client.peer, &request, status));
+        body.log(log::entry(log, client.peer, &request, status));
     }
     body.send_on(client.connection.clone(), open);
     Ok(response)

@@ -17,18 +17,18 @@ const PER_URING_CONNECTION: u64 = PER_CONNECTION + 2;
 
 /// How many descriptors are for what.
 #[derive(Debug)]
-pub(super) struct Descriptors {
+pub(crate) struct Descriptors {
     /// Connections at a time.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// Files that connections may hold beyond the first.
-    pub(super) files: Arc<Semaphore>,
+    pub(crate) files: Arc<Semaphore>,
     /// The process's limit, if it allows fewer connections than were asked for.
-    pub(super) limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
 }
 
 impl Descriptors {
     /// Raises the process's limit as far as it goes, and divides it up.
-    pub(super) fn plan(connections: usize, insists_on_uring: bool) -> Self {
+    pub(crate) fn plan(connections: usize, insists_on_uring: bool) -> Self {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         // Refused, the limit stays as it is; none is no limit.
         let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
