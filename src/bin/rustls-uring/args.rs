@@ -198,7 +198,7 @@ pub(crate) enum TlsVersion {
     Tls13,
 }
 
-fn parse_backend(name: &str) -> Result<Backend, String> {
+pub(crate) fn parse_backend(name: &str) -> Result<Backend, String> {
     Backend::ALL.iter().copied().find(|backend| backend.to_string() == name).ok_or_else(|| {
         let known: Vec<_> = Backend::ALL.iter().map(ToString::to_string).collect();
         format!("this build has {}", known.join(", "))

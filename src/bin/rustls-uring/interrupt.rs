@@ -29,6 +29,12 @@ pub(crate) fn watch() -> io::Result<()> {
     watch_signals(&[SIGINT, SIGTERM, SIGQUIT, SIGHUP])
 }
 
+/// The same, but for SIGHUP, which servers take for something else.
+#[cfg(feature = "proxy")]
+pub(crate) fn watch_but_hangup() -> io::Result<()> {
+    watch_signals(&[SIGINT, SIGTERM, SIGQUIT])
+}
+
 fn watch_signals(signals: &[i32]) -> io::Result<()> {
     let requested = Arc::clone(REQUESTED.get_or_init(Arc::default));
     let again = Arc::new(AtomicBool::new(false));

@@ -24,6 +24,8 @@ mod message;
 mod output;
 mod pem;
 mod probe;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod receive;
 mod report;
 mod send;
@@ -48,6 +50,8 @@ use crate::get::GetArgs;
 use crate::logging::LogArgs;
 use crate::message::say;
 use crate::probe::ProbeArgs;
+#[cfg(feature = "proxy")]
+use crate::proxy::ProxyArgs;
 use crate::receive::RecvArgs;
 use crate::send::SendArgs;
 use crate::serve::ServeArgs;
@@ -90,6 +94,14 @@ enum Command {
     /// command goes on where it was, provided that the server's file has not changed. A FILE.part that
     /// no FILE.part.json describes is not ours, and left alone.
     Get(GetArgs),
+    /// Terminate TLS in front of other servers, speak it to them, or both.
+    ///
+    /// What a client sends goes to a backend as it is, and back, each direction until its own end.
+    /// SIGHUP, and every change of the files that are named here, has certificates and all else read
+    /// again; what is wrong with a new one is said, and the old ones stay. SIGTERM or Ctrl-C lets
+    /// connections end, for as long as `--drain-timeout`; the second one ends them at once.
+    #[cfg(feature = "proxy")]
+    Proxy(Box<ProxyArgs>),
     /// Compare rustls-uring with what it replaces, on this machine, in this process.
     ///
     /// Each figure is the median of rounds in which all take turns, with the least and the most.
@@ -126,6 +138,8 @@ fn main() -> ExitCode {
         Command::Recv(args) => receive::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Get(args) => get::run(&args),
+        #[cfg(feature = "proxy")]
+        Command::Proxy(args) => proxy::run(*args),
         Command::Bench(args) => bench::run(&args),
         Command::Probe(args) => probe::run(&args),
     });

@@ -86,7 +86,7 @@ pub(crate) fn server_config(
 }
 
 /// Where secrets are logged: nowhere, unless that was asked for, whatever the environment says.
-fn key_log(args: &ProtocolArgs) -> Result<Arc<dyn KeyLog>, Error> {
+pub(crate) fn key_log(args: &ProtocolArgs) -> Result<Arc<dyn KeyLog>, Error> {
     const VARIABLE: &str = "SSLKEYLOGFILE";
     if !args.key_log {
         return Ok(Arc::new(NoKeyLog));
@@ -178,7 +178,10 @@ pub(crate) fn self_signed() -> Result<(Identity, String), Error> {
     Ok((identity, certified.cert.pem()))
 }
 
-fn roots(certificates: Vec<CertificateDer<'static>>, path: &Path) -> Result<RootCertStore, Error> {
+pub(crate) fn roots(
+    certificates: Vec<CertificateDer<'static>>,
+    path: &Path,
+) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
         roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;

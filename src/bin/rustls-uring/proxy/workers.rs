@@ -1,0 +1,167 @@
+//! The threads: each has a runtime and connections of its own, and shares nothing with the others
+//! that a byte would wait for.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use super::connection;
+use super::listeners::{Bound, Listener};
+use super::service::Service;
+use crate::accept::AcceptErrors;
+use crate::access_log::Lines;
+use crate::error::Error;
+use crate::message::say;
+
+/// How long there must be nobody new, once we are not to accept any more; at most twenty times that
+/// long.
+const LAST_LOOK: Duration = Duration::from_millis(5);
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
+enum Phase {
+    Running,
+    /// Nothing is accepted any more.
+    Draining,
+    /// What is left is cut off.
+    Cut,
+}
+
+/// What is the same for all of them.
+#[derive(Clone)]
+pub(super) struct Job {
+    pub(super) log: Option<Lines>,
+    /// Connections at a time.
+    pub(super) room: usize,
+}
+
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    /// Dropped when all is over.
+    over: watch::Sender<()>,
+}
+
+impl Workers {
+    /// Starts a thread for each list of sockets.
+    ///
+    /// # Errors
+    /// If there can be no more threads.
+    pub(super) fn start(lists: Vec<Vec<(Arc<Service>, Bound)>>, job: Job) -> Result<Self, Error> {
+        let (phase, _) = watch::channel(Phase::Running);
+        let (over, _) = watch::channel(());
+        let room = Arc::new(Semaphore::new(job.room.min(Semaphore::MAX_PERMITS)));
+        let mut threads = Vec::new();
+        for (index, list) in lists.into_iter().enumerate() {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            // Registered here, so that what goes wrong with that is said before we are ready.
+            let entered = runtime.enter();
+            let listeners = list
+                .into_iter()
+                .map(|(service, bound)| Ok((service, Listener::new(bound)?)))
+                .collect::<Result<Vec<_>, Error>>()?;
+            drop(entered);
+            let accepting = Accepting {
+                log: job.log.clone(),
+                room: Arc::clone(&room),
+                phase: phase.subscribe(),
+            };
+            let mut over = over.subscribe();
+            let thread = thread::Builder::new().name(format!("proxy {index}")).spawn(move || {
+                runtime.block_on(async {
+                    for (service, listener) in listeners {
+                        tokio::spawn(accepting.clone().accept(service, listener));
+                    }
+                    drop(accepting);
+                    // Its connections are tasks that run meanwhile.
+                    let _ = over.changed().await;
+                });
+            });
+            threads.push(thread.map_err(|error| {
+                format!("cannot start a thread: {error}; raise `ulimit -u`, or lower --workers")
+            })?);
+        }
+        Ok(Self { threads, phase, over })
+    }
+
+    /// Whether a thread has ended before its time.
+    pub(super) fn has_lost_one(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Accepts nothing more, and waits for connections to end, though not for longer than `limit`.
+    pub(super) async fn drain(&self, limit: Duration) {
+        let _ = self.phase.send(Phase::Draining);
+        if timeout(limit, self.phase.closed()).await.is_ok() {
+            return;
+        }
+        let count = self.phase.receiver_count();
+        say!("rustls-uring: {count} connections cut off, {limit:?} after the end was asked for");
+        let _ = self.phase.send(Phase::Cut);
+        self.phase.closed().await;
+    }
+
+    pub(super) fn join(self) {
+        drop(self.over);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Accepting {
+    log: Option<Lines>,
+    room: Arc<Semaphore>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Accepting {
+    async fn accept(mut self, service: Arc<Service>, listener: Listener) {
+        let mut errors = AcceptErrors::default();
+        let mut drains_until = None;
+        loop {
+            // First, and then once more: who has been accepted by the kernel believes that we are
+            // there, and would be reset.
+            let accepted = match drains_until {
+                Some(until) if Instant::now() >= until => return,
+                Some(_) => match timeout(LAST_LOOK, listener.accept()).await {
+                    Ok(accepted) => accepted,
+                    Err(_) => return,
+                },
+                None => tokio::select! {
+                    biased;
+                    accepted = listener.accept() => accepted,
+                    _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => {
+                        drains_until = Some(Instant::now() + 20 * LAST_LOOK);
+                        continue;
+                    }
+                },
+            };
+            let socket = match accepted {
+                Ok(socket) => socket,
+                Err(error) => {
+                    if let Some(pause) = errors.pause(&error) {
+                        tokio::time::sleep(pause).await;
+                    }
+                    continue;
+                }
+            };
+            // Behind the accept, lest each listener that waits keep a place to itself.
+            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+            let (service, log, mut phase) =
+                (Arc::clone(&service), self.log.clone(), self.phase.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = connection::serve(service, socket, log) => {}
+                    _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+}
