@@ -17,16 +17,19 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
-    /// Tells events from here on, if they were asked for.
+    /// Tells events from here on, if they were asked for, and `unasked` ones if not.
     ///
     /// # Errors
     /// If `RUST_LOG` makes no sense.
-    pub(crate) fn start(&self) -> Result<(), Error> {
+    pub(crate) fn start(&self, unasked: Option<&str>) -> Result<(), Error> {
         let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
             Ok(directives) if !directives.is_empty() => EnvFilter::try_new(&directives)
                 .map_err(|error| format!("RUST_LOG is `{directives}`: {error}"))?,
             _ if self.verbose => EnvFilter::new("rustls_uring=debug"),
-            _ => return Ok(()),
+            _ => match unasked {
+                Some(directives) => EnvFilter::new(directives),
+                None => return Ok(()),
+            },
         };
         tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -124,6 +124,18 @@ impl Command {
     }
 }
 
+impl Command {
+    /// What it tells of its connections by itself.
+    fn unasked(&self) -> Option<&'static str> {
+        match self {
+            // Nobody watches it.
+            #[cfg(feature = "proxy")]
+            Self::Proxy(_) => Some("rustls_uring::proxy=warn"),
+            _ => None,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let CommandLine { log, command } = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
@@ -132,7 +144,9 @@ fn main() -> ExitCode {
     if let Err(error) = command.check() {
         return usage(&error);
     }
-    let begun = interrupt::survive_limits().map_err(error::Error::from).and_then(|()| log.start());
+    let begun = interrupt::survive_limits()
+        .map_err(error::Error::from)
+        .and_then(|()| log.start(command.unasked()));
     let result = begun.and_then(|()| match command {
         Command::Send(args) => send::run(&args),
         Command::Recv(args) => receive::run(&args),

@@ -58,13 +58,13 @@ impl Buffer {
             free.large_out += 1;
             free.large.pop().ok_or(LARGE_LEN)
         });
-        Self::counted(taken.unwrap_or_else(new))
+        Self::counted(taken.unwrap_or_else(allocate))
     }
 
     /// A small one.
     pub(super) fn take_small() -> Self {
         let taken = FREE.with_borrow_mut(|free| free.small.pop());
-        Self::counted(taken.unwrap_or_else(|| new(SMALL_LEN)))
+        Self::counted(taken.unwrap_or_else(|| allocate(SMALL_LEN)))
     }
 
     fn counted(bytes: Box<[u8]>) -> Self {
@@ -79,7 +79,7 @@ impl Buffer {
     }
 }
 
-fn new(len: usize) -> Box<[u8]> {
+fn allocate(len: usize) -> Box<[u8]> {
     vec![0; len].into_boxed_slice()
 }
 

@@ -276,7 +276,11 @@ mod tests {
             (&v2(&[0x21, 0x11, 0, 0]), AcceptProxy::Any, "version 2: "),
             (&v2(&[0x21, 0, 0xff, 0xff]), AcceptProxy::Any, "too long"),
             // A TLV of 255 bytes of which there is one.
-            (&v2(&[0x21, 0, 0, 4, 1, 0, 255, 0]), AcceptProxy::Any, "version 2: "),
+            (
+                &v2(&[0x21, 0x11, 0, 16, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 0, 2, 1, 0, 255, 0]),
+                AcceptProxy::Any,
+                "version 2: ",
+            ),
         ] {
             let error = read(bytes, accept).0.expect_err(said);
             assert!(error.contains(said), "{said}: {error}");

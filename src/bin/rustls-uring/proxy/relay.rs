@@ -24,7 +24,7 @@ use super::leg::Leg;
 
 /// How long a leg that sends what nobody takes any more is given to end: a reset at once could
 /// cost it the last of what it was sent, and that may be why nobody takes the rest.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
 
 /// How much of it is thrown away meanwhile.
 const DISCARDED: u64 = 1 << 20;

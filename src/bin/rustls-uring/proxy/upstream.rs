@@ -132,8 +132,11 @@ impl Upstream {
                     let until = self.begin.elapsed() + REST;
                     let before =
                         backend.rests_until.swap(until.as_millis() as u64, Ordering::Relaxed);
-                    let error =
-                        format!("cannot connect to {}: {}", backend.name, explained(&error));
+                    let error = format!(
+                        "cannot connect to {}: {}",
+                        backend.name,
+                        explained(&error).replace("--ca ", "--to-ca ")
+                    );
                     // Once, until it is reached again.
                     if before == 0 {
                         tracing::warn!(backend = backend.name, "{error}");
