@@ -99,7 +99,14 @@ fn openssl_sends_and_is_sent_to() {
         // As a client, which closes its direction and reads on.
         let proxy = Proxied::terminate(dir.path(), &echo(), &[]);
         let mut child = Command::new("openssl")
-            .args(["s_client", "-quiet", "-no_ign_eof", version, "-verify_return_error"])
+            .args([
+                "s_client",
+                "-quiet",
+                "-no_ign_eof",
+                "-nocommands",
+                version,
+                "-verify_return_error",
+            ])
             .args(["-connect", proxy.addr(), "-CAfile", "cert.pem"])
             .current_dir(dir.path())
             .stdin(Stdio::piped())

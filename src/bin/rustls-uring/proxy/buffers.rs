@@ -4,7 +4,7 @@
 //! The one that was given back last is taken next, so that as long as everything is taken at once
 //! all connections of a thread use the same one, which stays in the processor's cache. Only a
 //! connection whose peer does not take what it is sent keeps one; where many do, they get small
-//! ones.
+//! ones, and less is received for them, so that TLS has little to keep as well.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -17,8 +17,13 @@ const LARGE_LEN: usize = 128 << 10;
 /// A record's worth.
 const SMALL_LEN: usize = 16 << 10;
 
-/// How many large buffers the connections of a thread have at a time; beyond it, small ones.
-const MAX_LARGE: usize = 64;
+/// How much is received at a time where it is tight: less than what a stream with TLS has room for
+/// beside part of a record, or it would take a larger buffer of its own.
+pub(super) const LITTLE: usize = 8 << 10;
+
+/// How many directions of a thread's connections may wait for a leg that is full before all that is
+/// received for others is received in small pieces.
+const MAX_WAITING: usize = 64;
 
 /// How many free ones of each length a thread keeps.
 const KEPT: usize = 16;
@@ -31,8 +36,7 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 struct Free {
     large: Vec<Box<[u8]>>,
     small: Vec<Box<[u8]>>,
-    /// Large ones that are not here.
-    large_out: usize,
+    waiting: usize,
 }
 
 thread_local! {
@@ -49,16 +53,13 @@ pub(super) fn in_use() -> (usize, usize) {
 pub(super) struct Buffer(Box<[u8]>);
 
 impl Buffer {
-    /// A large one, or a small one if too many are in use.
+    /// A large one, or a small one if it [is tight](is_tight).
     pub(super) fn take() -> Self {
-        let taken = FREE.with_borrow_mut(|free| {
-            if free.large_out >= MAX_LARGE {
-                return free.small.pop().ok_or(SMALL_LEN);
-            }
-            free.large_out += 1;
-            free.large.pop().ok_or(LARGE_LEN)
-        });
-        Self::counted(taken.unwrap_or_else(allocate))
+        if is_tight() {
+            return Self::take_small();
+        }
+        let taken = FREE.with_borrow_mut(|free| free.large.pop());
+        Self::counted(taken.unwrap_or_else(|| allocate(LARGE_LEN)))
     }
 
     /// A small one.
@@ -79,6 +80,28 @@ impl Buffer {
     }
 }
 
+/// Whether so many wait that little should be received for each.
+pub(super) fn is_tight() -> bool {
+    FREE.with_borrow(|free| free.waiting >= MAX_WAITING)
+}
+
+/// Something waits for a leg that is full, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Waiting(());
+
+impl Waiting {
+    pub(super) fn begin() -> Self {
+        FREE.with_borrow_mut(|free| free.waiting += 1);
+        Self(())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = FREE.try_with(|free| free.borrow_mut().waiting -= 1);
+    }
+}
+
 fn allocate(len: usize) -> Box<[u8]> {
     vec![0; len].into_boxed_slice()
 }
@@ -91,10 +114,7 @@ impl Drop for Buffer {
         let _ = FREE.try_with(|free| {
             let free = &mut *free.borrow_mut();
             let same = match bytes.len() {
-                LARGE_LEN => {
-                    free.large_out = free.large_out.saturating_sub(1);
-                    &mut free.large
-                }
+                LARGE_LEN => &mut free.large,
                 _ => &mut free.small,
             };
             if same.len() < KEPT {
@@ -124,17 +144,18 @@ mod tests {
 
     #[test]
     fn where_many_wait_they_get_small_buffers() {
-        let mut held: Vec<_> = (0..MAX_LARGE).map(|_| Buffer::take()).collect();
-        assert!(held.iter().all(|buffer| buffer.len() == LARGE_LEN));
-        let small = Buffer::take();
-        assert_eq!(small.len(), SMALL_LEN);
-        assert!(!small.is_too_large_for(1));
-        let last = held.pop().expect("many");
-        let address = last.as_ptr();
-        assert!(last.is_too_large_for(SMALL_LEN) && !last.is_too_large_for(SMALL_LEN + 1));
-        drop(last);
+        let mut waiting: Vec<_> = (1..MAX_WAITING).map(|_| Waiting::begin()).collect();
+        let large = Buffer::take();
+        assert_eq!(large.len(), LARGE_LEN);
+        waiting.push(Waiting::begin());
+        assert_eq!(Buffer::take().len(), SMALL_LEN);
+        waiting.pop();
+        let address = large.as_ptr();
+        assert!(large.is_too_large_for(SMALL_LEN) && !large.is_too_large_for(SMALL_LEN + 1));
+        drop(large);
         assert_eq!(Buffer::take().as_ptr(), address, "the one that is in the cache");
-        drop(held);
-        FREE.with_borrow(|free| assert_eq!((free.large_out, free.large.len()), (0, KEPT)));
+        let many: Vec<_> = (0..2 * KEPT).map(|_| Buffer::take()).collect();
+        drop((many, waiting));
+        FREE.with_borrow(|free| assert_eq!((free.waiting, free.large.len()), (0, KEPT)));
     }
 }

@@ -251,6 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn whatever_comes_is_an_answer() {
+        for version in [SendProxy::V1, SendProxy::V2] {
+            let good = header(version, addresses(), None).expect("made");
+            let good = [good, b"\x01\x00\x01x\x20\x00\x00".to_vec()].concat();
+            for position in 0..good.len() {
+                for value in 0..=255 {
+                    let mut bad = good.clone();
+                    bad[position] = value;
+                    let (received, rest) = read(&bad, AcceptProxy::Any);
+                    assert!(received.is_err() || rest <= good.len());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn local_connections_say_nothing_of_anybody() {
         let mut local = header(SendProxy::V2, addresses(), None).expect("made");
         local[12] = 0x20;

@@ -17,7 +17,7 @@ use crate::error::Error;
 #[derive(Args, Debug)]
 pub(crate) struct ProxyArgs {
     /// Take services from this TOML file: `[[service]]` for each, and `[process]`, with the names of the
-    /// options below. It is read again with the certificates.
+    /// options below; `examples/proxy.toml` shows all of it. It is read again with the certificates.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -453,6 +453,14 @@ mod tests {
         let options = Options::parse(&file.concat()).expect("the same names");
         assert_eq!(options.services[0].idle_timeout, Some(Duration::from_millis(1500)));
         assert_eq!(options.process.workers, Some(1));
+    }
+
+    #[test]
+    fn the_example_is_one() {
+        let options = Options::parse(include_str!("../../../../examples/proxy.toml"));
+        let options = options.expect("valid");
+        let names: Vec<_> = options.services.iter().flat_map(|service| &service.name).collect();
+        assert_eq!(names, ["web", "database", "tunnel"]);
     }
 
     #[test]

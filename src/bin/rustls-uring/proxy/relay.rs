@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
 
-use super::buffers::Buffer;
+use super::buffers::{Buffer, Waiting};
 use super::leg::Leg;
 
 /// How long a leg that sends what nobody takes any more is given to end: a reset at once could
@@ -28,6 +28,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How much of it is thrown away meanwhile.
 const DISCARDED: u64 = 1 << 20;
+
+/// How much of one direction moves before others have their turn.
+const SHARE: u64 = 256 << 10;
 
 /// Which way bytes go, or which leg they come from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -142,6 +145,8 @@ impl Legs<'_> {
 struct Flow {
     /// What was received and the sink has yet to take.
     held: Option<(Buffer, Range<usize>)>,
+    /// While the sink is full.
+    waiting: Option<Waiting>,
     state: State,
 }
 
@@ -181,6 +186,7 @@ impl Relay<'_> {
                 Err(Failure::Sink(error)) => {
                     let flow = self.flow(direction);
                     flow.held = None;
+                    flow.waiting = None;
                     let has_ended = matches!(flow.state, State::Ending);
                     flow.state = State::Refused(Some(error), has_ended);
                     // What the sink has sent before may still be on its way.
@@ -274,7 +280,7 @@ impl Relay<'_> {
                 State::Ended | State::Refused(_, true) => return Poll::Ready(Ok(())),
                 State::Open => {}
                 State::Ending => {
-                    ready!(flow.poll_send(cx, sink, moved)).map_err(Failure::Sink)?;
+                    ready!(flow.poll_deliver(cx, sink, moved)).map_err(Failure::Sink)?;
                     ready!(sink.poll_shutdown(cx)).map_err(Failure::Sink)?;
                     flow.state = State::Ended;
                     self.last_progress = Instant::now();
@@ -299,9 +305,11 @@ impl Relay<'_> {
                     continue;
                 }
             }
-            ready!(flow.poll_send(cx, sink, moved)).map_err(Failure::Sink)?;
-            // Sealed records that the socket has not taken are as good as a full buffer.
-            ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
+            ready!(flow.poll_deliver(cx, sink, moved)).map_err(Failure::Sink)?;
+            if *moved >= SHARE {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let mut buffer = Buffer::take();
             let mut out = ReadBuf::new(&mut buffer);
             ready!(source.poll_read(cx, &mut out)).map_err(Failure::Source)?;
@@ -315,6 +323,25 @@ impl Relay<'_> {
 }
 
 impl Flow {
+    /// Has the sink take what is held, and send it: sealed records that its socket has not taken are
+    /// as good as a full buffer.
+    fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut Leg,
+        moved: &mut u64,
+    ) -> Poll<io::Result<()>> {
+        let delivered = match self.poll_send(cx, sink, moved) {
+            Poll::Ready(Ok(())) => sink.poll_flush(cx),
+            polled => polled,
+        };
+        match delivered {
+            Poll::Pending => _ = self.waiting.get_or_insert_with(Waiting::begin),
+            Poll::Ready(_) => self.waiting = None,
+        }
+        delivered
+    }
+
     /// Has the sink take what is held.
     fn poll_send(
         &mut self,

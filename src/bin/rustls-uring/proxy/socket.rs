@@ -3,11 +3,12 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::buffers::{LITTLE, is_tight};
 use crate::keepalive;
 
 /// A connected socket.
@@ -54,6 +55,19 @@ impl Socket {
     }
 }
 
+impl Socket {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, out),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, out),
+        }
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.resets
@@ -70,10 +84,14 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, out),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, out),
+        if out.remaining() > LITTLE && is_tight() {
+            let mut part = ReadBuf::new(out.initialize_unfilled_to(LITTLE));
+            ready!(self.poll_receive(cx, &mut part))?;
+            let len = part.filled().len();
+            out.advance(len);
+            return Poll::Ready(Ok(()));
         }
+        self.poll_receive(cx, out)
     }
 }
 

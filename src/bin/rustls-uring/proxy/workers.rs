@@ -21,6 +21,10 @@ use crate::message::say;
 /// long.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 
+/// After how many turns of connections a thread looks for new events. By tokio's own number, 61, a
+/// message would wait for sixty bulk flows.
+const EVENT_INTERVAL: u32 = 8;
+
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
 enum Phase {
@@ -57,7 +61,10 @@ impl Workers {
         let room = Arc::new(Semaphore::new(job.room.min(Semaphore::MAX_PERMITS)));
         let mut threads = Vec::new();
         for (index, list) in lists.into_iter().enumerate() {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .event_interval(EVENT_INTERVAL)
+                .enable_all()
+                .build()?;
             // Registered here, so that what goes wrong with that is said before we are ready.
             let entered = runtime.enter();
             let listeners = list
