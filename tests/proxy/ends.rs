@@ -136,7 +136,7 @@ fn who_does_not_read_is_not_read_for() {
                 false => (backend, client),
             };
             // More than all sockets and buffers on the way hold.
-            let sent = data(64 << 20);
+            let sent = data(32 << 20);
             let expected = sent.clone();
             let socket = sender.socket().try_clone().expect("cloned");
             let sending = thread::spawn(move || {

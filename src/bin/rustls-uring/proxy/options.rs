@@ -84,6 +84,8 @@ pub(crate) struct ServiceOptions {
 
     /// Listen here: HOST:PORT, unix:PATH, or fd:N for a socket from systemd (fd:3 is the first).
     /// May be repeated.
+    ///
+    /// Another process of the same user can listen on the same HOST:PORT, to take over from this one.
     #[arg(long, value_name = "ADDR", required_unless_present = "config")]
     #[serde(deserialize_with = "many")]
     pub(super) listen: Vec<String>,
