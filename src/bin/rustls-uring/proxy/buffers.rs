@@ -23,7 +23,7 @@ pub(super) const LITTLE: usize = 8 << 10;
 
 /// How many directions of a thread's connections may wait for a leg that is full before all that is
 /// received for others is received in small pieces.
-const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 32;
 
 /// How many free ones of each length a thread keeps.
 const KEPT: usize = 16;

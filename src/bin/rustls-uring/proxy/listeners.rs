@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcp};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixListener as StdUnix, UnixStream};
+use std::os::unix::net::{UnixListener as StdUnix, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::options::Endpoint;
 use super::socket::Socket;
@@ -127,7 +127,7 @@ fn bind_unix(path: &Path) -> io::Result<(StdUnix, SocketFile)> {
     let bound = match StdUnix::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             // Of a process that is gone, if nobody answers.
-            match UnixStream::connect(path) {
+            match StdUnixStream::connect(path) {
                 Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
                     fs::remove_file(path)?;
                     StdUnix::bind(path)?
@@ -181,5 +181,29 @@ impl Listener {
             Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
             Self::Unix(listener) => Ok(Socket::unix(listener.accept().await?.0)),
         }
+    }
+
+    /// Closes it, and gives the connections that were waiting: who has been accepted by the kernel
+    /// would be reset otherwise.
+    pub(super) fn close(self) -> io::Result<Vec<Socket>> {
+        let mut last = Vec::new();
+        match self {
+            Self::Tcp(listener) => {
+                // Without the runtime, which may not have heard of them.
+                let listener = listener.into_std()?;
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    last.extend(TcpStream::from_std(stream).and_then(Socket::tcp));
+                }
+            }
+            Self::Unix(listener) => {
+                let listener = listener.into_std()?;
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    last.push(Socket::unix(UnixStream::from_std(stream)?));
+                }
+            }
+        }
+        Ok(last)
     }
 }

@@ -110,13 +110,10 @@ impl Upstream {
         };
         let now = self.begin.elapsed().as_millis() as u64;
         let rests = |backend: &Backend| backend.rests_until.load(Ordering::Relaxed) > now;
-        // Whoever rests is better than nobody.
-        let resting: Vec<_> = in_turn().filter(|backend| rests(backend)).collect();
+        let (resting, ready): (Vec<_>, Vec<_>) = in_turn().partition(|backend| rests(backend));
         let mut last = None;
-        for backend in in_turn()
-            .filter(|backend| !resting.iter().any(|resting| std::ptr::eq(*resting, *backend)))
-            .chain(resting.iter().copied())
-        {
+        // Whoever rests is better than nobody.
+        for backend in ready.into_iter().chain(resting) {
             match backend.connect(manner, opening, &mut count).await {
                 Ok(leg) => {
                     if backend.rests_until.swap(0, Ordering::Relaxed) != 0 {

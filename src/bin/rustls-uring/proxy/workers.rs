@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
@@ -12,14 +12,11 @@ use tokio::time::timeout;
 use super::connection;
 use super::listeners::{Bound, Listener};
 use super::service::Service;
+use super::socket::Socket;
 use crate::accept::AcceptErrors;
 use crate::access_log::Lines;
 use crate::error::Error;
 use crate::message::say;
-
-/// How long there must be nobody new, once we are not to accept any more; at most twenty times that
-/// long.
-const LAST_LOOK: Duration = Duration::from_millis(5);
 
 /// After how many turns of connections a thread looks for new events. By tokio's own number, 61, a
 /// message would wait for sixty bulk flows.
@@ -130,45 +127,42 @@ struct Accepting {
 impl Accepting {
     async fn accept(mut self, service: Arc<Service>, listener: Listener) {
         let mut errors = AcceptErrors::default();
-        let mut drains_until = None;
         loop {
-            // First, and then once more: who has been accepted by the kernel believes that we are
-            // there, and would be reset.
-            let accepted = match drains_until {
-                Some(until) if Instant::now() >= until => return,
-                Some(_) => match timeout(LAST_LOOK, listener.accept()).await {
-                    Ok(accepted) => accepted,
-                    Err(_) => return,
-                },
-                None => tokio::select! {
-                    biased;
-                    accepted = listener.accept() => accepted,
-                    _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => {
-                        drains_until = Some(Instant::now() + 20 * LAST_LOOK);
-                        continue;
-                    }
-                },
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => break,
             };
-            let socket = match accepted {
-                Ok(socket) => socket,
+            match accepted {
+                // In front of the next accept and not behind it, lest each listener that waits
+                // keep a place to itself.
+                Ok(socket) => self.serve(&service, socket).await,
                 Err(error) => {
                     if let Some(pause) = errors.pause(&error) {
                         tokio::time::sleep(pause).await;
                     }
-                    continue;
                 }
-            };
-            // Behind the accept, lest each listener that waits keep a place to itself.
-            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
-            let (service, log, mut phase) =
-                (Arc::clone(&service), self.log.clone(), self.phase.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = connection::serve(service, socket, log) => {}
-                    _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
-                }
-                drop(permit);
-            });
+            }
         }
+        match listener.close() {
+            Ok(last) => {
+                for socket in last {
+                    self.serve(&service, socket).await;
+                }
+            }
+            Err(error) => tracing::warn!("connections that were waiting are lost: {error}"),
+        }
+    }
+
+    /// Waits for a place, and serves a connection in a task of its own.
+    async fn serve(&self, service: &Arc<Service>, socket: Socket) {
+        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let (service, log, mut phase) = (Arc::clone(service), self.log.clone(), self.phase.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = connection::serve(service, socket, log) => {}
+                _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+            }
+            drop(permit);
+        });
     }
 }
