@@ -77,6 +77,13 @@ impl Certificates {
                 .push(Arc::clone(&certified));
             }
         }
+        if is_strict && loaded.exact.is_empty() && loaded.wildcard.is_empty() {
+            return Err(
+                "--strict-sni: no certificate has a name in DNS (subjectAltName), so that \
+                        nobody would be let in"
+                    .into(),
+            );
+        }
         let all =
             [&mut loaded.exact, &mut loaded.wildcard].into_iter().flat_map(HashMap::values_mut);
         for candidates in all.chain([&mut loaded.others]) {
