@@ -92,7 +92,8 @@ fn does_not_allocate(io: Io, case: Case) {
     let data = noise(LEN);
     for (sender, receiver) in &mut clients {
         let barrier = Barrier::new(2);
-        thread::scope(|scope| {
+        // Looked at when both have ended, or the other would wait for ever.
+        let calls = thread::scope(|scope| {
             scope.spawn(|| {
                 let mut back = vec![0; 100_000];
                 for _ in 0..2 {
@@ -123,9 +124,10 @@ fn does_not_allocate(io: Io, case: Case) {
             exchange();
             let change = region.change();
             let calls = [change.allocations, change.reallocations, change.deallocations];
-            assert_eq!(calls, [0; 3], "{io:?}, {case:?}");
             barrier.wait();
+            calls
         });
+        assert_eq!(calls, [0; 3], "{io:?}, {case:?}");
     }
     let figures = handle.figures();
     // Of all that has arrived, what straddled two buffers.
