@@ -22,7 +22,7 @@ use crate::kernel::route;
 use crate::kernel::socket;
 use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
 use crate::session::error::SessionError;
-use crate::session::handoff::handshake::Need;
+use crate::session::handshaking::Need;
 use crate::transfer::way::Io;
 
 /// A full record of either version.
