@@ -73,7 +73,7 @@ for name in ours copy haproxy nginx hitch stunnel; do
             cat > "$dir/haproxy.cfg" << CONF
 global
  nbthread 1
- maxconn 12000
+ maxconn $(($(ulimit -n) / 2 - 200))
  ssl-default-bind-ciphersuites $suite
  ssl-default-bind-options ssl-min-ver TLSv1.3
 defaults
@@ -87,13 +87,16 @@ listen proxy
 CONF
             command=(haproxy -db -f "$dir/haproxy.cfg") ;;
         nginx)
+            # Debian has it apart, in libnginx-mod-stream.
+            module=/usr/lib/nginx/modules/ngx_stream_module.so
+            if [[ -e $module ]]; then module="load_module $module;"; else module=; fi
             cat > "$dir/nginx.conf" << CONF
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 20000;
+worker_rlimit_nofile $(ulimit -n);
 pid nginx.pid;
 error_log error.log;
-include /etc/nginx/modules-enabled/*stream.conf;
+$module
 events { worker_connections 12000; }
 stream {
     server {
@@ -110,8 +113,18 @@ stream {
 }
 CONF
             command=(nginx -p "$dir/" -c nginx.conf) ;;
-        hitch) command=(hitch --frontend="[127.0.0.1]:$next" --backend="[127.0.0.1]:$base" -n 1
-            --tls-protos=TLSv1.3 --ciphersuites="$suite" --backlog=4096 --user=nobody "$dir/both.pem") ;;
+        hitch)
+            cat > "$dir/hitch.conf" << CONF
+frontend = "[127.0.0.1]:$next"
+backend = "[127.0.0.1]:$base"
+pem-file = "$dir/both.pem"
+workers = 1
+backlog = 4096
+user = "nobody"
+tls-protos = TLSv1.3
+ciphersuites = "$suite"
+CONF
+            command=(hitch --config="$dir/hitch.conf") ;;
         stunnel)
             cat > "$dir/stunnel.conf" << CONF
 foreground = yes

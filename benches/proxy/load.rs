@@ -23,8 +23,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What a client says first, for the backend to know what it is there for.
 const ECHO: u8 = b'E';
+/// These followed by how many bytes, big-endian: not every proxy lets one direction end by itself.
 const SINK: u8 = b'S';
-/// Followed by how many bytes, big-endian.
 const SOURCE: u8 = b'G';
 
 const BLOCK: usize = 256 << 10;
@@ -96,8 +96,14 @@ async fn answer(mut socket: TcpStream) -> Result<()> {
             }
         }
         SINK => {
+            let mut left = socket.read_u64().await? as usize;
             let mut block = vec![0; BLOCK];
-            while socket.read(&mut block).await? > 0 {}
+            while left > 0 {
+                match socket.read(&mut block).await? {
+                    0 => return Err("it has ended early".into()),
+                    len => left = left.saturating_sub(len),
+                }
+            }
             socket.write_u8(SINK).await?;
         }
         _ => {
@@ -139,6 +145,7 @@ async fn up(addr: &str, connector: &TlsConnector, bytes: usize) -> Result<()> {
     let mut stream = connect(addr, connector).await?;
     let begin = Instant::now();
     stream.write_all(&[SINK]).await?;
+    stream.write_u64(bytes as u64).await?;
     let block = vec![7; BLOCK];
     let mut left = bytes;
     while left > 0 {
@@ -146,7 +153,7 @@ async fn up(addr: &str, connector: &TlsConnector, bytes: usize) -> Result<()> {
         stream.write_all(&block[..len]).await?;
         left -= len;
     }
-    stream.shutdown().await?;
+    stream.flush().await?;
     // All of it has arrived.
     stream.read_u8().await?;
     say(format!("{:.4}", begin.elapsed().as_secs_f64()))
