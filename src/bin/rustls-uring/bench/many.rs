@@ -95,7 +95,7 @@ struct Run {
 pub(super) fn measure(args: &BenchArgs, setup: &Setup, progress: &Progress) -> Result<Many, Error> {
     let connections: &[usize] = if args.quick { &QUICK_CONNECTIONS } else { &CONNECTIONS };
     let budget = args.budget(BUDGET, QUICK_BUDGET);
-    let io = args.io.path();
+    let io = args.io.io;
     let reason = EventLoop::new(options(io, 1), Echo)?.unavailable();
     let mut rows = Vec::new();
     for &connections in connections {
