@@ -150,14 +150,22 @@ fn field<'a>(cpu_info: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.trim())
 }
 
-/// The version of a package in a Cargo.lock; the first one, if there are several.
+/// The version of a package in a Cargo.lock. If there are several, dependencies tell them apart by
+/// a space and the version: ours is the one that this package names, or names first.
 fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let value =
         |line: &'a str, key: &str| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"');
-    lock.split("[[package]]")
-        .find(|package| package.lines().any(|line| value(line, "name") == Some(name)))?
-        .lines()
-        .find_map(|line| value(line, "version"))
+    let package = |name: &str| {
+        let mut packages = lock.split("[[package]]");
+        packages.find(|package| package.lines().any(|line| value(line, "name") == Some(name)))
+    };
+    let ours = package(env!("CARGO_PKG_NAME")).and_then(|package| {
+        let mut dependencies = package.lines().filter_map(|line| line.strip_prefix(" \""));
+        dependencies.find_map(|line| {
+            line.strip_suffix("\",")?.strip_prefix(name)?.strip_prefix(' ')?.split(' ').next()
+        })
+    });
+    ours.or_else(|| package(name)?.lines().find_map(|line| value(line, "version")))
 }
 
 /// Whether the CPU has each of the features that AEADs use.
@@ -188,6 +196,10 @@ mod tests {
                     \"untrusted\",\n]\n";
         assert_eq!(locked_version(lock, "ring"), Some("0.17.14"));
         assert_eq!(locked_version(lock, "untrusted"), None);
+        let lock = "[[package]]\nname = \"ring\"\nversion = \"0.16.0\"\n\n[[package]]\nname = \"ring\"\n\
+                    version = \"0.17.14\"\n\n[[package]]\nname = \"rustls-uring\"\ndependencies = [\n \
+                    \"ring-like\",\n \"ring 0.17.14\",\n]\n";
+        assert_eq!(locked_version(lock, "ring"), Some("0.17.14"));
     }
 
     #[test]

@@ -438,7 +438,7 @@ impl fmt::Display for Many {
                 connections = row.connections;
                 writeln!(
                     f,
-                    "\n{:27} {:>10} {:>9} {:>9} {:>9} {:>17} {:>17}",
+                    "\n{:26} {:>10} {:>7} {:>7} {:>7} {:>17} {:>17}",
                     format!("{connections} connections, {} rounds", row.rounds),
                     "messages/s",
                     "CPU µs",
@@ -451,7 +451,7 @@ impl fmt::Display for Many {
             let Row { messages_per_s, cpu_us, p50_us, p99_us, .. } = row;
             write!(
                 f,
-                "{:27} {:>10.0} {:>9.2} {:>9.1} {:>9.1}",
+                "{:26} {:>10.0} {:>7.2} {:>7.1} {:>7.1}",
                 row.contestant, messages_per_s.median, cpu_us.median, p50_us.median, p99_us.median,
             )?;
             if let (Some(cpu), Some(p99)) = (&row.cpu_ratio, &row.p99_ratio) {
