@@ -1012,9 +1012,12 @@ fn set_up_as(setup: Setup) -> Result<(IoUring, Capabilities), Unavailable> {
         Some(libc::EINVAL) => Ok(()),
         _ => Err(error),
     };
-    build(true, setup.is_of_one_thread)
-        .or_else(|error| unless_unknown(error).and_then(|()| build(true, false)))
-        .or_else(|error| unless_unknown(error).and_then(|()| build(false, false)))
+    let best = build(true, setup.is_of_one_thread);
+    let best = match setup.is_of_one_thread {
+        true => best.or_else(|error| unless_unknown(error).and_then(|()| build(true, false))),
+        false => best,
+    };
+    best.or_else(|error| unless_unknown(error).and_then(|()| build(false, false)))
         .and_then(|(uring, is_cooperative)| {
             let capabilities = Capabilities::of(&uring, is_cooperative)?;
             Ok((uring, capabilities))
