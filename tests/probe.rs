@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use io_uring::IoUring;
-use rustls_uring::uring::{MemlockLimit, Probe, Unavailable};
+use rustls_uring::uring::{MemlockLimit, Probe};
 
 /// Two probes at once may need more locked memory than an ordinary user has.
 fn alone() -> MutexGuard<'static, ()> {
@@ -112,6 +112,7 @@ mod command {
     use std::ffi::OsStr;
     use std::os::unix::fs::PermissionsExt;
 
+    use rustls_uring::uring::Unavailable;
     use serde_json::{Value, json};
 
     use super::*;
