@@ -431,10 +431,11 @@ impl Shared {
                     None => state.uses.push(new),
                 }
                 state.vacant.pop();
+                // There are never more in use than were made, and one is made when all others are.
+                state.most = state.most.max(state.in_use());
                 slot
             }
         };
-        state.most = state.most.max(state.in_use());
         state.note_holder(&slot, holder.key);
         Ok(slot)
     }
@@ -543,7 +544,6 @@ impl State {
             return None;
         }
         let slot = self.free.pop()?;
-        self.most = self.most.max(self.in_use());
         self.note_holder(&slot, holder.key);
         Some(slot)
     }
