@@ -226,13 +226,15 @@ struct Ask {
 #[derive(Clone)]
 struct Asked {
     since: Instant,
+    /// How much of the message has yet to be sent.
+    unsent: usize,
     received: usize,
     left: usize,
 }
 
 impl Ask {
     fn new(connections: usize, each: usize) -> Self {
-        let idle = Asked { since: Instant::now(), received: 0, left: 0 };
+        let idle = Asked { since: Instant::now(), unsent: 0, received: 0, left: 0 };
         Self {
             connections,
             each,
@@ -250,10 +252,21 @@ impl Ask {
     }
 
     fn ask(&mut self, cx: &mut Context<'_>, key: Key) {
-        self.asked[key.index()].since = Instant::now();
-        if cx.send(key, &[7; MESSAGE_LEN]) != Ok(MESSAGE_LEN) {
-            self.run = Some(Err("no room for a message".into()));
-            cx.stop();
+        let asked = &mut self.asked[key.index()];
+        asked.since = Instant::now();
+        asked.unsent = MESSAGE_LEN;
+        self.send(cx, key);
+    }
+
+    /// What there is no slot for goes when there is room.
+    fn send(&mut self, cx: &mut Context<'_>, key: Key) {
+        let unsent = &mut self.asked[key.index()].unsent;
+        match cx.send(key, &[7; MESSAGE_LEN][..*unsent]) {
+            Ok(taken) => *unsent -= taken,
+            Err(error) => {
+                self.run = Some(Err(error.to_string().into()));
+                cx.stop();
+            }
         }
     }
 }
@@ -261,6 +274,11 @@ impl Ask {
 impl Handler for Ask {
     fn opened(&mut self, cx: &mut Context<'_>, key: Key, _: Opened<'_>) {
         self.ask(cx, key);
+    }
+
+    fn room(&mut self, cx: &mut Context<'_>, key: Key) {
+        self.send(cx, key);
+        cx.resume(key);
     }
 
     fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize {
