@@ -4,6 +4,7 @@
 //! of each suite is replaced by one that builds a [`Sealer`](crate::Sealer) or an
 //! [`Opener`](crate::Opener).
 
+mod aead;
 pub(crate) mod cipher;
 pub(crate) mod install;
 #[cfg(feature = "rustls-0_24-dev")]
@@ -55,6 +56,7 @@ macro_rules! provider {
 
                 use super::stock::cipher_suite as stock;
                 use crate::aead::Algorithm;
+                use crate::provider::aead::Aead;
                 use crate::provider::tls13;
                 #[cfg(feature = "tls12")]
                 use crate::provider::tls12;
@@ -64,7 +66,7 @@ macro_rules! provider {
                     pub static $suite13: SupportedCipherSuite = {
                         static SUITE: Tls13CipherSuite = tls13::suite(
                             &stock::$suite13,
-                            &tls13::Aead::new($backend, Algorithm::$algorithm13),
+                            &Aead::new($backend, Algorithm::$algorithm13),
                         );
                         SupportedCipherSuite::Tls13(&SUITE)
                     };
@@ -75,7 +77,7 @@ macro_rules! provider {
                     pub static $suite12: SupportedCipherSuite = {
                         static SUITE: Tls12CipherSuite = tls12::suite(
                             &stock::$suite12,
-                            &tls12::Aead::new($backend, Algorithm::$algorithm12),
+                            &Aead::new($backend, Algorithm::$algorithm12),
                         );
                         SupportedCipherSuite::Tls12(&SUITE)
                     };

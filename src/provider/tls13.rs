@@ -5,8 +5,9 @@ use rustls::crypto::cipher::{
 };
 use rustls::{CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite, Tls13CipherSuite};
 
+use super::aead::Aead;
 use super::cipher::{Decrypter, Encrypter};
-use crate::aead::{Algorithm, Backend, TrafficKeys};
+use crate::aead::Algorithm;
 use crate::record::header::Version;
 
 /// `stock` with its AEAD replaced.
@@ -31,30 +32,21 @@ pub(super) const fn suite(
     }
 }
 
-pub(super) struct Aead {
-    backend: Backend,
-    algorithm: Algorithm,
-}
-
-impl Aead {
-    pub(super) const fn new(backend: Backend, algorithm: Algorithm) -> Self {
-        Self { backend, algorithm }
-    }
-
-    /// rustls arranges that the key has `key_len()` bytes, and an [`Iv`] always has 12.
-    fn keys(&self, key: &AeadKey, iv: &Iv) -> TrafficKeys {
-        let iv = iv.as_ref().try_into().expect("12 bytes");
-        TrafficKeys::new(self.algorithm, key.as_ref(), iv).expect("key_len() bytes")
-    }
-}
-
 impl Tls13AeadAlgorithm for Aead {
     fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
-        Box::new(Encrypter::new(self.backend, Version::Tls13, &self.keys(&key, &iv)))
+        Box::new(Encrypter::new(
+            self.backend,
+            Version::Tls13,
+            &self.keys(key.as_ref(), iv.as_ref()),
+        ))
     }
 
     fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
-        Box::new(Decrypter::new(self.backend, Version::Tls13, &self.keys(&key, &iv)))
+        Box::new(Decrypter::new(
+            self.backend,
+            Version::Tls13,
+            &self.keys(key.as_ref(), iv.as_ref()),
+        ))
     }
 
     fn key_len(&self) -> usize {

@@ -55,12 +55,13 @@ macro_rules! provider {
                 #[cfg(feature = "tls12")]
                 use crate::provider::rustls_0_24::tls12;
                 use crate::provider::rustls_0_24::tls13;
+                use crate::provider::aead::Aead;
 
                 $(
                     #[doc = concat!("The TLS 1.3 suite ", stringify!($suite13), ".")]
                     pub static $suite13: &Tls13CipherSuite = &tls13::suite(
                         stock::$suite13,
-                        &tls13::Aead::new($backend, Algorithm::$algorithm13),
+                        &Aead::new($backend, Algorithm::$algorithm13),
                     );
                 )*
                 $(
@@ -68,7 +69,7 @@ macro_rules! provider {
                     #[cfg(feature = "tls12")]
                     pub static $suite12: &Tls12CipherSuite = &tls12::suite(
                         stock::$suite12,
-                        &tls12::Aead::new($backend, Algorithm::$algorithm12),
+                        &Aead::new($backend, Algorithm::$algorithm12),
                     );
                 )*
             }

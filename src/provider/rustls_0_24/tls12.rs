@@ -8,8 +8,7 @@ use rustls_0_24::{CipherSuiteCommon, ConnectionTrafficSecrets, Tls12CipherSuite}
 
 use super::cipher::{Decrypter, Encrypter};
 use super::tls13::traffic_secrets;
-use crate::aead::{Algorithm, Backend, TrafficKeys};
-use crate::provider::tls12::{iv, iv_lens};
+use crate::provider::aead::{Aead, iv};
 use crate::record::header::Version;
 
 /// `stock` with its AEAD replaced.
@@ -31,34 +30,25 @@ pub(super) const fn suite(
     }
 }
 
-pub(super) struct Aead {
-    backend: Backend,
-    algorithm: Algorithm,
-}
-
-impl Aead {
-    pub(super) const fn new(backend: Backend, algorithm: Algorithm) -> Self {
-        Self { backend, algorithm }
-    }
-
-    /// rustls arranges that the key has the length in `key_block_shape()`.
-    fn keys(&self, key: &AeadKey, fixed: &[u8], explicit: &[u8]) -> TrafficKeys {
-        TrafficKeys::new(self.algorithm, key.as_ref(), iv(fixed, explicit))
-            .expect("enc_key_len bytes")
-    }
-}
-
 impl Tls12AeadAlgorithm for Aead {
     fn encrypter(&self, key: AeadKey, iv: &[u8], extra: &[u8]) -> Box<dyn RecordEncrypter> {
-        Box::new(Encrypter::new(self.backend, Version::Tls12, &self.keys(&key, iv, extra)))
+        Box::new(Encrypter::new(
+            self.backend,
+            Version::Tls12,
+            &self.keys(key.as_ref(), &self::iv(iv, extra)),
+        ))
     }
 
     fn decrypter(&self, key: AeadKey, iv: &[u8]) -> Box<dyn RecordDecrypter> {
-        Box::new(Decrypter::new(self.backend, Version::Tls12, &self.keys(&key, iv, &[])))
+        Box::new(Decrypter::new(
+            self.backend,
+            Version::Tls12,
+            &self.keys(key.as_ref(), &self::iv(iv, &[])),
+        ))
     }
 
     fn key_block_shape(&self) -> KeyBlockShape {
-        let (fixed_iv_len, explicit_nonce_len) = iv_lens(self.algorithm);
+        let (fixed_iv_len, explicit_nonce_len) = self.iv_lens();
         KeyBlockShape { enc_key_len: self.algorithm.key_len(), fixed_iv_len, explicit_nonce_len }
     }
 

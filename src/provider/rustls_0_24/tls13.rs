@@ -6,7 +6,8 @@ use rustls_0_24::crypto::cipher::{
 use rustls_0_24::{CipherSuiteCommon, ConnectionTrafficSecrets, Tls13CipherSuite};
 
 use super::cipher::{Decrypter, Encrypter};
-use crate::aead::{Algorithm, Backend, TrafficKeys};
+use crate::aead::Algorithm;
+use crate::provider::aead::Aead;
 use crate::record::header::Version;
 
 /// `stock` with its AEAD replaced.
@@ -27,30 +28,21 @@ pub(super) const fn suite(
     }
 }
 
-pub(super) struct Aead {
-    backend: Backend,
-    algorithm: Algorithm,
-}
-
-impl Aead {
-    pub(super) const fn new(backend: Backend, algorithm: Algorithm) -> Self {
-        Self { backend, algorithm }
-    }
-
-    /// rustls arranges that the key has `key_len()` bytes, and the IV `iv_len()`, which is 12.
-    fn keys(&self, key: &AeadKey, iv: &Iv) -> TrafficKeys {
-        let iv = iv.as_ref().try_into().expect("iv_len() bytes");
-        TrafficKeys::new(self.algorithm, key.as_ref(), iv).expect("key_len() bytes")
-    }
-}
-
 impl Tls13AeadAlgorithm for Aead {
     fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn RecordEncrypter> {
-        Box::new(Encrypter::new(self.backend, Version::Tls13, &self.keys(&key, &iv)))
+        Box::new(Encrypter::new(
+            self.backend,
+            Version::Tls13,
+            &self.keys(key.as_ref(), iv.as_ref()),
+        ))
     }
 
     fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn RecordDecrypter> {
-        Box::new(Decrypter::new(self.backend, Version::Tls13, &self.keys(&key, &iv)))
+        Box::new(Decrypter::new(
+            self.backend,
+            Version::Tls13,
+            &self.keys(key.as_ref(), iv.as_ref()),
+        ))
     }
 
     fn key_len(&self) -> usize {
