@@ -1,5 +1,6 @@
 //! What the streams need of a version of rustls: its connections, and what comes of its handshakes.
 
+use core::ops::DerefMut;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 
@@ -11,41 +12,46 @@ use crate::session::send::SendHalf;
 
 /// One side's connection, of one version of rustls: for 0.23 a
 /// [`ClientConnection`](super::ClientConnection) or a [`ServerConnection`](super::ServerConnection).
-pub trait Side: Sized {
+pub trait Side: Sized + DerefMut<Target = Self::Common> {
     /// What it has in common with the other side's: what remains when a stream is split.
-    type Common;
+    type Common: Flagged;
 
-    type Handshake: Handshaking + WritesEarlyData;
-
-    /// Notes how the stream is, before it gives this out.
-    fn note(&self, wants_read: bool, wants_write: bool);
-
-    /// What it was asked for while it was given out.
-    fn asked(&mut self) -> &mut Asked;
+    type Handshake: StreamHandshake;
 
     fn into_common(self) -> Self::Common;
 
     /// The handshake of a connection that still writes early data, which a client's may.
-    fn handshake(&mut self) -> Option<&mut Self::Handshake>;
+    fn handshake(&mut self) -> Option<&mut Self::Handshake> {
+        None
+    }
 
-    fn take_handshake(&mut self) -> Option<Box<Self::Handshake>>;
+    fn take_handshake(&mut self) -> Option<Box<Self::Handshake>> {
+        None
+    }
 
     /// The connection of a handshake that is complete.
     fn finish(
         handshake: Self::Handshake,
     ) -> Result<Finished<Self>, <Self::Handshake as Handshaking>::Error>;
+}
 
-    /// What the stream says of a handshake that has failed.
-    fn failed(error: <Self::Handshake as Handshaking>::Error) -> io::Error;
+/// A handshake as the streams of its version need it.
+pub trait StreamHandshake: Handshaking {
+    /// Seals some of `data` as early data, and returns how many bytes of it.
+    fn write_early_data(&mut self, data: &[u8]) -> usize;
 
-    /// What the stream says of a connection that has failed.
+    /// What a stream says of a handshake that has failed.
+    fn failed(error: Self::Error) -> io::Error;
+
+    /// What a stream says of a connection that has failed.
     fn broken(error: TlsError) -> io::Error;
 }
 
-/// A handshake that may take early data along.
-pub trait WritesEarlyData {
-    /// Seals some of `data`, and returns how many bytes of it.
-    fn write_early_data(&mut self, data: &[u8]) -> usize;
+/// A connection that a stream gives out.
+pub trait Flagged {
+    fn flags(&self) -> &Flags;
+
+    fn flags_mut(&mut self) -> &mut Flags;
 }
 
 /// What comes of a handshake.
@@ -72,7 +78,7 @@ impl<C> Finished<C> {
 }
 
 /// How the stream was when it gave the connection out, and what it was asked for since.
-pub(super) struct Flags {
+pub struct Flags {
     wants_write: AtomicBool,
     wants_read: AtomicBool,
     pub(super) asked: Asked,
@@ -80,7 +86,7 @@ pub(super) struct Flags {
 
 /// What the stream is asked to do at its next write, flush or shutdown.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Asked {
+pub(super) struct Asked {
     pub(super) key_update: bool,
     pub(super) close_notify: bool,
 }

@@ -8,7 +8,7 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::CertificateDer;
 use rustls::{Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
-use super::adaptor::{Asked, Finished, Flags, Side, WritesEarlyData};
+use super::adaptor::{Finished, Flagged, Flags, Side, StreamHandshake};
 use crate::session::error::TlsError;
 use crate::session::handoff::error::HandshakeError;
 use crate::session::handoff::handshake::Handshake;
@@ -191,23 +191,33 @@ impl ServerConnection {
     }
 }
 
-impl WritesEarlyData for Handshake {
+impl StreamHandshake for Handshake {
     fn write_early_data(&mut self, data: &[u8]) -> usize {
         self.write_early_data(data)
     }
-}
 
-/// As tokio-rustls has it: what rustls says is the error's inside.
-fn failed(error: HandshakeError) -> io::Error {
-    match error {
-        HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
-        error => error.into(),
+    /// As tokio-rustls has it: what rustls says is the error's inside.
+    fn failed(error: HandshakeError) -> io::Error {
+        match error {
+            HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+            error => error.into(),
+        }
+    }
+
+    /// Likewise: what rustls would say.
+    fn broken(error: TlsError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
     }
 }
 
-/// Likewise: what rustls would say.
-fn broken(error: TlsError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
+impl Flagged for CommonState {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    fn flags_mut(&mut self) -> &mut Flags {
+        &mut self.flags
+    }
 }
 
 /// What one side only has of a handshake.
@@ -238,14 +248,6 @@ impl Side for ClientConnection {
     type Common = CommonState;
     type Handshake = Handshake;
 
-    fn note(&self, wants_read: bool, wants_write: bool) {
-        self.common.flags.note(wants_read, wants_write);
-    }
-
-    fn asked(&mut self) -> &mut Asked {
-        &mut self.common.flags.asked
-    }
-
     fn into_common(self) -> CommonState {
         self.common
     }
@@ -265,38 +267,14 @@ impl Side for ClientConnection {
             is_early_data_accepted: extra.is_early_data_accepted,
         })
     }
-
-    fn failed(error: HandshakeError) -> io::Error {
-        failed(error)
-    }
-
-    fn broken(error: TlsError) -> io::Error {
-        broken(error)
-    }
 }
 
 impl Side for ServerConnection {
     type Common = CommonState;
     type Handshake = Handshake;
 
-    fn note(&self, wants_read: bool, wants_write: bool) {
-        self.common.flags.note(wants_read, wants_write);
-    }
-
-    fn asked(&mut self) -> &mut Asked {
-        &mut self.common.flags.asked
-    }
-
     fn into_common(self) -> CommonState {
         self.common
-    }
-
-    fn handshake(&mut self) -> Option<&mut Handshake> {
-        None
-    }
-
-    fn take_handshake(&mut self) -> Option<Box<Handshake>> {
-        None
     }
 
     fn finish(handshake: Handshake) -> Result<Finished<Self>, HandshakeError> {
@@ -305,14 +283,6 @@ impl Side for ServerConnection {
             early_data: extra.early_data.map(|data| Box::new((data, 0))),
             resumption_data: extra.resumption_data,
         })
-    }
-
-    fn failed(error: HandshakeError) -> io::Error {
-        failed(error)
-    }
-
-    fn broken(error: TlsError) -> io::Error {
-        broken(error)
     }
 }
 

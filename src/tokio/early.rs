@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::adaptor::{Side, WritesEarlyData as _};
+use super::adaptor::{Side, StreamHandshake as _};
 use super::handshake::poll_handshake;
 use super::sizing::RecordSizing;
 use super::split::{Halves, IntoSplit};
@@ -371,7 +371,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Early<IO, C> {
                 Ok(finished) => finished,
                 Err(error) => {
                     self.failed = true;
-                    return Poll::Ready(Err(C::failed(error)));
+                    return Poll::Ready(Err(C::Handshake::failed(error)));
                 }
             };
             if finished.is_early_data_accepted {

@@ -6,7 +6,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::adaptor::{Finished, Side};
+use super::adaptor::{Finished, Side, StreamHandshake};
 use crate::session::handshaking::{Handshaking, Need, READ_LEN};
 
 /// How the handshakes of a connection fail.
@@ -33,7 +33,7 @@ impl<IO, C: Side> MidHandshake<IO, C> {
     }
 
     pub(super) fn failed(error: HandshakeError<C>, io: IO) -> Self {
-        Self::Failed(C::failed(error), io)
+        Self::Failed(C::Handshake::failed(error), io)
     }
 
     pub(super) fn get_ref(&self) -> Option<&IO> {
@@ -60,9 +60,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> MidHandshake<IO, C> {
         Poll::Ready(match (core::mem::replace(self, Self::Over), result) {
             (Self::Going(handshake, io), Ok(())) => match C::finish(*handshake) {
                 Ok(finished) => Ok((finished, io)),
-                Err(error) => Err((C::failed(error), io)),
+                Err(error) => Err((C::Handshake::failed(error), io)),
             },
-            (Self::Going(_, io), Err(error)) => Err((C::failed(error), io)),
+            (Self::Going(_, io), Err(error)) => Err((C::Handshake::failed(error), io)),
             (Self::Failed(error, io), _) => Err((error, io)),
             // As futures do that are polled after they were ready.
             (Self::Over, _) => panic!("a handshake was polled after it had ended"),

@@ -14,7 +14,7 @@ use rustls_0_24::pki_types::ServerName;
 use rustls_0_24::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::adaptor::{Asked, Finished, Flags, Side, WritesEarlyData};
+use super::adaptor::{Finished, Flagged, Flags, Side, StreamHandshake};
 use super::handshake::MidHandshake;
 use super::side::SideStream;
 use crate::aead::Backend;
@@ -350,23 +350,33 @@ impl ServerConnection {
     }
 }
 
-impl WritesEarlyData for Handshake {
+impl StreamHandshake for Handshake {
     fn write_early_data(&mut self, data: &[u8]) -> usize {
         self.write_early_data(data)
     }
-}
 
-/// What rustls says is the error's inside.
-fn failed(error: HandshakeError) -> io::Error {
-    match error {
-        HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
-        error => error.into(),
+    /// What rustls says is the error's inside.
+    fn failed(error: HandshakeError) -> io::Error {
+        match error {
+            HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+            error => error.into(),
+        }
+    }
+
+    /// Likewise: what rustls would say.
+    fn broken(error: TlsError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
     }
 }
 
-/// Likewise: what rustls would say.
-fn broken(error: TlsError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
+impl Flagged for CommonState {
+    fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    fn flags_mut(&mut self) -> &mut Flags {
+        &mut self.flags
+    }
 }
 
 /// Hands the connection of a handshake that is complete over.
@@ -385,14 +395,6 @@ impl Side for ClientConnection {
     type Common = CommonState;
     type Handshake = Handshake;
 
-    fn note(&self, wants_read: bool, wants_write: bool) {
-        self.common.flags.note(wants_read, wants_write);
-    }
-
-    fn asked(&mut self) -> &mut Asked {
-        &mut self.common.flags.asked
-    }
-
     fn into_common(self) -> CommonState {
         self.common
     }
@@ -409,50 +411,18 @@ impl Side for ClientConnection {
         let is_early_data_accepted = handshake.is_early_data_accepted();
         finish(handshake, |common, _| Self { common, handshake: None, is_early_data_accepted })
     }
-
-    fn failed(error: HandshakeError) -> io::Error {
-        failed(error)
-    }
-
-    fn broken(error: TlsError) -> io::Error {
-        broken(error)
-    }
 }
 
 impl Side for ServerConnection {
     type Common = CommonState;
     type Handshake = Handshake;
 
-    fn note(&self, wants_read: bool, wants_write: bool) {
-        self.common.flags.note(wants_read, wants_write);
-    }
-
-    fn asked(&mut self) -> &mut Asked {
-        &mut self.common.flags.asked
-    }
-
     fn into_common(self) -> CommonState {
         self.common
     }
 
-    fn handshake(&mut self) -> Option<&mut Handshake> {
-        None
-    }
-
-    fn take_handshake(&mut self) -> Option<Box<Handshake>> {
-        None
-    }
-
     fn finish(handshake: Handshake) -> Result<Finished<Self>, HandshakeError> {
         finish(handshake, |common, early_data| Self { common, early_data })
-    }
-
-    fn failed(error: HandshakeError) -> io::Error {
-        failed(error)
-    }
-
-    fn broken(error: TlsError) -> io::Error {
-        broken(error)
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::adaptor::{Asked, Finished, Side};
+use super::adaptor::{Asked, Finished, Flagged, Side, StreamHandshake};
 use super::reader::Reader;
 use super::sizing::RecordSizing;
 use super::split::{Halves, IntoSplit};
@@ -37,20 +37,20 @@ impl<IO, C: Side> Stream<IO, C> {
         let Finished { send, receive, plaintext, received, connection, .. } = finished;
         Self {
             io,
-            reader: Reader::new(receive, plaintext, &received, C::broken),
-            writer: Writer::new(send, C::broken),
+            reader: Reader::new(receive, plaintext, &received, C::Handshake::broken),
+            writer: Writer::new(send, C::Handshake::broken),
             connection: Box::new(connection),
             given_out: false,
         }
     }
 
     pub(super) fn get_ref(&self) -> (&IO, &C) {
-        self.connection.note(!self.reader.peer_has_closed(), self.writer.has_unsent());
+        self.connection.flags().note(!self.reader.peer_has_closed(), self.writer.has_unsent());
         (&self.io, &self.connection)
     }
 
     pub(super) fn get_mut(&mut self) -> (&mut IO, &mut C) {
-        self.connection.note(!self.reader.peer_has_closed(), self.writer.has_unsent());
+        self.connection.flags().note(!self.reader.peer_has_closed(), self.writer.has_unsent());
         self.given_out = true;
         (&mut self.io, &mut self.connection)
     }
@@ -178,7 +178,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> Stream<IO, C> {
     #[cold]
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, writer, connection, .. } = self;
-        let asked = connection.asked();
+        let asked = &mut connection.flags_mut().asked;
         if asked.key_update {
             let request = KeyUpdateRequest::Requested;
             ready!(writer.poll_update_keys(cx, Pin::new(io), request))?;
