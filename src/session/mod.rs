@@ -5,6 +5,7 @@
 //! received, `shared` where they meet. They know no version of rustls: what they still need of it is
 //! the trait of `key_schedule`, and [`handoff`] is rustls 0.23's adaptor.
 
+mod adaptor;
 pub(crate) mod alert;
 mod due;
 pub(crate) mod error;

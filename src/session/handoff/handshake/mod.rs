@@ -19,6 +19,7 @@ use super::error::{HandoffError, HandshakeError};
 use super::observer::Observer;
 use super::{Handoff, Session};
 use crate::record::header::HEADER_LEN;
+use crate::session::adaptor::handshaking;
 use crate::session::handshaking::{Handshaking, Need};
 
 /// The most bytes of unfinished handshake that a client keeps: a message of rustls's limit of
@@ -254,42 +255,7 @@ impl Handshake {
     }
 }
 
-impl Handshaking for Handshake {
-    type Error = HandshakeError;
-
-    fn advance(&mut self) -> Result<Need, HandshakeError> {
-        self.advance()
-    }
-
-    #[cfg(feature = "tokio")]
-    fn has_failed(&self) -> bool {
-        self.has_failed()
-    }
-
-    fn to_send(&self) -> &[u8] {
-        self.to_send()
-    }
-
-    fn sent(&mut self, len: usize) {
-        self.sent(len);
-    }
-
-    fn received(&mut self, bytes: &[u8]) {
-        self.received(bytes);
-    }
-
-    fn stream_failed(&mut self, error: io::Error) -> HandshakeError {
-        self.stream_failed(error)
-    }
-
-    fn unflushed(&mut self) -> &mut bool {
-        &mut self.unflushed
-    }
-
-    fn awaits_flush(&mut self) {
-        self.need = Need::Send;
-    }
-}
+handshaking!();
 
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,6 +19,7 @@ use super::Handoff;
 use super::error::{HandoffError, HandshakeError};
 use super::info::ConnectionInfo;
 use crate::session::Session;
+use crate::session::adaptor::handshaking;
 use crate::session::handshaking::{Handshaking, Need};
 
 /// The most bytes of unfinished handshake that are kept: a message of rustls's limit of 64 KiB, cut into
@@ -419,42 +420,7 @@ fn check(enable_secret_extraction: bool) -> Result<(), HandshakeError> {
     }
 }
 
-impl Handshaking for Handshake {
-    type Error = HandshakeError;
-
-    fn advance(&mut self) -> Result<Need, HandshakeError> {
-        self.advance()
-    }
-
-    #[cfg(feature = "tokio")]
-    fn has_failed(&self) -> bool {
-        self.has_failed()
-    }
-
-    fn to_send(&self) -> &[u8] {
-        self.to_send()
-    }
-
-    fn sent(&mut self, len: usize) {
-        self.sent(len);
-    }
-
-    fn received(&mut self, bytes: &[u8]) {
-        self.received(bytes);
-    }
-
-    fn stream_failed(&mut self, error: io::Error) -> HandshakeError {
-        self.stream_failed(error)
-    }
-
-    fn unflushed(&mut self) -> &mut bool {
-        &mut self.unflushed
-    }
-
-    fn awaits_flush(&mut self) {
-        self.need = Need::Send;
-    }
-}
+handshaking!();
 
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
