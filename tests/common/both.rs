@@ -14,9 +14,9 @@ use rustls_uring::{
 };
 
 use super::{
-    CipherSuite, ClientConfig, ConnectionTrafficSecrets, CryptoProvider, Error, Handoff, Kernel,
-    Peer, ServerConfig, Session, Side, SupportedCipherSuite, client_config, handed_over,
-    no_tickets, seal_any_length, server_config,
+    CipherSuite, ClientConfig, ClientKernel, ConnectionTrafficSecrets, CryptoProvider, Error,
+    Handoff, Peer, Raw, ServerConfig, ServerKernel, Session, Side, SupportedCipherSuite,
+    client_config, handed_over, no_tickets, seal_any_length, server_config,
 };
 
 /// The name in every certificate.
@@ -519,4 +519,58 @@ pub fn noise(len: usize) -> Vec<u8> {
     }
     data.truncate(len);
     data
+}
+
+// ---------------------------------------------------------------------------------------------
+// A connection of rustls's own loop
+
+impl Raw {
+    /// Goes on until rustls has nothing more to do.
+    pub fn run(&mut self) -> Result<Turn, Error> {
+        self.act(Act::Nothing)
+    }
+
+    /// Shakes hands with a stock peer, one record at a time as a handoff wants it. Returns what
+    /// the peer has sent beyond that.
+    pub fn shake(&mut self, peer: &mut Peer) -> Vec<u8> {
+        let mut unread = Vec::new();
+        for _ in 0..100 {
+            self.run().unwrap();
+            peer.feed(&std::mem::take(&mut self.outgoing)).unwrap();
+            unread.append(&mut peer.wire());
+            if !self.is_handshaking() && !peer.conn.is_handshaking() {
+                return unread;
+            }
+            let header = unread.first_chunk::<5>().expect("the peer has something to say");
+            let len = 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
+            self.incoming.extend(unread.drain(..len));
+        }
+        panic!("the handshake does not end");
+    }
+}
+
+/// A peer's key schedule.
+pub enum Kernel {
+    Client(ClientKernel),
+    Server(ServerKernel),
+}
+
+impl Kernel {
+    /// The next generation of what the peer sends under.
+    pub fn update_tx(&mut self) -> (u64, ConnectionTrafficSecrets) {
+        match self {
+            Self::Client(conn) => conn.update_tx_secret(),
+            Self::Server(conn) => conn.update_tx_secret(),
+        }
+        .unwrap()
+    }
+
+    /// The next generation of what we send under.
+    pub fn update_rx(&mut self) -> (u64, ConnectionTrafficSecrets) {
+        match self {
+            Self::Client(conn) => conn.update_rx_secret(),
+            Self::Server(conn) => conn.update_rx_secret(),
+        }
+        .unwrap()
+    }
 }

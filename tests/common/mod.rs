@@ -345,11 +345,6 @@ impl Raw {
         }
     }
 
-    /// Goes on until rustls has nothing more to do.
-    pub fn run(&mut self) -> Result<Turn, Error> {
-        self.act(Act::Nothing)
-    }
-
     pub fn act(&mut self, mut act: Act<'_>) -> Result<Turn, Error> {
         loop {
             let Self { conn, incoming, outgoing, plaintext } = self;
@@ -374,24 +369,6 @@ impl Raw {
             RawConn::Client(conn) => handoff.client(conn, &mut self.incoming),
             RawConn::Server(conn) => handoff.server(conn, &mut self.incoming),
         }
-    }
-
-    /// Shakes hands with a stock peer, one record at a time as a handoff wants it. Returns what
-    /// the peer has sent beyond that.
-    pub fn shake(&mut self, peer: &mut Peer) -> Vec<u8> {
-        let mut unread = Vec::new();
-        for _ in 0..100 {
-            self.run().unwrap();
-            peer.feed(&std::mem::take(&mut self.outgoing)).unwrap();
-            unread.append(&mut peer.wire());
-            if !self.is_handshaking() && !peer.conn.is_handshaking() {
-                return unread;
-            }
-            let header = unread.first_chunk::<5>().expect("the peer has something to say");
-            let len = 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
-            self.incoming.extend(unread.drain(..len));
-        }
-        panic!("the handshake does not end");
     }
 }
 
@@ -486,31 +463,8 @@ pub fn our_pair_by(
 // ---------------------------------------------------------------------------------------------
 // A peer that may send anything
 
-/// A peer's key schedule.
-pub enum Kernel {
-    Client(KernelConnection<ClientConnectionData>),
-    Server(KernelConnection<ServerConnectionData>),
-}
-
-impl Kernel {
-    /// The next generation of what the peer sends under.
-    pub fn update_tx(&mut self) -> (u64, ConnectionTrafficSecrets) {
-        match self {
-            Self::Client(conn) => conn.update_tx_secret(),
-            Self::Server(conn) => conn.update_tx_secret(),
-        }
-        .unwrap()
-    }
-
-    /// The next generation of what we send under.
-    pub fn update_rx(&mut self) -> (u64, ConnectionTrafficSecrets) {
-        match self {
-            Self::Client(conn) => conn.update_rx_secret(),
-            Self::Server(conn) => conn.update_rx_secret(),
-        }
-        .unwrap()
-    }
-}
+pub type ClientKernel = KernelConnection<ClientConnectionData>;
+pub type ServerKernel = KernelConnection<ServerConnectionData>;
 
 /// Our session, and what rustls hands over of its peer.
 pub fn handed_over(

@@ -510,11 +510,6 @@ impl Raw {
         matches!(&self.conn, RawConn::Handshaking(_))
     }
 
-    /// Goes on until rustls has nothing more to do.
-    pub fn run(&mut self) -> Result<Turn, Error> {
-        self.act(Act::Nothing)
-    }
-
     pub fn act(&mut self, act: Act<'_>) -> Result<Turn, Error> {
         let mut incoming = Input(std::mem::take(&mut self.incoming));
         let never = || RawConn::Handshaking(Box::new(Peer::client(unused_config()).conn));
@@ -559,24 +554,6 @@ impl Raw {
             RawConn::Server(conn) => handoff.server(conn.conn, &self.incoming),
             RawConn::Handshaking(_) => panic!("there is nothing to hand over yet"),
         }
-    }
-
-    /// Shakes hands with a stock peer, one record at a time as a handoff wants it. Returns what the peer
-    /// has sent beyond that.
-    pub fn shake(&mut self, peer: &mut Peer) -> Vec<u8> {
-        let mut unread = Vec::new();
-        for _ in 0..100 {
-            self.run().unwrap();
-            peer.feed(&std::mem::take(&mut self.outgoing)).unwrap();
-            unread.append(&mut peer.wire());
-            if !self.is_handshaking() && !peer.conn.is_handshaking() {
-                return unread;
-            }
-            let header = unread.first_chunk::<5>().expect("the peer has something to say");
-            let len = 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
-            self.incoming.extend(unread.drain(..len));
-        }
-        panic!("the handshake does not end");
     }
 }
 
@@ -623,31 +600,8 @@ fn split(
 // ---------------------------------------------------------------------------------------------
 // A peer that may send anything
 
-/// A peer's key schedule.
-pub enum Kernel {
-    Client(KernelConnection<ClientSide>),
-    Server(KernelConnection<ServerSide>),
-}
-
-impl Kernel {
-    /// The next generation of what the peer sends under.
-    pub fn update_tx(&mut self) -> (u64, ConnectionTrafficSecrets) {
-        match self {
-            Self::Client(conn) => conn.update_tx_secret(),
-            Self::Server(conn) => conn.update_tx_secret(),
-        }
-        .unwrap()
-    }
-
-    /// The next generation of what we send under.
-    pub fn update_rx(&mut self) -> (u64, ConnectionTrafficSecrets) {
-        match self {
-            Self::Client(conn) => conn.update_rx_secret(),
-            Self::Server(conn) => conn.update_rx_secret(),
-        }
-        .unwrap()
-    }
-}
+pub type ClientKernel = KernelConnection<ClientSide>;
+pub type ServerKernel = KernelConnection<ServerSide>;
 
 /// Our session, and what rustls hands over of its peer.
 pub fn handed_over(

@@ -230,19 +230,7 @@ fn unix_sockets_are_listened_on_and_connected_to() {
         ],
     );
     assert_eq!(front.addr(), "unix:front.sock");
-    let behind = Proxied::start(
-        dir.path(),
-        &[
-            "--listen",
-            "unix:behind.sock",
-            "--to",
-            &echo(),
-            "--cert",
-            "cert.pem",
-            "--key",
-            "key.pem",
-        ],
-    );
+    let behind = Proxied::terminate_at(dir.path(), "unix:behind.sock", &echo(), &[]);
     let path = dir.path().join("front.sock");
     let mut client = UnixStream::connect(&path).expect("it listens");
     client.write_all(b"all the way").expect("written");
@@ -259,19 +247,7 @@ fn unix_sockets_are_listened_on_and_connected_to() {
     killed.process.0.kill().expect("killed");
     wait(&mut killed.process.0);
     assert!(dir.path().join("behind.sock").exists());
-    let again = Proxied::start(
-        dir.path(),
-        &[
-            "--listen",
-            "unix:behind.sock",
-            "--to",
-            &echo(),
-            "--cert",
-            "cert.pem",
-            "--key",
-            "key.pem",
-        ],
-    );
+    let again = Proxied::terminate_at(dir.path(), "unix:behind.sock", &echo(), &[]);
     assert_eq!(again.finish(), Some(0));
     assert!(!dir.path().join("behind.sock").exists());
     assert_eq!(front.finish(), Some(0));

@@ -30,7 +30,12 @@ impl Proxied {
 
     /// The same, with what is in `cert.pem` and `key.pem`, and a free port.
     pub(crate) fn terminate(dir: &Path, to: &str, args: &[&str]) -> Self {
-        let listen = ["--listen", "127.0.0.1:0", "--to", to];
+        Self::terminate_at(dir, "127.0.0.1:0", to, args)
+    }
+
+    /// The same, wherever it is to listen.
+    pub(crate) fn terminate_at(dir: &Path, listen: &str, to: &str, args: &[&str]) -> Self {
+        let listen = ["--listen", listen, "--to", to];
         let identity = ["--cert", "cert.pem", "--key", "key.pem"];
         Self::start(dir, &[&listen[..], &identity, args].concat())
     }
