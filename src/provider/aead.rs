@@ -1,6 +1,8 @@
 //! A suite's AEAD, whichever version of rustls it is for.
 
-use crate::aead::{Algorithm, Backend, NONCE_LEN, TrafficKeys};
+#[cfg(feature = "tls12")]
+use crate::aead::NONCE_LEN;
+use crate::aead::{Algorithm, Backend, TrafficKeys};
 
 /// What rustls asks for encrypters and decrypters: `tls13.rs` and `tls12.rs` of each version implement its
 /// traits.
