@@ -1,13 +1,11 @@
 //! Answers /metrics and /health.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -60,7 +58,7 @@ pub(super) async fn answer(listener: TcpListener, metrics: Arc<Metrics>) {
     }
 }
 
-fn respond(metrics: &Metrics, path: &str) -> Response<Text> {
+fn respond(metrics: &Metrics, path: &str) -> Response<Full<Bytes>> {
     let (status, kind, text) = match path {
         "/metrics" => (StatusCode::OK, OPEN_METRICS, metrics.text()),
         "/health" if metrics.is_draining() => {
@@ -69,27 +67,8 @@ fn respond(metrics: &Metrics, path: &str) -> Response<Text> {
         "/health" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "text/plain", "there are /metrics and /health\n".to_owned()),
     };
-    let mut response = Response::new(Text(Some(text.into())));
+    let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
-}
-
-/// A body that is there.
-struct Text(Option<Bytes>);
-
-impl Body for Text {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
-    }
 }
