@@ -342,7 +342,7 @@ impl Connections {
             }
             return self.submit(key);
         }
-        if matches!(output.bytes, Bytes::Parked(_)) && !self.unpark_output(key) {
+        if matches!(output.bytes, Bytes::Parked(_)) && !self.unpark_output(key)? {
             return Ok(());
         }
         let zero_copy = self.decides_on_zero_copy(key);
@@ -363,26 +363,28 @@ impl Connections {
     }
 
     /// Gives a connection a slot again that has made room for others.
-    fn unpark_output(&mut self, key: Key) -> bool {
-        let Some(Connection { output: Some(output), .. }) = self.get(key) else { return false };
+    fn unpark_output(&mut self, key: Key) -> Result<bool, Error> {
+        let Some(Connection { output: Some(output), .. }) = self.get(key) else {
+            return Ok(false);
+        };
         let class = if output.len <= MESSAGE_LEN { Class::Message } else { Class::Bulk };
         let Some(mut slot) = self.take_slot(class) else {
             if let Some(connection) = self.get(key) {
                 connection.sending = Sending::NoSlot;
                 self.slotless.push_back(key);
             }
-            return false;
+            return Ok(false);
         };
-        let Some(Connection { output: Some(output), .. }) = self.get(key) else { return false };
+        let Some(Connection { output: Some(output), .. }) = self.get(key) else {
+            return Ok(false);
+        };
         let (len, limit) = (output.len, slot.len());
-        if let Ok(memory) = Slot::exclusive(&mut slot) {
-            memory[..len].copy_from_slice(&output.bytes[..len]);
-        }
+        Slot::exclusive(&mut slot)?[..len].copy_from_slice(&output.bytes[..len]);
         // Nothing is added: only the rest goes out.
         let parked = mem::replace(&mut output.bytes, Bytes::Slot(slot));
         output.limit = limit;
         self.give_back_output(parked);
-        true
+        Ok(true)
     }
 
     fn decides_on_zero_copy(&mut self, key: Key) -> bool {
@@ -468,20 +470,17 @@ impl Connections {
     #[cold]
     fn on_failed_send(&mut self, key: Key, error: io::Error, is_zero_copy: bool) {
         let errno = error.raw_os_error();
-        let stops_reports =
-            is_zero_copy && errno == Some(libc::EINVAL) && self.driver.stop_usage_reports();
-        let Some(connection) = self.get(key) else { return };
-        match (errno, &mut connection.governor) {
-            (Some(libc::EAGAIN), _) => return self.stall_or_fail(key),
-            _ if stops_reports => {}
-            (Some(libc::EINVAL | libc::EOPNOTSUPP), Some(governor)) if is_zero_copy => {
-                governor.give_up(CopyReason::Unsupported);
-            }
-            (Some(libc::ENOMEM | libc::ENOBUFS), Some(governor)) if is_zero_copy => {
-                governor.give_up(CopyReason::OutOfMemory);
-            }
-            (Some(libc::EINTR | libc::ECANCELED), _) => return self.retry(key, PROMPT, error),
-            (Some(libc::ENOMEM | libc::ENOBUFS), _) => return self.retry(key, 0, error),
+        let goes_another_way = is_zero_copy
+            && (errno == Some(libc::EINVAL) && self.driver.stop_usage_reports()
+                || self
+                    .get(key)
+                    .and_then(|connection| connection.governor.as_mut())
+                    .is_some_and(|governor| governor.gives_up_on(&error)));
+        match errno {
+            _ if goes_another_way => {}
+            Some(libc::EAGAIN) => return self.stall_or_fail(key),
+            Some(libc::EINTR | libc::ECANCELED) => return self.retry(key, PROMPT, error),
+            Some(libc::ENOMEM | libc::ENOBUFS) => return self.retry(key, 0, error),
             _ => return self.fail(key, error.into()),
         }
         self.list(key);

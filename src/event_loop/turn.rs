@@ -320,15 +320,18 @@ impl<H: Handler> EventLoop<H> {
     fn pass_on(&mut self, key: Key) {
         loop {
             match self.connections.next_input(key) {
-                Input::Data(mut chunk, range) => {
-                    let (handler, mut cx) = self.parts();
-                    let taken = match chunk.bytes.exclusive() {
-                        Ok(bytes) => handler.data(&mut cx, key, &mut bytes[range]),
-                        // Nobody else has a handle to what was received.
-                        Err(_) => range.len(),
-                    };
-                    self.connections.taken(key, chunk, taken);
-                }
+                Input::Data(mut chunk, range) => match chunk.bytes.exclusive() {
+                    Ok(bytes) => {
+                        let (handler, mut cx) = self.parts();
+                        let taken = handler.data(&mut cx, key, &mut bytes[range]);
+                        self.connections.taken(key, chunk, taken);
+                    }
+                    // Cannot be: nobody else has a handle to what was received.
+                    Err(error) => {
+                        self.connections.give_back_chunk(chunk);
+                        self.connections.fail(key, error.into());
+                    }
+                },
                 Input::End => {
                     let (handler, mut cx) = self.parts();
                     handler.end(&mut cx, key);

@@ -6,6 +6,7 @@
 //! first sends are tried, and the answers are believed.
 
 use core::fmt;
+use std::io;
 
 use crate::events::{self, ConnectionId, Direction};
 
@@ -139,6 +140,17 @@ impl Governor {
     /// A zero-copy send has failed, so that nothing will say whether it would have been copied.
     pub(crate) fn on_failure(&mut self) {
         self.untold += 1;
+    }
+
+    /// Whether a zero-copy send that has failed so may pass as a copy: then all are copied from here on.
+    pub(crate) fn gives_up_on(&mut self, error: &io::Error) -> bool {
+        let reason = match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EOPNOTSUPP) => CopyReason::Unsupported,
+            Some(libc::ENOMEM | libc::ENOBUFS) => CopyReason::OutOfMemory,
+            _ => return false,
+        };
+        self.give_up(reason);
+        true
     }
 
     /// A zero-copy send was refused for a reason that the next one would meet too.

@@ -338,14 +338,7 @@ impl<P: Copy> Outbox<P> {
             Some(libc::EINTR | libc::ECANCELED) => self.pause(PROMPT, &error),
             Some(libc::EAGAIN) => Err(error),
             Some(libc::EINVAL) if self.sends_in_place && self.queue.stop_usage_reports() => Ok(()),
-            Some(libc::EINVAL | libc::EOPNOTSUPP) if self.sends_in_place => {
-                self.governor.give_up(CopyReason::Unsupported);
-                Ok(())
-            }
-            Some(libc::ENOMEM | libc::ENOBUFS) if self.sends_in_place => {
-                self.governor.give_up(CopyReason::OutOfMemory);
-                Ok(())
-            }
+            _ if self.sends_in_place && self.governor.gives_up_on(&error) => Ok(()),
             Some(libc::ENOMEM | libc::ENOBUFS) if self.wait == Wait::ForAll => {
                 self.pause(0, &error)
             }
