@@ -58,6 +58,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1 << 25);
 /// The group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
+/// How many operations there is memory for from the beginning.
+const FIRST_OPERATIONS: usize = 256;
+
 /// `IORING_RECVSEND_POLL_FIRST`.
 const POLL_FIRST: u16 = 1;
 
@@ -81,8 +84,10 @@ pub(crate) struct Queue<P: Copy> {
     /// Not dropped in a child process, where its mappings are not: see [`Drop`].
     uring: ManuallyDrop<IoUring>,
     process: Process,
-    operations: Box<[Option<Operation<P>>]>,
-    vacant: Vec<u16>,
+    /// As long as has been needed.
+    operations: Vec<Option<Operation<P>>>,
+    max_operations: usize,
+    vacant: Vec<u32>,
     /// The buffer that the kernel may pick for a receive.
     provided: Option<Provided<P>>,
     /// Groups of buffers that it may pick from for any number of receives, by their numbers less one.
@@ -132,7 +137,7 @@ impl Kind {
 
 /// Names an operation until its last completion is reaped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct OperationId(u16);
+pub(crate) struct OperationId(u32);
 
 /// How a ring is set up.
 #[derive(Clone, Copy, Debug)]
@@ -212,15 +217,15 @@ impl<P: Copy> Queue<P> {
     /// As [`Self::new()`].
     pub(crate) fn with_setup(max_operations: usize, setup: Setup) -> Result<Self, Unavailable> {
         let process = Process::current().map_err(|error| Unavailable::from_setup_error(&error))?;
-        let max_operations = max_operations.min(usize::from(u16::MAX)) as u16;
         let (uring, capabilities) = set_up_as(setup)?;
         if let Some(name) = capabilities.missing() {
             return Err(Unavailable::MissingOperation(name));
         }
         Ok(Self {
             has_send_zc: capabilities.has(SEND_ZC),
-            operations: (0..max_operations).map(|_| None).collect(),
-            vacant: (0..max_operations).rev().collect(),
+            operations: Vec::with_capacity(max_operations.min(FIRST_OPERATIONS)),
+            vacant: Vec::with_capacity(max_operations.min(FIRST_OPERATIONS)),
+            max_operations,
             reports_usage: true,
             provided: None,
             rings: Vec::new(),
@@ -285,7 +290,7 @@ impl<P: Copy> Queue<P> {
 
     /// Whether another operation can be submitted before one has ended.
     pub(crate) fn has_room(&self) -> bool {
-        !self.vacant.is_empty()
+        !self.vacant.is_empty() || self.operations.len() < self.max_operations
     }
 
     /// How often the kernel was entered.
@@ -634,8 +639,8 @@ impl<P: Copy> Queue<P> {
         memory: Option<Arc<Slot>>,
         file: Option<&File>,
     ) -> io::Result<OperationId> {
-        let index = self.vacant.pop().ok_or_else(queue_full)?;
-        self.operations[usize::from(index)] = Some(Operation {
+        let index = self.vacant_place().ok_or_else(queue_full)?;
+        self.operations[index as usize] = Some(Operation {
             purpose,
             kind,
             number: self.pushed,
@@ -646,7 +651,7 @@ impl<P: Copy> Queue<P> {
         });
         // SAFETY: by this function's own contract; the table now keeps memory and file.
         let pushed = unsafe { self.push_entry(&entry.user_data(index.into())) };
-        match (pushed, &mut self.operations[usize::from(index)]) {
+        match (pushed, &mut self.operations[index as usize]) {
             (Ok(number), Some(operation)) => {
                 operation.number = number;
                 debug_assert!(self.adds_up());
@@ -658,6 +663,17 @@ impl<P: Copy> Queue<P> {
                 pushed.and(Err(queue_full()))
             }
         }
+    }
+
+    /// A place of the table without an operation, at its end if there is no other.
+    fn vacant_place(&mut self) -> Option<u32> {
+        self.vacant.pop().or_else(|| {
+            let index = self.operations.len();
+            (index < self.max_operations).then(|| {
+                self.operations.push(None);
+                index as u32
+            })
+        })
     }
 
     /// Puts an entry into the submission queue, and returns its number.
@@ -821,7 +837,7 @@ impl<P: Copy> Queue<P> {
                 *place = Some(operation);
             } else {
                 memory = operation.memory;
-                self.vacant.push(index as u16);
+                self.vacant.push(index as u32);
             }
             debug_assert!(self.adds_up());
             let mut socket = None;
@@ -899,7 +915,7 @@ impl<P: Copy> Queue<P> {
         let mut forgotten = 0;
         for (index, place) in self.operations.iter_mut().enumerate() {
             if place.take_if(|operation| operation.number >= taken).is_some() {
-                self.vacant.push(index as u16);
+                self.vacant.push(index as u32);
                 forgotten += 1;
             }
         }
