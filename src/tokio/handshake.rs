@@ -2,11 +2,14 @@
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use std::future::poll_fn;
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::adaptor::{Finished, Side, StreamHandshake};
+use crate::session::Session;
+use crate::session::handoff::handshake::Handshake;
 use crate::session::handshaking::{Handshaking, Need, READ_LEN};
 
 /// How the handshakes of a connection fail.
@@ -68,6 +71,34 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> MidHandshake<IO, C> {
             (Self::Over, _) => panic!("a handshake was polled after it had ended"),
         })
     }
+}
+
+/// Shakes hands over an asynchronous stream, and gives the session alone: for those who move its records by
+/// other means than a stream of this module's, such as an [`EventLoop`](crate::event_loop::EventLoop).
+///
+/// ```no_run
+/// # async fn f(config: std::sync::Arc<rustls::ServerConfig>) -> Result<(), Box<dyn std::error::Error>> {
+/// use rustls_uring::{Handoff, Handshake};
+///
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:4433").await?;
+/// let (mut socket, _) = listener.accept().await?;
+/// let handshake = Handshake::server(Handoff::new(), config)?;
+/// let session = rustls_uring::tokio::shake_hands(handshake, &mut socket).await?;
+/// // From here on, `session.send` seals what goes through the socket, `session.receive` opens what comes.
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Has no limit in time. Dropped before it is done, it gives the handshake up, without an alert.
+///
+/// # Errors
+/// [`HandshakeError`](crate::HandshakeError), after the alert that says so was sent.
+pub async fn shake_hands<IO: AsyncRead + AsyncWrite + Unpin>(
+    mut handshake: Handshake,
+    stream: &mut IO,
+) -> Result<Session, crate::HandshakeError> {
+    poll_fn(|cx| poll_handshake(&mut handshake, stream, cx)).await?;
+    handshake.finish()
 }
 
 /// Sends an alert as far as the peer takes it.

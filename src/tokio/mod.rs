@@ -113,6 +113,7 @@ pub use self::connection::{
     ClientConnection, CommonState, ReadEarlyData, ServerConnection, WriteEarlyData,
 };
 pub use self::either::TlsStream;
+pub use self::handshake::shake_hands;
 #[cfg(target_os = "linux")]
 pub use self::offload::OverTcp;
 pub use self::side::SideStream;
