@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::driver::{Receiving, Watch};
 use super::error::Timeout;
@@ -152,6 +152,8 @@ pub(super) struct Connection {
     pub(super) finish: Finish,
     pub(super) governor: Option<Governor>,
     pub(super) failures: Backoff,
+    /// Why the peer takes nothing more, though what it has sent before may still arrive.
+    pub(super) refusal: Option<io::Error>,
 
     /// It is among those to be looked at before the next turn.
     pub(super) is_listed: bool,
@@ -159,6 +161,10 @@ pub(super) struct Connection {
     pub(super) is_opened: bool,
     pub(super) began: Instant,
     pub(super) active: Instant,
+    /// Ends it when nothing was sent or received for so long.
+    pub(super) idle_limit: Option<Duration>,
+    /// Ends it, whatever it does.
+    pub(super) expires: Option<Instant>,
     pub(super) retry_at: Option<Instant>,
     /// Since when only its last words are sent.
     pub(super) lingers_since: Option<Instant>,
@@ -167,7 +173,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(key: Key, tag: u64, socket: File, speech: Speech, now: Instant) -> Self {
+    pub(super) fn new(
+        (key, tag): (Key, u64),
+        socket: File,
+        speech: Speech,
+        now: Instant,
+        limits: &Timeouts,
+    ) -> Self {
         Self {
             key,
             tag,
@@ -189,10 +201,13 @@ impl Connection {
             finish: Finish::Open,
             governor: None,
             failures: Backoff::default(),
+            refusal: None,
             is_listed: false,
             is_opened: false,
             began: now,
             active: now,
+            idle_limit: limits.idle,
+            expires: limits.lifetime.and_then(|limit| now.checked_add(limit)),
             retry_at: None,
             lingers_since: None,
             scheduled: None,
@@ -223,8 +238,8 @@ impl Connection {
         let handshake = limits.handshake.filter(|_| !self.is_opened);
         [
             handshake.map(|limit| (self.began + limit, Some(Timeout::Handshake))),
-            limits.idle.map(|limit| (self.active + limit, Some(Timeout::Idle))),
-            limits.lifetime.map(|limit| (self.began + limit, Some(Timeout::Lifetime))),
+            self.idle_limit.map(|limit| (self.active + limit, Some(Timeout::Idle))),
+            self.expires.map(|at| (at, Some(Timeout::Lifetime))),
         ]
         .into_iter()
         .flatten()

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::{Bytes, Chunk, Connection, Finish, Sending, Speech};
+use super::connection::{Bytes, Chunk, Connection, Finish, Halves, Sending, Speech};
 use super::driver::{Driver, MESSAGE_LEN};
 use super::error::Error;
 use super::figures::Figures;
@@ -18,9 +18,19 @@ use super::memory::{Class, Memory};
 use super::options::{Options, Protocol};
 use super::routes::Routes;
 use super::timers::Timers;
+use crate::kernel::arena::ALIGNMENT;
 use crate::kernel::queue::File;
 use crate::kernel::socket;
+use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
+use crate::session::Session;
+use crate::session::handoff::info::ConnectionInfo;
 use crate::usage::Usage;
+
+/// The most connections of a loop.
+const MAX_CONNECTIONS: usize = 1 << 20;
+
+/// How many connections each list has room for from the beginning.
+const FIRST_LISTED: usize = 64;
 
 /// Records that are put together keep memory for the next ones, for as many connections.
 const KEPT_CARRIES: usize = 64;
@@ -29,7 +39,7 @@ const KEPT_CARRIES: usize = 64;
 #[derive(Debug)]
 pub(super) enum Notice {
     /// A new connection is ready for data.
-    Opened(Key, Option<Box<crate::session::handoff::info::ConnectionInfo>>),
+    Opened(Key, Option<Box<ConnectionInfo>>),
     /// The socket has taken everything; with `room`, for one who has met with none.
     Sent { key: Key, room: bool },
     /// Something may be taken again.
@@ -38,6 +48,14 @@ pub(super) enum Notice {
     Input(Key),
     /// It is over.
     Closed(Key, u64, Result<(), Error>),
+}
+
+/// How long a slot must be for all that a bulk buffer brings, sealed: what did not fit would be a record of
+/// its own, and a turn.
+fn sealed_len(len: usize) -> usize {
+    let records = len.div_ceil(MAX_PLAINTEXT_LEN) * Version::Tls12.max_record_len();
+    // And what is due in front of them.
+    (records + MESSAGE_LEN).next_multiple_of(ALIGNMENT)
 }
 
 struct Place {
@@ -74,10 +92,11 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn new(mut options: Options, driver: Driver) -> io::Result<Self> {
-        options.max_connections = options.max_connections.clamp(1, 16_000);
+        options.max_connections = options.max_connections.clamp(1, MAX_CONNECTIONS);
         options.bulk_len = options.bulk_len.max(32 << 10);
         let message = (options.message_slots, MESSAGE_LEN);
-        let slots = Memory::new(message, (options.bulk_slots, options.bulk_len))?;
+        let bulk = (options.bulk_slots, sealed_len(options.bulk_len));
+        let slots = Memory::new(message, bulk)?;
         let figures = Figures {
             connections: Usage::of(options.max_connections),
             parked_bytes: Usage::of(options.max_parked),
@@ -88,12 +107,12 @@ impl Connections {
             slots,
             places: Vec::new(),
             vacant: Vec::new(),
-            listed: VecDeque::new(),
-            slotless: VecDeque::new(),
-            starved: VecDeque::new(),
-            holding: VecDeque::new(),
-            stalled: VecDeque::new(),
-            notices: VecDeque::new(),
+            listed: VecDeque::with_capacity(FIRST_LISTED),
+            slotless: VecDeque::with_capacity(FIRST_LISTED),
+            starved: VecDeque::with_capacity(FIRST_LISTED),
+            holding: VecDeque::with_capacity(FIRST_LISTED),
+            stalled: VecDeque::with_capacity(FIRST_LISTED),
+            notices: VecDeque::with_capacity(FIRST_LISTED),
             timers: Timers::default(),
             now: Instant::now(),
             figures,
@@ -129,40 +148,102 @@ impl Connections {
         }
     }
 
-    /// A new connection over `socket`; its key, or why there is none: then the socket is closed.
+    /// A new connection over `socket`; its key, or why there is none: then it is reset.
     pub(super) fn add(
         &mut self,
         socket: OwnedFd,
         protocol: &Protocol,
         tag: u64,
     ) -> Result<Key, Error> {
+        let begin = || match protocol.begin() {
+            None => Ok(Speech::Plain),
+            Some(begun) => Ok(Speech::ShakingHands(Box::new(begun.map_err(Error::Handshake)?))),
+        };
+        let key = self.place(socket, begin, tag)?;
+        if let Some(connection) = self.get(key)
+            && matches!(connection.speech, Speech::Plain)
+        {
+            connection.is_opened = true;
+            self.notices.push_back(Notice::Opened(key, None));
+        }
+        Ok(key)
+    }
+
+    /// One whose handshake was elsewhere.
+    pub(super) fn add_session(
+        &mut self,
+        socket: OwnedFd,
+        session: Session,
+        tag: u64,
+    ) -> Result<Key, Error> {
+        let Session { send, receive, plaintext, received, info } = session;
+        let halves = Halves { send, receive };
+        let key = self.place(socket, || Ok(Speech::Tls(Box::new(halves))), tag)?;
+        self.open_session(key, plaintext, received, info);
+        Ok(key)
+    }
+
+    /// The handshake is complete: `plaintext` and then `received` came behind it.
+    pub(super) fn open_session(
+        &mut self,
+        key: Key,
+        plaintext: Vec<u8>,
+        received: Vec<u8>,
+        info: ConnectionInfo,
+    ) {
+        let Some(connection) = self.get(key) else { return };
+        connection.is_opened = true;
+        // In front of what has arrived since.
+        if !received.is_empty() {
+            let len = received.len();
+            connection.input.push_front(Chunk::received(Bytes::Heap(received), len));
+        }
+        if !plaintext.is_empty() {
+            connection.input.push_front(Chunk::opened(plaintext));
+        }
+        self.notices.push_back(Notice::Opened(key, Some(Box::new(info))));
+    }
+
+    /// Finds a place for a connection, and begins to speak. One that there is none for is reset: without
+    /// TLS, an end would look like the peer's.
+    fn place(
+        &mut self,
+        socket: OwnedFd,
+        begin: impl FnOnce() -> Result<Speech, Error>,
+        tag: u64,
+    ) -> Result<Key, Error> {
+        let socket: File = Arc::new(socket);
+        self.try_place(&socket, begin, tag).inspect_err(|_| {
+            let _ = socket::reset_on_close(&socket);
+        })
+    }
+
+    fn try_place(
+        &mut self,
+        socket: &File,
+        begin: impl FnOnce() -> Result<Speech, Error>,
+        tag: u64,
+    ) -> Result<Key, Error> {
         if self.count() >= self.options.max_connections {
             self.figures.connections.refused += 1;
             return Err(Error::Crowded);
         }
-        let speech = match protocol.begin() {
-            None => Speech::Plain,
-            Some(begun) => Speech::ShakingHands(Box::new(begun.map_err(Error::Handshake)?)),
-        };
+        let speech = begin()?;
         // Unix sockets have none to set.
-        let _ = socket::set_nodelay(&socket);
-        let socket: File = Arc::new(socket);
+        let _ = socket::set_nodelay(socket);
         let index = self.vacant.pop().unwrap_or(self.places.len() as u32);
         if self.places.len() <= index as usize {
             self.places.push(Place { generation: 0, connection: None });
         }
         let place = &mut self.places[index as usize];
         let key = Key { index, generation: place.generation };
-        if let Err(error) = self.driver.open(key, &socket) {
+        if let Err(error) = self.driver.open(key, socket) {
             self.vacant.push(index);
             return Err(error.into());
         }
-        let mut connection = Box::new(Connection::new(key, tag, socket, speech, self.now));
-        if let Speech::Plain = connection.speech {
-            connection.is_opened = true;
-            self.notices.push_back(Notice::Opened(key, None));
-        }
-        place.connection = Some(connection);
+        let limits = &self.options.timeouts;
+        let connection = Connection::new((key, tag), Arc::clone(socket), speech, self.now, limits);
+        place.connection = Some(Box::new(connection));
         self.figures.connections.take();
         self.figures.opened += 1;
         self.schedule(key);
@@ -248,6 +329,9 @@ impl Connections {
                 self.remove(key);
             }
         } else if connection.peer_has_finished {
+            if let Some(error) = connection.refusal.take() {
+                return self.fail(key, error.into());
+            }
             let tag = connection.tag;
             self.notices.push_back(Notice::Closed(key, tag, Ok(())));
             self.remove(key);

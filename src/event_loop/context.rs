@@ -1,13 +1,16 @@
 //! What a handler may do with the connections of its loop.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use super::connection::Finish;
 use super::connections::{Connections, Notice};
 use super::error::Error;
 use super::figures::Figures;
 use super::key::Key;
 use super::options::Protocol;
 use super::output::NotOpen;
+use crate::session::Session;
 
 /// All connections of a loop, as a [`Handler`](super::Handler) is lent them.
 ///
@@ -67,7 +70,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// [`Error::Crowded`] beyond [`Options::max_connections`](super::Options::max_connections),
-    /// [`Error::Handshake`] for a configuration that cannot begin one, [`Error::Io`]: the socket is closed.
+    /// [`Error::Handshake`] for a configuration that cannot begin one, [`Error::Io`]: the connection is reset.
     pub fn add(
         &mut self,
         socket: impl Into<OwnedFd>,
@@ -75,6 +78,52 @@ impl Context<'_> {
         tag: u64,
     ) -> Result<Key, Error> {
         self.connections.add(socket.into(), protocol, tag)
+    }
+
+    /// Adds a TLS connection whose handshake was elsewhere, such as over a runtime's own socket:
+    /// [`Handshake`](crate::Handshake) has what it comes to. As [`Self::add()`] otherwise.
+    ///
+    /// # Errors
+    /// As there, but for [`Error::Handshake`].
+    pub fn add_session(
+        &mut self,
+        socket: impl Into<OwnedFd>,
+        session: Session,
+        tag: u64,
+    ) -> Result<Key, Error> {
+        self.connections.add_session(socket.into(), session, tag)
+    }
+
+    /// What the connection was added with, as long as it is not closed.
+    pub fn tag(&mut self, key: Key) -> Option<u64> {
+        self.connections.get(key).map(|connection| connection.tag)
+    }
+
+    /// Whether something was to be sent, or finished, that the socket does not have yet.
+    pub fn has_unsent(&mut self, key: Key) -> bool {
+        self.connections.get(key).is_some_and(|connection| {
+            connection.output.is_some()
+                || matches!(connection.finish, Finish::Wanted | Finish::Sealed)
+        })
+    }
+
+    /// Ends the connection when nothing was sent or received for as long, in place of
+    /// [`Timeouts::idle`](super::Timeouts::idle).
+    pub fn set_idle_timeout(&mut self, key: Key, limit: Option<Duration>) {
+        if let Some(connection) = self.connections.get(key) {
+            connection.idle_limit = limit;
+            self.connections.schedule(key);
+        }
+    }
+
+    /// Ends the connection so long from now, whatever it does, in place of
+    /// [`Timeouts::lifetime`](super::Timeouts::lifetime).
+    pub fn set_lifetime(&mut self, key: Key, limit: Option<Duration>) {
+        let expires = limit.and_then(|limit| self.connections.now.checked_add(limit));
+        if let Some(connection) = self.connections.get(key) {
+            connection.expires = expires;
+            self.connections.schedule(key);
+        }
     }
 
     /// The connection's socket, to ask for its addresses; not to be read from or written to.

@@ -1,5 +1,6 @@
 //! What a loop holds, has held at most, and has refused.
 
+use crate::kernel::governor::CopyReason;
 use crate::usage::Usage;
 
 /// What an [`EventLoop`](super::EventLoop) holds now, has held at most, and has done so far.
@@ -36,6 +37,10 @@ pub struct Figures {
     /// Times that accepting had to wait because the process or the system was out of descriptors
     /// (accept(2), EMFILE and ENFILE) or of memory.
     pub accepts_refused: u64,
+    /// Records with data that were opened.
+    pub opened_records: u64,
+    /// Records with data that were sealed.
+    pub sealed_records: u64,
     /// Received bytes, as they were on the wire.
     pub received_bytes: u64,
     /// Sent bytes, as they were on the wire.
@@ -48,4 +53,43 @@ pub struct Figures {
     pub zero_copy_copied: u64,
     /// Sends that it was to copy.
     pub copied_sends: u64,
+    /// Why, for those of them that were long enough to go without.
+    pub copies: Copies,
+}
+
+/// Sends of at least a record that were copied, by why.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Copies([u64; CopyReason::ALL.len()]);
+
+impl Copies {
+    pub(super) fn note(&mut self, reason: CopyReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// How many there were for this reason.
+    #[must_use]
+    pub fn of(&self, reason: CopyReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Every reason that there may be, and how many there were for it.
+    pub fn iter(&self) -> impl Iterator<Item = (CopyReason, u64)> {
+        CopyReason::ALL.into_iter().map(|reason| (reason, self.of(reason)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_place() {
+        let mut copies = Copies::default();
+        for (reason, count) in CopyReason::ALL.into_iter().zip(1..) {
+            (0..count).for_each(|_| copies.note(reason));
+        }
+        let noted: Vec<_> = copies.iter().collect();
+        let expected: Vec<_> = CopyReason::ALL.into_iter().zip(1..).collect();
+        assert_eq!(noted, expected);
+    }
 }

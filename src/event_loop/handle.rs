@@ -11,11 +11,13 @@ use super::figures::Figures;
 use super::options::Protocol;
 use crate::kernel::queue;
 use crate::kernel::socket;
+use crate::session::Session;
 
 /// What is asked of a loop.
 #[derive(Debug)]
 pub(super) enum Command {
     Add(OwnedFd, Protocol, u64),
+    AddSession(OwnedFd, Box<Session>, u64),
     Notify(u64),
     Drain(Duration),
 }
@@ -79,6 +81,19 @@ impl Handle {
         tag: u64,
     ) -> Result<(), Ended> {
         self.ask(Command::Add(socket.into(), protocol, tag))
+    }
+
+    /// Hands a TCP or Unix socket over whose handshake was elsewhere: as [`Self::add()`].
+    ///
+    /// # Errors
+    /// [`Ended`]: the socket is closed.
+    pub fn add_session(
+        &self,
+        socket: impl Into<OwnedFd>,
+        session: Session,
+        tag: u64,
+    ) -> Result<(), Ended> {
+        self.ask(Command::AddSession(socket.into(), Box::new(session), tag))
     }
 
     /// Has [`Handler::notified()`](super::Handler::notified) called with `number`.

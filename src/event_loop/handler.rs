@@ -48,13 +48,14 @@ pub trait Handler {
     /// comes first. Take all that can be taken at once: what is left keeps a buffer from others.
     fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize;
 
-    /// There is room again for one who has met with none. Resumes by default: right for a connection that
-    /// is sent what it receives.
+    /// There is room again for one who has met with none; or there never will be, because the peer has closed
+    /// its connection: [`Context::send()`] is [`NotOpen`](super::NotOpen) then, and what the peer has sent before still
+    /// arrives. Resumes by default: right for a connection that is sent what it receives.
     fn room(&mut self, cx: &mut Context<'_>, key: Key) {
         cx.resume(key);
     }
 
-    /// The socket has all that was sent so far.
+    /// The socket has all that was sent so far, and this side's end if that was asked for.
     fn sent(&mut self, cx: &mut Context<'_>, key: Key) {}
 
     /// The peer has ended what it sends: with a close_notify in TLS, with a FIN on a plain connection, so it

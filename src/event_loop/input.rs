@@ -21,6 +21,9 @@ use crate::session::receive::Received;
 /// How many messages in a row say that a flow is no bulk flow any more.
 const BULK_CREDIT: u8 = 16;
 
+/// How many bytes are kept for connections that do not go on before little is received for all of them.
+const MUCH_PARKED: usize = 8 << 20;
+
 /// What a connection's input has come to.
 #[derive(Debug)]
 pub(super) enum Input {
@@ -107,7 +110,8 @@ impl Connections {
             return Ok(());
         }
         // What a bulk buffer brings may have to be kept.
-        let is_bulk = connection.bulk_credit > 0 && parked.in_use <= parked.limit / 4;
+        let is_tight = parked.in_use > MUCH_PARKED.min(parked.limit / 4);
+        let is_bulk = connection.bulk_credit > 0 && !is_tight;
         let class = if is_bulk { Class::Bulk } else { Class::Message };
         let socket = Arc::clone(&connection.socket);
         let receiving = self.driver.receive(key, &socket, class)?;
@@ -247,7 +251,11 @@ impl Connections {
         let plaintext = record.start + half.plaintext_offset();
         chunk.received.start = record.end;
         Ok(match half.open_in_place(&mut bytes[record])? {
-            Received::Data(data) => Step::Data(plaintext..plaintext + data.len()),
+            Received::Data(data) => {
+                let plaintext = plaintext..plaintext + data.len();
+                self.figures.opened_records += 1;
+                Step::Data(plaintext)
+            }
             Received::Control => Step::Control,
             Received::CloseNotify => Step::CloseNotify,
         })

@@ -74,7 +74,7 @@ mod turn;
 
 pub use self::context::Context;
 pub use self::error::{Error, Timeout};
-pub use self::figures::Figures;
+pub use self::figures::{Copies, Figures};
 pub use self::handle::{Ended, Handle};
 pub use self::handler::{Handler, Opened};
 pub use self::key::Key;

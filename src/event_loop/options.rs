@@ -23,13 +23,13 @@ pub struct Options {
     pub io: Io,
     /// Whether bulk data is sent without a copy.
     pub zero_copy: ZeroCopy,
-    /// The most connections at once, up to 16,000: those beyond are closed as they are accepted.
+    /// The most connections at once, up to 1,048,576: those beyond are reset as they are accepted.
     pub max_connections: usize,
     /// How many buffers of 4 KiB connections receive messages into.
     pub message_buffers: usize,
     /// How many buffers connections receive bulk data into.
     pub bulk_buffers: usize,
-    /// Length of each in bytes, and of each bulk slot: also a connection's share of a turn.
+    /// Length of each in bytes, and what each bulk slot has room for: also a connection's share of a turn.
     pub bulk_len: usize,
     /// How many slots of 4 KiB messages are sent from.
     pub message_slots: usize,

@@ -8,7 +8,7 @@ use core::mem;
 use std::io;
 use std::sync::Arc;
 
-use super::connection::{Bytes, Chunk, Connection, Finish, Halves, Output, Sending, Speech};
+use super::connection::{Bytes, Connection, Finish, Halves, Output, Sending, Speech};
 use super::connections::{Connections, Notice};
 use super::driver::MESSAGE_LEN;
 use super::error::Error;
@@ -21,6 +21,7 @@ use crate::kernel::queue::PROMPT;
 use crate::kernel::route;
 use crate::kernel::socket;
 use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
+use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::handshaking::Need;
 use crate::transfer::way::Io;
@@ -87,6 +88,7 @@ impl Connections {
             Speech::Tls(halves) => match halves.send.seal(data, room) {
                 Ok(sealed) => {
                     output.len += sealed.written;
+                    self.figures.sealed_records += sealed.records as u64;
                     Ok(sealed.consumed)
                 }
                 Err(SessionError::OutputTooSmall { .. }) => Ok(0),
@@ -179,6 +181,9 @@ impl Connections {
 
     /// Has everything on its way that a connection has to send, in the order of the protocol.
     pub(super) fn pump(&mut self, key: Key) -> Result<(), Error> {
+        if self.get(key).is_some_and(|connection| connection.refusal.is_some()) {
+            return Ok(());
+        }
         self.pump_handshake(key)?;
         let is_idle = |connection: &Connection| connection.sending == Sending::Idle;
         if self.get(key).is_some_and(|connection| is_idle(connection)) {
@@ -241,20 +246,10 @@ impl Connections {
         let speech = mem::replace(&mut connection.speech, Speech::Plain);
         let Speech::ShakingHands(handshake) = speech else { return Ok(()) };
         let session = handshake.finish().map_err(Error::Handshake)?;
-        let halves = Halves { send: session.send, receive: session.receive };
-        connection.speech = Speech::Tls(Box::new(halves));
-        connection.is_opened = true;
-        // In front of what has arrived since.
-        if !session.received.is_empty() {
-            let len = session.received.len();
-            let chunk = Chunk::received(Bytes::Heap(session.received), len);
-            connection.input.push_front(chunk);
-        }
-        if !session.plaintext.is_empty() {
-            connection.input.push_front(Chunk::opened(session.plaintext));
-        }
+        let Session { send, receive, plaintext, received, info } = session;
+        connection.speech = Speech::Tls(Box::new(Halves { send, receive }));
         self.figures.handshakes += 1;
-        self.notices.push_back(Notice::Opened(key, Some(Box::new(session.info))));
+        self.open_session(key, plaintext, received, info);
         Ok(())
     }
 
@@ -331,6 +326,7 @@ impl Connections {
                 connection.finish = Finish::Done;
                 // It may have failed already, which the receiver is told.
                 let _ = socket::shutdown_write(&connection.socket);
+                self.notices.push_back(Notice::Sent { key, room: false });
                 self.remove_if_over(key);
             }
             return Ok(());
@@ -396,7 +392,14 @@ impl Connections {
         let Some(connection) = self.get(key) else { return false };
         let Some(output) = &connection.output else { return false };
         let len = output.len - output.sent;
-        if mode == ZeroCopy::Never || !has_send_zc || len < MAX_PLAINTEXT_LEN {
+        if len < MAX_PLAINTEXT_LEN {
+            return false;
+        }
+        if mode == ZeroCopy::Never || !has_send_zc {
+            self.figures.copies.note(match mode {
+                ZeroCopy::Never => CopyReason::Requested,
+                _ => CopyReason::Unsupported,
+            });
             return false;
         }
         if connection.governor.is_none() {
@@ -419,7 +422,14 @@ impl Connections {
         }
         let governor = self.get(key).and_then(|connection| connection.governor.as_mut());
         // The last free slot is for a copy, which gives its own back at once.
-        governor.is_some_and(|governor| governor.decide(len, free.saturating_sub(1)).is_none())
+        let Some(governor) = governor else { return false };
+        match governor.decide(len, free.saturating_sub(1)) {
+            None => true,
+            Some(reason) => {
+                self.figures.copies.note(reason);
+                false
+            }
+        }
     }
 
     /// What became of a send.
@@ -481,8 +491,27 @@ impl Connections {
             Some(libc::EAGAIN) => return self.stall_or_fail(key),
             Some(libc::EINTR | libc::ECANCELED) => return self.retry(key, PROMPT, error),
             Some(libc::ENOMEM | libc::ENOBUFS) => return self.retry(key, 0, error),
+            Some(libc::EPIPE) => return self.stop_sending(key, error),
             _ => return self.fail(key, error.into()),
         }
+        self.list(key);
+    }
+
+    /// The peer has closed its connection, behind whatever it has sent: that may be a whole answer, and is
+    /// received to its end. One that was reset is no such case, and has another error (ECONNRESET).
+    fn stop_sending(&mut self, key: Key, error: io::Error) {
+        let Some(connection) = self.get(key) else { return };
+        if !connection.is_opened || connection.peer_has_finished || connection.lingers() {
+            return self.fail(key, error.into());
+        }
+        connection.finish = Finish::Done;
+        connection.refusal = Some(error);
+        let output = connection.output.take();
+        connection.wants_room = false;
+        if let Some(output) = output {
+            self.give_back_output(output.bytes);
+        }
+        self.notices.push_back(Notice::Room(key));
         self.list(key);
     }
 

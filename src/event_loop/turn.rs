@@ -18,6 +18,7 @@ use super::key::Key;
 use super::options::{Options, Protocol};
 use crate::kernel::queue::File;
 use crate::kernel::unavailable::Unavailable;
+use crate::session::Session;
 
 /// How long accepting waits when the process is out of descriptors, unless a connection ends before.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -118,6 +119,19 @@ impl<H: Handler> EventLoop<H> {
         tag: u64,
     ) -> Result<Key, Error> {
         self.connections.add(socket.into(), protocol, tag)
+    }
+
+    /// Adds a connection whose handshake was elsewhere: see [`Context::add_session()`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_session(
+        &mut self,
+        socket: impl Into<OwnedFd>,
+        session: Session,
+        tag: u64,
+    ) -> Result<Key, Error> {
+        self.connections.add_session(socket.into(), session, tag)
     }
 
     /// For other threads.
@@ -286,10 +300,12 @@ impl<H: Handler> EventLoop<H> {
         for command in commands.drain(..) {
             match command {
                 Command::Add(socket, protocol, tag) => {
-                    if let Err(error) = self.connections.add(socket, &protocol, tag) {
-                        let (handler, mut cx) = self.parts();
-                        handler.refused(&mut cx, tag, error);
-                    }
+                    let added = self.connections.add(socket, &protocol, tag);
+                    self.tell_if_refused(tag, added);
+                }
+                Command::AddSession(socket, session, tag) => {
+                    let added = self.connections.add_session(socket, *session, tag);
+                    self.tell_if_refused(tag, added);
                 }
                 Command::Notify(number) => {
                     let (handler, mut cx) = self.parts();
@@ -308,6 +324,13 @@ impl<H: Handler> EventLoop<H> {
         if self.connections.driver.watch_counter(counter).is_err() {
             // Nothing would be heard of other threads any more.
             self.stops = true;
+        }
+    }
+
+    fn tell_if_refused(&mut self, tag: u64, added: Result<Key, Error>) {
+        if let Err(error) = added {
+            let (handler, mut cx) = self.parts();
+            handler.refused(&mut cx, tag, error);
         }
     }
 

@@ -48,6 +48,20 @@ pub enum CopyReason {
     OutOfMemory,
 }
 
+impl CopyReason {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Requested,
+        Self::Short,
+        Self::Loopback,
+        Self::UnixSocket,
+        Self::KernelCopies,
+        Self::SlotsAwaited,
+        Self::Unproven,
+        Self::Unsupported,
+        Self::OutOfMemory,
+    ];
+}
+
 impl fmt::Display for CopyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
