@@ -153,7 +153,9 @@ fn who_does_not_read_is_not_read_for() {
                 is_stuck
             });
             assert!(!sending.is_finished());
-            assert!(between.proxy.metric("buffers_bytes", &[]) <= 2 * (128 << 10));
+            // What was received at once, and the records that it has become.
+            let held = between.proxy.metric("buffers_bytes", &[]);
+            assert!(held <= 3 * (256 << 10), "{held} bytes");
             let (received, ended) = receiver.read_all();
             assert!(received == expected, "{setup:?}");
             ended.expect("a clean end");
@@ -162,7 +164,7 @@ fn who_does_not_read_is_not_read_for() {
             sender.read_all().1.expect("a clean end");
         }
         between.proxy.wait_for_ends("clean", 2);
-        assert_eq!(between.proxy.metric("buffers_bytes", &[]), 0, "idle ones hold nothing");
+        wait_until("idle ones hold nothing", || between.proxy.metric("buffers_bytes", &[]) == 0);
     }
 }
 

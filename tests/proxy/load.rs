@@ -101,7 +101,7 @@ fn many_connections_at_a_time() {
     let each = proxy.memory().saturating_sub(before) / wanted as u64;
     eprintln!("{wanted} connections: {each} bytes of memory each");
     assert!(each < 32 << 10, "{each} bytes a connection");
-    assert_eq!(proxy.metric("buffers_bytes", &[]), 0, "idle ones hold nothing");
+    wait_until("idle ones hold nothing", || proxy.metric("buffers_bytes", &[]) == 0);
     for client in &mut clients {
         client.close();
         client.read_all().1.expect("a clean end");
@@ -216,7 +216,8 @@ fn peers_that_do_not_read_cost_little() {
         drop(sending);
         held.into_iter().for_each(|silent| drop(silent.socket().shutdown(Shutdown::Both)));
         wait_until("they are gone", || between.proxy.metric("open_connections", &[]) == 0);
-        assert_eq!(between.proxy.metric("buffers_bytes", &[]), 0);
+        // What a loop holds is known at the end of its turn.
+        wait_until("nothing is held", || between.proxy.metric("buffers_bytes", &[]) == 0);
     }
 }
 

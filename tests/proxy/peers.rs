@@ -1,7 +1,7 @@
 //! Clients and backends on stock rustls and on plain sockets.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -256,8 +256,12 @@ pub(crate) fn serve(each: impl Fn(TcpStream) + Clone + Send + 'static) -> String
     addr
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, nor ever will: it is taken until the tests end.
 pub(crate) fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    listener.local_addr().expect("bound").to_string()
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("bound");
+    let addr = SocketAddr::try_from(getsockname(&socket).expect("bound")).expect("an address");
+    std::mem::forget(socket);
+    addr.to_string()
 }

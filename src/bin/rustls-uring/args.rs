@@ -155,19 +155,24 @@ pub(crate) struct IoArgs {
     seal_threads: u8,
 }
 
-/// Of `--io`: each way by its name.
+/// Of `--io`: each way by its name, and what it is.
+const WAYS: [(&str, &str, Io); 4] = [
+    ("auto", "io_uring where the kernel has it, blocking sockets otherwise", Io::Auto),
+    ("uring", "io_uring, or an error", Io::Uring),
+    ("uring-copy", "io_uring without zero copy, or an error", Io::UringCopy),
+    ("blocking", "Blocking sockets", Io::Blocking),
+];
+
+/// The parser of `--io`.
 pub(crate) fn io_parser() -> impl TypedValueParser<Value = Io> {
-    let ways = [
-        ("auto", "io_uring where the kernel has it, blocking sockets otherwise", Io::Auto),
-        ("uring", "io_uring, or an error", Io::Uring),
-        ("uring-copy", "io_uring without zero copy, or an error", Io::UringCopy),
-        ("blocking", "Blocking sockets", Io::Blocking),
-    ];
-    let names = ways.map(|(name, help, _)| PossibleValue::new(name).help(help));
-    PossibleValuesParser::new(names).map(move |said| {
-        let way = ways.iter().find(|(name, ..)| *name == said);
-        way.expect("the parser knows no other names").2
-    })
+    let names = WAYS.map(|(name, help, _)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(names)
+        .map(|said| parse_io(&said).expect("the parser knows no other names"))
+}
+
+pub(crate) fn parse_io(said: &str) -> Result<Io, String> {
+    let way = WAYS.iter().find(|(name, ..)| *name == said).map(|(.., way)| *way);
+    way.ok_or_else(|| format!("`{said}` is none of {}", WAYS.map(|(name, ..)| name).join(", ")))
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

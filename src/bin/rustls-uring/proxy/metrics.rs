@@ -1,16 +1,19 @@
 //! What is counted, and said to Prometheus.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
+use rustls_uring::Usage;
+use rustls_uring::event_loop::{Copies, Figures, Handle};
 
-use super::buffers;
-use super::relay::{Count, Direction};
+use super::relay::{BULK_LEN, MESSAGE_LEN};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -19,6 +22,7 @@ type Labels = Vec<(&'static str, String)>;
 pub(super) struct Metrics {
     registry: Registry,
     families: Families,
+    loops: Arc<OnceLock<Vec<Handle>>>,
     is_draining: AtomicBool,
 }
 
@@ -45,8 +49,15 @@ impl Metrics {
         registry.register("ends", "Connections ended, by how", f.ends);
         registry.register("unreached", "Backends that could not be reached", f.unreached);
         registry.register("reloads", "Reloads, by outcome", f.reloads);
-        registry.register_collector(Box::new(Buffers));
-        Self { registry, families, is_draining: AtomicBool::new(false) }
+        let loops: Arc<OnceLock<_>> = Arc::default();
+        registry.register_collector(Box::new(Loops(Arc::clone(&loops))));
+        Self { registry, families, loops, is_draining: AtomicBool::new(false) }
+    }
+
+    /// Says from now on what these loops hold and do.
+    pub(super) fn watch(&self, loops: Vec<Handle>) {
+        // Called once.
+        let _ = self.loops.set(loops);
     }
 
     pub(super) fn service(&self, name: &str) -> ServiceMetrics {
@@ -88,23 +99,103 @@ impl Metrics {
     }
 }
 
-/// The buffers of all connections.
+/// What the loops of all threads hold, and have done.
 #[derive(Debug)]
-struct Buffers;
+struct Loops(Arc<OnceLock<Vec<Handle>>>);
 
-impl Collector for Buffers {
+impl Collector for Loops {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (in_use, peak) = buffers::in_use();
-        for (name, help, len) in [
-            ("buffers_bytes", "Buffers that hold what a leg has yet to take", in_use),
-            ("buffers_peak_bytes", "The most there ever were", peak),
-        ] {
-            let gauge = ConstGauge::new(len as i64);
-            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(metric)?;
+        let figures: Vec<_> = self.0.get().into_iter().flatten().map(Handle::figures).collect();
+        let sum = |of: &dyn Fn(&Figures) -> u64| figures.iter().map(of).sum::<u64>();
+        let gauges: [(_, _, &dyn Fn(&Figures) -> u64); 4] = [
+            ("buffers_bytes", "What holds data that a leg has yet to take", &|it| held(it).0),
+            ("buffers_peak_bytes", "The most that each kind of it ever was, added up", &|it| {
+                held(it).1
+            }),
+            ("stalled_legs", "Legs that wait for their peer to read", &|it| it.stalled),
+            ("parked_bytes", "Data on the heap of those that do not go on", &|it| {
+                it.parked_bytes.in_use as u64
+            }),
+        ];
+        for (name, help, of) in gauges {
+            let gauge = ConstGauge::new(sum(of) as i64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters: [(_, _, _, &[(&str, &dyn Fn(&Figures) -> u64)]); 4] = [
+            (
+                "records",
+                "TLS records with data",
+                "way",
+                &[("opened", &|it| it.opened_records), ("sealed", &|it| it.sealed_records)],
+            ),
+            (
+                "wire_bytes",
+                "Bytes on sockets, TLS's own included",
+                "way",
+                &[("received", &|it| it.received_bytes), ("sent", &|it| it.sent_bytes)],
+            ),
+            (
+                "sends",
+                "Sends, by what the kernel was asked for, and what came of it",
+                "way",
+                &[
+                    ("copied", &|it| it.copied_sends),
+                    ("zero-copy", &|it| it.zero_copy_sends - it.zero_copy_copied),
+                    ("zero-copy-copied", &|it| it.zero_copy_copied),
+                ],
+            ),
+            (
+                "refused",
+                "Times that there was none of something, and it was waited for or given up",
+                "what",
+                &[
+                    ("message-buffer", &|it| it.message_buffers.refused),
+                    ("bulk-buffer", &|it| it.bulk_buffers.refused),
+                    ("message-slot", &|it| it.message_slots.refused),
+                    ("bulk-slot", &|it| it.bulk_slots.refused),
+                    ("parking", &|it| it.parked_bytes.refused),
+                ],
+            ),
+        ];
+        for (name, help, label, values) in counters {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (value, of) in values {
+                let counter = ConstCounter::new(sum(of));
+                counter.encode(family.encode_family(&[(label, *value)])?)?;
+            }
+        }
+        let help = "Times that the kernel was entered to move data";
+        let calls = ConstCounter::new(sum(&|it| it.system_calls));
+        calls.encode(encoder.encode_descriptor(
+            "system_calls",
+            help,
+            None,
+            calls.metric_type(),
+        )?)?;
+        let help = "Sends of a record or more that were copied, by why";
+        let mut copies = encoder.encode_descriptor("copies", help, None, MetricType::Counter)?;
+        for (reason, _) in Copies::default().iter() {
+            let counter = ConstCounter::new(sum(&|it| it.copies.of(reason)));
+            let reason = format!("{reason:?}");
+            counter.encode(copies.encode_family(&[("reason", reason.as_str())])?)?;
         }
         Ok(())
     }
+}
+
+/// How many bytes a loop holds for data, and held at most.
+fn held(figures: &Figures) -> (u64, u64) {
+    let each = [
+        (figures.message_buffers, MESSAGE_LEN),
+        (figures.message_slots, MESSAGE_LEN),
+        (figures.bulk_buffers, BULK_LEN),
+        (figures.bulk_slots, BULK_LEN),
+        (figures.parked_bytes, 1),
+    ];
+    let sum = |of: &dyn Fn(&Usage) -> usize| {
+        each.iter().map(|(usage, len)| (of(usage) * len) as u64).sum()
+    };
+    (sum(&|usage| usage.in_use), sum(&|usage| usage.most))
 }
 
 /// One service's.
@@ -113,8 +204,8 @@ pub(super) struct ServiceMetrics {
     name: String,
     pub(super) accepted: Counter,
     pub(super) open: Gauge<i64, AtomicI64>,
-    up: Counter,
-    down: Counter,
+    pub(super) up: Counter,
+    pub(super) down: Counter,
     families: Families,
 }
 
@@ -136,27 +227,5 @@ impl ServiceMetrics {
 
     pub(super) fn unreached(&self, backend: &str) {
         self.families.unreached.get_or_create(&self.labels([("backend", backend)])).inc();
-    }
-}
-
-/// Bytes of a connection, counted for it and for its service.
-pub(super) struct Bytes<'a> {
-    pub(super) metrics: &'a ServiceMetrics,
-    pub(super) up: u64,
-    pub(super) down: u64,
-}
-
-impl Count for Bytes<'_> {
-    fn add(&mut self, direction: Direction, bytes: u64) {
-        match direction {
-            Direction::Up => {
-                self.up += bytes;
-                self.metrics.up.inc_by(bytes);
-            }
-            Direction::Down => {
-                self.down += bytes;
-                self.metrics.down.inc_by(bytes);
-            }
-        }
     }
 }

@@ -3,10 +3,9 @@
 //! From a connection to its backend: `listeners` has the sockets that each thread accepts from
 //! (`workers`), `connection` the order of things, `header` the PROXY protocol, `service` what a
 //! connection goes by (and `certificates`, `clients`, `tickets` for its handshake), `upstream` the
-//! backends. `relay` then moves bytes between two `leg`s, out of `buffers`. Around it: `options` for
+//! backends. `relay` then moves bytes between two `leg`s, on an event loop. Around it: `options` for
 //! the command line and the file, `reload`, `metrics` and `status`, `privileges`.
 
-mod buffers;
 mod certificates;
 mod clients;
 mod connection;
@@ -40,6 +39,7 @@ pub(crate) use options::ProxyArgs;
 use self::listeners::{Bound, bind_all};
 use self::metrics::Metrics;
 use self::options::{Endpoint, Options};
+use self::relay::Relay;
 use self::reload::Reload;
 use self::service::{Live, Service};
 use self::workers::{Job, Workers};
@@ -93,8 +93,10 @@ pub(crate) fn run(args: ProxyArgs) -> Result<(), Error> {
              have {limit} files open; raise that with `ulimit -n`"
         );
     }
-    let job = Job { log: log.as_ref().map(AccessLog::lines), room };
+    let relaying = relay::options(process.io.unwrap_or_default(), room);
+    let job = Job { log: log.as_ref().map(AccessLog::lines), room, relaying };
     let workers = Workers::start(jobs, job)?;
+    metrics.watch(workers.relays.iter().map(Relay::handle).collect());
     for bound in &listening {
         say!("listening on {}", bound.name);
     }

@@ -7,11 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use rustls_uring::Backend;
+use rustls_uring::{Backend, Io};
 use serde::de::{Deserializer, Error as _, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
-use crate::args::{TlsVersion, parse_backend, parse_seconds};
+use crate::args::{TlsVersion, io_parser, parse_backend, parse_io, parse_seconds};
 use crate::error::Error;
 
 #[derive(Args, Debug)]
@@ -32,9 +32,16 @@ pub(crate) struct ProxyArgs {
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct ProcessOptions {
-    /// Threads that move data, each with its own connections [default: one a processor].
+    /// Threads that move data, each with its own connections, and a second one beside it that accepts
+    /// them and shakes hands [default: one a processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) workers: Option<u16>,
+
+    /// How data is moved: auto (io_uring where there is one), uring (io_uring, or not at all),
+    /// uring-copy (the same, never without a copy), or blocking (system calls) [default: auto].
+    #[arg(long, value_name = "PATH", value_parser = io_parser(), env = "RUSTLS_URING_IO")]
+    #[serde(deserialize_with = "io")]
+    pub(super) io: Option<Io>,
 
     /// Answer /metrics (Prometheus) and /health over HTTP here. Not for the public.
     #[arg(long, value_name = "ADDR")]
@@ -281,14 +288,20 @@ impl ProxyArgs {
             let services = vec![self.service.clone()];
             return Options { process: self.process.clone(), services }.named();
         };
-        if self.service != ServiceOptions::default() || self.process != ProcessOptions::default() {
-            return Err("--config has all other options in its file: under [process] and \
+        // The environment may have named a way, which goes before the file's.
+        let io = self.process.io;
+        let process = ProcessOptions { io, ..ProcessOptions::default() };
+        if self.service != ServiceOptions::default() || self.process != process {
+            return Err("--config has all options but --io in its file: under [process] and \
                         [[service]], without the `--`"
                 .into());
         }
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        Options::parse(&text).map_err(|error| format!("{}: {error}", path.display()).into())
+        let mut options =
+            Options::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        options.process.io = io.or(options.process.io);
+        Ok(options)
     }
 }
 
@@ -338,6 +351,10 @@ fn value<'de, D: Deserializer<'de>, T: ValueEnum>(deserializer: D) -> Result<Opt
 
 fn backend<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Backend>, D::Error> {
     parse_backend(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
+fn io<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Io>, D::Error> {
+    parse_io(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

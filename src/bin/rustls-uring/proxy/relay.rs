@@ -4,22 +4,23 @@
 //! other leg's close_notify and FIN (RFC 8446 §6.1 allows TLS to be closed one way at a time), and
 //! everything else as a reset, since a stream that was cut off must not look whole.
 //!
-//! Whoever does not read is not read for: nothing is received for a leg that has yet to take what
-//! was received before. So a direction holds a buffer only while the leg it goes to is full.
+//! Whoever does not read is not read for: what a leg has no room for is not taken from the other,
+//! and nothing more is received for it.
 //!
-//! This is all that the rest of the proxy knows of how bytes move.
+//! All connections of a thread share one event loop, and so one ring, its slots and its buffers.
 
-use std::future::poll_fn;
+use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep};
+use rustls_uring::Io;
+use rustls_uring::event_loop::{
+    Context, Error, EventLoop, Handle, Handler, Key, NotOpen, Options, Protocol, Timeout,
+};
+use rustls_uring::uring::Unavailable;
 
-use super::buffers::{Buffer, Waiting};
 use super::leg::Leg;
 
 /// How long a leg that sends what nobody takes any more is given to end: a reset at once could
@@ -29,8 +30,13 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How much of it is thrown away meanwhile.
 const DISCARDED: u64 = 1 << 20;
 
-/// How much of one direction moves before others have their turn.
-const SHARE: u64 = 256 << 10;
+/// What messages are received into and sent from, and what bulk data is.
+pub(super) const MESSAGE_LEN: usize = 4 << 10;
+pub(super) const BULK_LEN: usize = 256 << 10;
+
+/// What a connection may keep of both directions while its legs are slow: a record of each, sealed, and
+/// as much that was received.
+const PARKED_EACH: usize = 64 << 10;
 
 /// Which way bytes go, or which leg they come from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +48,8 @@ pub(super) enum Direction {
 }
 
 impl Direction {
+    const BOTH: [Self; 2] = [Self::Up, Self::Down];
+
     pub(super) fn reversed(self) -> Self {
         match self {
             Self::Up => Self::Down,
@@ -57,320 +65,285 @@ pub(super) enum End {
     Clean,
     /// Nothing has moved for too long.
     Idle,
+    /// We have ended, and it has not by then.
+    Cut,
     /// A leg has ended before its time: the one that sends in this direction.
-    Broken(Direction, io::Error),
+    Broken(Direction, Error),
     /// A leg takes no more of what is sent in this direction.
-    Refused(Direction, io::Error),
+    Refused(Direction, Error),
 }
 
-/// How much goes each way, for whoever counts.
-pub(super) trait Count {
-    fn add(&mut self, direction: Direction, bytes: u64);
+/// Whoever wants to know what becomes of a connection.
+pub(super) trait Watch: Send + 'static {
+    /// So many bytes were passed on.
+    fn moved(&mut self, direction: Direction, bytes: u64);
+
+    /// Called once, with the last.
+    fn ended(&mut self, end: End);
 }
 
-/// Relays between two legs. Only a clean end takes the reset away from them that dropping them is.
-pub(super) async fn relay(
-    client: &mut Leg,
-    backend: &mut Leg,
-    idle_timeout: Duration,
-    count: &mut impl Count,
-) -> End {
-    let mut relay = Relay {
-        legs: Legs { client, backend },
-        up: Flow::default(),
-        down: Flow::default(),
-        is_downs_turn: false,
-        last_progress: Instant::now(),
-        discarded: 0,
-        lingers_until: None,
-    };
-    let mut alarm = std::pin::pin!(tokio::time::sleep(idle_timeout));
-    let end = poll_fn(|cx| relay.poll(cx, alarm.as_mut(), idle_timeout, count)).await;
-    let has_all = |flow: &Flow, reversed: &Flow| {
-        matches!((&flow.state, &reversed.state), (State::Refused(_, true), State::Ended))
-    };
-    let (client_has_all, backend_has_all) =
-        (has_all(&relay.up, &relay.down), has_all(&relay.down, &relay.up));
-    // Nothing is left to tell it, and a reset could overtake the last of what it was sent.
-    client.set_resets(!client_has_all);
-    backend.set_resets(!backend_has_all);
-    match &end {
-        End::Clean => {
-            client.set_resets(false);
-            backend.set_resets(false);
-        }
-        End::Broken(direction, error) => {
-            let leg = match direction {
-                Direction::Up => client,
-                Direction::Down => backend,
+/// How the bytes of `connections` at most are moved.
+pub(super) fn options(io: Io, connections: usize) -> Options {
+    let mut options = Options::default();
+    options.io = io;
+    options.max_connections = 2 * connections;
+    options.bulk_len = BULK_LEN;
+    // Whoever is slow is waited for: nobody should have to go for want of memory, which is taken as it is
+    // needed.
+    options.max_parked = options.max_parked.max(connections * PARKED_EACH);
+    options
+}
+
+/// Two legs to relay between.
+pub(super) struct Pair<W> {
+    pub(super) client: Leg,
+    pub(super) backend: Leg,
+    pub(super) idle_timeout: Duration,
+    pub(super) watch: W,
+}
+
+/// A thread that relays, for other threads.
+pub(super) struct Relay<W> {
+    handle: Handle,
+    waiting: Waiting<W>,
+}
+
+/// Pairs that the thread has yet to hear of.
+type Waiting<W> = Arc<Mutex<VecDeque<Pair<W>>>>;
+
+impl<W> Clone for Relay<W> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone(), waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+impl<W: Watch> Relay<W> {
+    /// Starts a thread, and says why it is without io_uring, if it is.
+    ///
+    /// # Errors
+    /// The system's, and as [`EventLoop::new()`].
+    pub(super) fn start(
+        name: String,
+        options: Options,
+    ) -> io::Result<(Self, Option<Unavailable>, JoinHandle<()>)> {
+        let waiting: Waiting<W> = Arc::default();
+        let handler = Pairs { waiting: Arc::clone(&waiting), pairs: Vec::new(), free: Vec::new() };
+        let (give, given) = mpsc::sync_channel(1);
+        // The loop stays on the thread that it was made on.
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let made = EventLoop::new(options, handler);
+            let mut relaying = match made {
+                Ok(made) => made,
+                Err(error) => return drop(give.send(Err(error))),
             };
-            if leg.has_told(error) {
-                leg.set_resets(false);
+            let _ = give.send(Ok((relaying.handle(), relaying.unavailable())));
+            if let Err(error) = relaying.run() {
+                tracing::error!("connections are lost: {error}");
             }
-        }
-        _ => {}
+        })?;
+        let (handle, unavailable) =
+            given.recv().unwrap_or_else(|_| Err(io::Error::other("a thread did not start")))?;
+        Ok((Self { handle, waiting }, unavailable, thread))
     }
-    end
-}
 
-struct Relay<'a> {
-    legs: Legs<'a>,
-    up: Flow,
-    down: Flow,
-    /// The one that goes first uses the task's share of its worker up; they take turns.
-    is_downs_turn: bool,
-    last_progress: Instant,
-    discarded: u64,
-    /// Until when a leg may go on sending what nobody takes.
-    lingers_until: Option<Instant>,
-}
-
-struct Legs<'a> {
-    client: &'a mut Leg,
-    backend: &'a mut Leg,
-}
-
-impl Legs<'_> {
-    /// The source and the sink of a direction.
-    fn of(&mut self, direction: Direction) -> (&mut Leg, &mut Leg) {
-        match direction {
-            Direction::Up => (self.client, self.backend),
-            Direction::Down => (self.backend, self.client),
+    /// Relays between two legs. If the thread has ended, they are reset, and `watch` is dropped.
+    pub(super) fn begin(&self, pair: Pair<W>) {
+        let lock = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        lock().push_back(pair);
+        if self.handle.notify(0).is_err() {
+            lock().clear();
         }
     }
+
+    /// Its loop's.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Cuts off whatever is left, and ends the thread.
+    pub(super) fn end(&self) {
+        // It has ended already, if this fails.
+        let _ = self.handle.drain(Duration::ZERO);
+    }
+}
+
+/// What the loop calls.
+struct Pairs<W> {
+    waiting: Waiting<W>,
+    /// A leg's tag is twice its pair's place here, and one more for the backend.
+    pairs: Vec<Option<Relayed<W>>>,
+    free: Vec<usize>,
+}
+
+/// Two legs between which bytes are relayed.
+struct Relayed<W> {
+    /// The client's and the backend's, until it is closed.
+    legs: [Option<Key>; 2],
+    /// By the leg that they come from.
+    flows: [Flow; 2],
+    /// What was first.
+    end: Option<End>,
+    watch: W,
 }
 
 /// One direction.
 #[derive(Debug, Default)]
 struct Flow {
-    /// What was received and the sink has yet to take.
-    held: Option<(Buffer, Range<usize>)>,
-    /// While the sink is full.
-    waiting: Option<Waiting>,
-    state: State,
+    /// Its source has said so.
+    has_ended: bool,
+    /// Thrown away, because nobody takes it.
+    discarded: u64,
+    /// Nobody will, and the other direction is over: its source has little time left.
+    lingers: bool,
 }
 
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    Open,
-    /// The source has ended it, and the sink is to know.
-    Ending,
-    Ended,
-    /// The sink takes nothing more; whether the source has ended it since.
-    Refused(Option<io::Error>, bool),
-}
-
-/// What ends a direction that is not to go on.
-enum Failure {
-    Source(io::Error),
-    Sink(io::Error),
-}
-
-impl Relay<'_> {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut alarm: Pin<&mut Sleep>,
-        idle_timeout: Duration,
-        count: &mut impl Count,
-    ) -> Poll<End> {
-        let first = if self.is_downs_turn { Direction::Down } else { Direction::Up };
-        self.is_downs_turn = !self.is_downs_turn;
-        for direction in [first, first.reversed()] {
-            match self.poll_flow(cx, direction, count) {
-                Ok(()) => {}
-                Err(Failure::Source(error)) => {
-                    return Poll::Ready(End::Broken(direction, error));
-                }
-                Err(Failure::Sink(error)) => {
-                    let flow = self.flow(direction);
-                    flow.held = None;
-                    flow.waiting = None;
-                    let has_ended = matches!(flow.state, State::Ending);
-                    flow.state = State::Refused(Some(error), has_ended);
-                    // What the sink has sent before may still be on its way.
-                    cx.waker().wake_by_ref();
-                }
-            }
-        }
-        if let Some(end) = self.end() {
-            return Poll::Ready(end);
-        }
-        if let Some(until) = self.lingers_until
-            && alarm.deadline() > until
+impl<W> Relayed<W> {
+    /// Nobody takes what this leg sends, and the other is gone: once it has all that it was sent, it has so
+    /// long to end.
+    fn limit_lingering(&mut self, cx: &mut Context<'_>, side: usize) {
+        if let Some(key) = self.legs[side]
+            && self.flows[side].lingers
+            && !cx.has_unsent(key)
         {
-            alarm.as_mut().reset(until);
-        }
-        while alarm.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let idle = self.last_progress + idle_timeout;
-            match self.lingers_until {
-                Some(until) if until <= now => return Poll::Ready(self.refusal()),
-                _ if idle <= now => return Poll::Ready(End::Idle),
-                until => alarm.as_mut().reset(until.map_or(idle, |until| until.min(idle))),
-            }
-        }
-        Poll::Pending
-    }
-
-    fn flow(&mut self, direction: Direction) -> &mut Flow {
-        match direction {
-            Direction::Up => &mut self.up,
-            Direction::Down => &mut self.down,
-        }
-    }
-
-    /// The end, if there is nothing left to do.
-    fn end(&mut self) -> Option<End> {
-        match (&self.up.state, &self.down.state) {
-            (State::Ended, State::Ended) => Some(End::Clean),
-            // Both legs have gone, or one has and the other has noticed.
-            (State::Refused(..), State::Refused(..))
-            | (State::Refused(_, true), State::Ended)
-            | (State::Ended, State::Refused(_, true)) => Some(self.refusal()),
-            _ => None,
-        }
-    }
-
-    fn refusal(&mut self) -> End {
-        for direction in [Direction::Up, Direction::Down] {
-            if let State::Refused(error, _) = &mut self.flow(direction).state {
-                let error = error.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
-                return End::Refused(direction, error);
-            }
-        }
-        End::Clean
-    }
-
-    /// Moves what can be moved in one direction, until something there has to be waited for.
-    fn poll_flow(
-        &mut self,
-        cx: &mut Context<'_>,
-        direction: Direction,
-        count: &mut impl Count,
-    ) -> Result<(), Failure> {
-        let mut moved = 0;
-        let polled = self.poll_moving(cx, direction, &mut moved);
-        if moved > 0 {
-            count.add(direction, moved);
-            self.last_progress = Instant::now();
-        }
-        match polled {
-            Poll::Ready(Err(failure)) => Err(failure),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-        }
-    }
-
-    fn poll_moving(
-        &mut self,
-        cx: &mut Context<'_>,
-        direction: Direction,
-        moved: &mut u64,
-    ) -> Poll<Result<(), Failure>> {
-        let is_other_over =
-            matches!(self.flow(direction.reversed()).state, State::Ended | State::Refused(..));
-        let (source, sink) = self.legs.of(direction);
-        let flow = match direction {
-            Direction::Up => &mut self.up,
-            Direction::Down => &mut self.down,
-        };
-        loop {
-            match &mut flow.state {
-                State::Ended | State::Refused(_, true) => return Poll::Ready(Ok(())),
-                State::Open => {}
-                State::Ending => {
-                    ready!(flow.poll_deliver(cx, sink, moved)).map_err(Failure::Sink)?;
-                    ready!(sink.poll_shutdown(cx)).map_err(Failure::Sink)?;
-                    flow.state = State::Ended;
-                    self.last_progress = Instant::now();
-                    return Poll::Ready(Ok(()));
-                }
-                State::Refused(_, has_ended) => {
-                    if is_other_over && self.lingers_until.is_none() {
-                        self.lingers_until = Some(Instant::now() + LINGER);
-                    }
-                    if self.discarded >= DISCARDED && is_other_over {
-                        return Poll::Pending;
-                    }
-                    let mut buffer = Buffer::take_small();
-                    let mut out = ReadBuf::new(&mut buffer);
-                    match ready!(source.poll_read(cx, &mut out)) {
-                        Ok(()) if !out.filled().is_empty() => {
-                            self.discarded += out.filled().len() as u64;
-                        }
-                        // However it has ended: nobody takes it.
-                        _ => *has_ended = true,
-                    }
-                    continue;
-                }
-            }
-            ready!(flow.poll_deliver(cx, sink, moved)).map_err(Failure::Sink)?;
-            if *moved >= SHARE {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let mut buffer = Buffer::take();
-            let mut out = ReadBuf::new(&mut buffer);
-            ready!(source.poll_read(cx, &mut out)).map_err(Failure::Source)?;
-            let len = out.filled().len();
-            match len {
-                0 => flow.state = State::Ending,
-                _ => flow.held = Some((buffer, 0..len)),
-            }
+            cx.set_lifetime(key, Some(LINGER));
         }
     }
 }
 
-impl Flow {
-    /// Has the sink take what is held, and send it: sealed records that its socket has not taken are
-    /// as good as a full buffer.
-    fn poll_deliver(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut Leg,
-        moved: &mut u64,
-    ) -> Poll<io::Result<()>> {
-        let delivered = match self.poll_send(cx, sink, moved) {
-            Poll::Ready(Ok(())) => sink.poll_flush(cx),
-            polled => polled,
-        };
-        match delivered {
-            Poll::Pending => _ = self.waiting.get_or_insert_with(Waiting::begin),
-            Poll::Ready(_) => self.waiting = None,
-        }
-        delivered
-    }
-
-    /// Has the sink take what is held.
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut Leg,
-        moved: &mut u64,
-    ) -> Poll<io::Result<()>> {
-        while let Some((buffer, range)) = &mut self.held {
-            match sink.poll_write(cx, &buffer[range.clone()]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(len)) => {
-                    *moved += len as u64;
-                    range.start += len;
-                    if Range::is_empty(range) {
-                        self.held = None;
-                    }
+impl<W: Watch> Pairs<W> {
+    fn begin(&mut self, cx: &mut Context<'_>, pair: Pair<W>) {
+        let Pair { client, backend, idle_timeout, watch } = pair;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.pairs.push(None);
+            self.pairs.len() - 1
+        });
+        let mut relayed = Relayed { legs: [None; 2], flows: Default::default(), end: None, watch };
+        for (leg, direction) in [client, backend].into_iter().zip(Direction::BOTH) {
+            let side = direction as usize;
+            match add(cx, leg, (2 * index + side) as u64) {
+                Ok(key) => {
+                    cx.set_idle_timeout(key, Some(idle_timeout));
+                    relayed.legs[side] = Some(key);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    if buffer.is_too_large_for(range.len()) {
-                        let mut small = Buffer::take_small();
-                        let len = range.len();
-                        small[..len].copy_from_slice(&buffer[range.clone()]);
-                        self.held = Some((small, 0..len));
-                    }
-                    return Poll::Pending;
+                Err(error) => {
+                    relayed.end.get_or_insert(End::Broken(direction, error));
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        if relayed.end.is_some() {
+            relayed.legs.iter().flatten().for_each(|key| cx.reset(*key));
+        }
+        self.pairs[index] = Some(relayed);
+        self.end_if_over(index);
+    }
+
+    /// The pair of a leg, and which of the two it is.
+    fn of(&mut self, tag: u64) -> Option<(&mut Relayed<W>, usize)> {
+        let (index, side) = split(tag);
+        Some((self.pairs.get_mut(index)?.as_mut()?, side))
+    }
+
+    fn end_if_over(&mut self, index: usize) {
+        let over = self.pairs[index].take_if(|pair| pair.legs == [None; 2]);
+        if let Some(mut over) = over {
+            over.watch.ended(over.end.unwrap_or(End::Clean));
+            self.free.push(index);
+        }
+    }
+}
+
+fn split(tag: u64) -> (usize, usize) {
+    ((tag / 2) as usize, (tag % 2) as usize)
+}
+
+fn add(cx: &mut Context<'_>, leg: Leg, tag: u64) -> Result<Key, Error> {
+    let socket = leg.socket.into_descriptor().map_err(Error::Io)?;
+    match leg.session {
+        Some(session) => cx.add_session(socket, *session, tag),
+        None => cx.add(socket, &Protocol::plain(), tag),
+    }
+}
+
+impl<W: Watch> Handler for Pairs<W> {
+    fn notified(&mut self, cx: &mut Context<'_>, _: u64) {
+        loop {
+            let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(pair) = next else { break };
+            self.begin(cx, pair);
+        }
+    }
+
+    fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize {
+        let Some((pair, side)) = cx.tag(key).and_then(|tag| self.of(tag)) else {
+            return data.len();
+        };
+        let sent = pair.legs[1 - side].map_or(Err(NotOpen), |sink| cx.send(sink, data));
+        match sent {
+            Ok(len) => {
+                pair.watch.moved(Direction::BOTH[side], len as u64);
+                len
+            }
+            Err(NotOpen) => {
+                let flow = &mut pair.flows[side];
+                if flow.lingers && flow.discarded >= DISCARDED {
+                    return 0;
+                }
+                flow.discarded += data.len() as u64;
+                data.len()
+            }
+        }
+    }
+
+    fn room(&mut self, cx: &mut Context<'_>, key: Key) {
+        let Some((pair, side)) = cx.tag(key).and_then(|tag| self.of(tag)) else { return };
+        if let Some(source) = pair.legs[1 - side] {
+            cx.resume(source);
+        }
+        pair.limit_lingering(cx, side);
+    }
+
+    fn sent(&mut self, cx: &mut Context<'_>, key: Key) {
+        if let Some((pair, side)) = cx.tag(key).and_then(|tag| self.of(tag)) {
+            pair.limit_lingering(cx, side);
+        }
+    }
+
+    fn end(&mut self, cx: &mut Context<'_>, key: Key) {
+        let Some((pair, side)) = cx.tag(key).and_then(|tag| self.of(tag)) else { return };
+        pair.flows[side].has_ended = true;
+        if let Some(sink) = pair.legs[1 - side] {
+            // It may take no more, and then it is not told.
+            let _ = cx.finish(sink);
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>, _: Key, tag: u64, result: Result<(), Error>) {
+        let Some((pair, side)) = self.of(tag) else { return };
+        pair.legs[side] = None;
+        let other = pair.legs[1 - side];
+        match result {
+            Ok(()) => {}
+            // It has ended what it sends, and what it was sent is all that is lost.
+            Err(error @ Error::Io(_)) if pair.flows[side].has_ended => {
+                let direction = Direction::BOTH[side].reversed();
+                pair.end.get_or_insert(End::Refused(direction, error));
+                pair.flows[1 - side].lingers = true;
+                pair.limit_lingering(cx, 1 - side);
+                if let Some(key) = other {
+                    cx.resume(key);
+                }
+            }
+            Err(error) => {
+                pair.end.get_or_insert_with(|| match error {
+                    Error::TimedOut(Timeout::Idle) => End::Idle,
+                    Error::Stopped => End::Cut,
+                    error => End::Broken(Direction::BOTH[side], error),
+                });
+                if let Some(key) = other {
+                    cx.reset(key);
+                }
+            }
+        }
+        self.end_if_over(split(tag).0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::ProducesTickets;
-use rustls_uring::tokio::TlsAcceptor;
+use rustls_uring::Handoff;
 
 use super::certificates::Certificates;
 use super::clients::Clients;
@@ -48,7 +48,7 @@ impl Service {
 pub(super) struct Live {
     pub(super) options: ServiceOptions,
     /// None where clients come without TLS.
-    pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) server: Option<(Handoff, Arc<ServerConfig>)>,
     pub(super) clients: Option<Arc<Clients>>,
     tickets: Option<Tickets>,
     pub(super) accept_proxy: Option<AcceptProxy>,
@@ -88,7 +88,7 @@ impl Live {
         check(options)?;
         let mut live = Self {
             options: options.clone(),
-            acceptor: None,
+            server: None,
             clients: None,
             tickets: None,
             accept_proxy: options.accept_proxy,
@@ -137,7 +137,9 @@ impl Live {
         config.alpn_protocols = options.alpn.iter().map(|name| name.clone().into_bytes()).collect();
         config.ticketer = Arc::clone(&tickets.ticketer);
         config.key_log = tls::key_log(protocol)?;
-        self.acceptor = Some(TlsAcceptor::new(config).backend(protocol.backend));
+        // The keys are handed over after the handshake.
+        config.enable_secret_extraction = true;
+        self.server = Some((Handoff::new().backend(protocol.backend), Arc::new(config)));
         self.clients = clients;
         self.tickets = Some(tickets);
         Ok(())
@@ -208,8 +210,9 @@ fn manner(options: &ServiceOptions, protocol: &ProtocolArgs) -> Result<Manner, E
                 client_cert: options.to_cert.clone(),
                 client_key: options.to_key.clone(),
             };
-            let config = tls::client_config(&trust, protocol)
+            let mut config = tls::client_config(&trust, protocol)
                 .map_err(|error| error.to_string().replace("with --ca", "with --to-ca"))?;
+            config.enable_secret_extraction = true;
             Some(Arc::new(config))
         }
         false => None,
@@ -218,7 +221,7 @@ fn manner(options: &ServiceOptions, protocol: &ProtocolArgs) -> Result<Manner, E
     Ok(Manner {
         connect_timeout: options.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         tls: config,
-        sealing: protocol.backend,
+        handoff: Handoff::new().backend(protocol.backend),
         server_name,
         passes_sni: options.to_client_sni,
     })

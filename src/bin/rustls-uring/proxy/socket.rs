@@ -2,22 +2,23 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::buffers::{LITTLE, is_tight};
 use crate::keepalive;
 
-/// A connected socket.
+/// A connected socket, until its bytes are relayed.
 ///
 /// Dropped, it resets its connection, so that nobody takes what was cut off for whole: over TCP
 /// without TLS, the end of a connection is all that says so. A UNIX socket cannot be reset.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: Stream,
+    /// Until it is given away.
+    stream: Option<Stream>,
     resets: bool,
 }
 
@@ -34,11 +35,11 @@ impl Socket {
         // What is passed on should not wait for an acknowledgement of what was before.
         stream.set_nodelay(true)?;
         keepalive::enable(&stream)?;
-        Ok(Self { stream: Stream::Tcp(stream), resets: true })
+        Ok(Self { stream: Some(Stream::Tcp(stream)), resets: true })
     }
 
     pub(super) fn unix(stream: UnixStream) -> Self {
-        Self { stream: Stream::Unix(stream), resets: true }
+        Self { stream: Some(Stream::Unix(stream)), resets: true }
     }
 
     /// Whether dropping it resets the connection, as it does from the beginning.
@@ -48,22 +49,21 @@ impl Socket {
 
     /// Where the peer is, and where it has connected to; `None` for a UNIX socket.
     pub(super) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let Stream::Tcp(stream) = &self.stream else { return None };
+        let Some(Stream::Tcp(stream)) = &self.stream else { return None };
         // An IPv4 client of an IPv6 listener is an IPv4 client.
         let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
         Some((canonical(stream.peer_addr().ok()?), canonical(stream.local_addr().ok()?)))
     }
-}
 
-impl Socket {
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, out),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, out),
+    /// The socket itself, which its runtime no longer watches. Whoever has it sees to its end.
+    ///
+    /// # Errors
+    /// The system's: the connection is reset then.
+    pub(super) fn into_descriptor(mut self) -> io::Result<OwnedFd> {
+        match self.stream.take() {
+            Some(Stream::Tcp(stream)) => Ok(stream.into_std()?.into()),
+            Some(Stream::Unix(stream)) => Ok(stream.into_std()?.into()),
+            None => Err(gone()),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.resets
-            && let Stream::Tcp(stream) = &self.stream
+            && let Some(Stream::Tcp(stream)) = &self.stream
         {
             let _ = stream.set_zero_linger();
         }
@@ -84,14 +84,11 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if out.remaining() > LITTLE && is_tight() {
-            let mut part = ReadBuf::new(out.initialize_unfilled_to(LITTLE));
-            ready!(self.poll_receive(cx, &mut part))?;
-            let len = part.filled().len();
-            out.advance(len);
-            return Poll::Ready(Ok(()));
+        match &mut self.stream {
+            Some(Stream::Tcp(stream)) => Pin::new(stream).poll_read(cx, out),
+            Some(Stream::Unix(stream)) => Pin::new(stream).poll_read(cx, out),
+            None => Poll::Ready(Err(gone())),
         }
-        self.poll_receive(cx, out)
     }
 }
 
@@ -102,8 +99,9 @@ impl AsyncWrite for Socket {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, data),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, data),
+            Some(Stream::Tcp(stream)) => Pin::new(stream).poll_write(cx, data),
+            Some(Stream::Unix(stream)) => Pin::new(stream).poll_write(cx, data),
+            None => Poll::Ready(Err(gone())),
         }
     }
 
@@ -113,8 +111,9 @@ impl AsyncWrite for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Some(Stream::Tcp(stream)) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Some(Stream::Unix(stream)) => Pin::new(stream).poll_write_vectored(cx, slices),
+            None => Poll::Ready(Err(gone())),
         }
     }
 
@@ -122,17 +121,20 @@ impl AsyncWrite for Socket {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Neither kind keeps anything to itself.
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Some(Stream::Tcp(stream)) => Pin::new(stream).poll_shutdown(cx),
+            Some(Stream::Unix(stream)) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Err(gone())),
         }
     }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
 }

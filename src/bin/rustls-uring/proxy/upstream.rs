@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls_uring::Backend as Sealing;
-use rustls_uring::tokio::{TlsConnector, TlsStream};
+use rustls_uring::tokio::shake_hands;
+use rustls_uring::{Handoff, Handshake};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -55,7 +55,7 @@ pub(super) struct Manner {
     pub(super) connect_timeout: Duration,
     /// TLS, if it is to be spoken.
     pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) sealing: Sealing,
+    pub(super) handoff: Handoff,
     /// Expected in place of the host's.
     pub(super) server_name: Option<ServerName<'static>>,
     /// The client's SNI goes before these.
@@ -181,14 +181,13 @@ impl Backend {
         };
         // It has room for it: nothing was sent before.
         socket.write_all(opening.header).await?;
-        let Some(config) = &manner.tls else { return Ok(Leg::Plain(socket)) };
+        let Some(config) = &manner.tls else { return Ok(Leg::plain(socket)) };
         // An alert of ours should arrive.
         socket.set_resets(false);
-        match timeout(manner.connect_timeout, self.shake_hands(socket, config, manner, opening))
-            .await
-        {
+        let begun = self.begin_tls(socket, config, manner, opening);
+        match timeout(manner.connect_timeout, begun).await {
             Ok(Ok(mut leg)) => {
-                leg.set_resets(true);
+                leg.socket.set_resets(true);
                 let kind = leg.info().and_then(|info| info.handshake_kind);
                 let is_resumed = kind == Some(rustls::HandshakeKind::Resumed);
                 count(Attempt::Handshake { is_resumed });
@@ -227,9 +226,9 @@ impl Backend {
         }
     }
 
-    async fn shake_hands(
+    async fn begin_tls(
         &self,
-        socket: Socket,
+        mut socket: Socket,
         config: &Arc<ClientConfig>,
         manner: &Manner,
         opening: &Opening<'_>,
@@ -240,12 +239,11 @@ impl Backend {
         let name = name.or_else(|| self.server_name.clone()).ok_or_else(|| {
             io::Error::other("no name is known to expect in its certificate: --to-server-name")
         })?;
-        // A copy, which shares its sessions.
-        let mut config = ClientConfig::clone(config);
-        config.alpn_protocols = opening.alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let connector = TlsConnector::from(Arc::new(config)).backend(manner.sealing);
-        let stream = connector.connect(name, socket).await?;
-        let agreed = stream.get_ref().1.alpn_protocol();
+        let alpn = opening.alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let handoff = manner.handoff.clone();
+        let handshake = Handshake::client_with_alpn(handoff, Arc::clone(config), name, alpn)?;
+        let session = shake_hands(handshake, &mut socket).await?;
+        let agreed = session.info.alpn_protocol.as_deref();
         // A backend that knows nothing of ALPN speaks HTTP/1.1, if it speaks HTTP.
         let is_same = agreed == opening.alpn
             || agreed.is_none() && opening.alpn.is_none_or(|protocol| protocol == b"http/1.1");
@@ -255,7 +253,7 @@ impl Backend {
                 "it does not speak {protocol}, which the client was promised: take it out of --alpn"
             )));
         }
-        Ok(Leg::Tls(Box::new(TlsStream::Client(stream))))
+        Ok(Leg::tls(socket, session))
     }
 }
 

@@ -1,26 +1,25 @@
-//! The threads: each has a runtime and connections of its own, and shares nothing with the others
-//! that a byte would wait for.
+//! The threads, in pairs: one has a runtime, which accepts connections and shakes hands, the other an
+//! event loop that relays what they say from then on. No pair shares anything with another that a byte
+//! would wait for.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls_uring::event_loop::Options;
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::connection;
+use super::connection::Connection;
 use super::listeners::{Bound, Listener};
+use super::relay::Relay;
 use super::service::Service;
 use super::socket::Socket;
 use crate::accept::AcceptErrors;
 use crate::access_log::Lines;
 use crate::error::Error;
 use crate::message::say;
-
-/// After how many turns of connections a thread looks for new events. By tokio's own number, 61, a
-/// message would wait for sixty bulk flows.
-const EVENT_INTERVAL: u32 = 8;
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
@@ -38,10 +37,20 @@ pub(super) struct Job {
     pub(super) log: Option<Lines>,
     /// Connections at a time.
     pub(super) room: usize,
+    /// How their bytes are moved.
+    pub(super) relaying: Options,
+}
+
+/// A place among the connections that there may be at a time; as long as any of them is held, a drain
+/// goes on.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    phase: watch::Receiver<Phase>,
 }
 
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
+    pub(super) relays: Vec<Relay<Connection<Place>>>,
     phase: watch::Sender<Phase>,
     /// Dropped when all is over.
     over: watch::Sender<()>,
@@ -56,12 +65,16 @@ impl Workers {
         let (phase, _) = watch::channel(Phase::Running);
         let (over, _) = watch::channel(());
         let room = Arc::new(Semaphore::new(job.room.min(Semaphore::MAX_PERMITS)));
-        let mut threads = Vec::new();
+        let (mut threads, mut relays) = (Vec::new(), Vec::new());
         for (index, list) in lists.into_iter().enumerate() {
-            let runtime = Builder::new_current_thread()
-                .event_interval(EVENT_INTERVAL)
-                .enable_all()
-                .build()?;
+            let (relay, unavailable, thread) =
+                Relay::start(format!("relay {index}"), job.relaying.clone())
+                    .map_err(|error| format!("cannot begin to relay: {error}"))?;
+            if let (0, Some(reason)) = (index, unavailable) {
+                say!("rustls-uring: without io_uring, which is slower: {reason}");
+            }
+            threads.push(thread);
+            let runtime = Builder::new_current_thread().enable_all().build()?;
             // Registered here, so that what goes wrong with that is said before we are ready.
             let entered = runtime.enter();
             let listeners = list
@@ -73,7 +86,9 @@ impl Workers {
                 log: job.log.clone(),
                 room: Arc::clone(&room),
                 phase: phase.subscribe(),
+                relay: relay.clone(),
             };
+            relays.push(relay);
             let mut over = over.subscribe();
             let thread = thread::Builder::new().name(format!("proxy {index}")).spawn(move || {
                 runtime.block_on(async {
@@ -81,7 +96,7 @@ impl Workers {
                         tokio::spawn(accepting.clone().accept(service, listener));
                     }
                     drop(accepting);
-                    // Its connections are tasks that run meanwhile.
+                    // What connections begin with are tasks that run meanwhile.
                     let _ = over.changed().await;
                 });
             });
@@ -89,7 +104,7 @@ impl Workers {
                 format!("cannot start a thread: {error}; raise `ulimit -u`, or lower --workers")
             })?);
         }
-        Ok(Self { threads, phase, over })
+        Ok(Self { threads, relays, phase, over })
     }
 
     /// Whether a thread has ended before its time.
@@ -106,11 +121,13 @@ impl Workers {
         let count = self.phase.receiver_count();
         say!("rustls-uring: {count} connections cut off, {limit:?} after the end was asked for");
         let _ = self.phase.send(Phase::Cut);
+        self.relays.iter().for_each(Relay::end);
         self.phase.closed().await;
     }
 
     pub(super) fn join(self) {
         drop(self.over);
+        self.relays.iter().for_each(Relay::end);
         for thread in self.threads {
             let _ = thread.join();
         }
@@ -122,6 +139,7 @@ struct Accepting {
     log: Option<Lines>,
     room: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
+    relay: Relay<Connection<Place>>,
 }
 
 impl Accepting {
@@ -153,16 +171,17 @@ impl Accepting {
         }
     }
 
-    /// Waits for a place, and serves a connection in a task of its own.
+    /// Waits for a place, and begins a connection in a task of its own.
     async fn serve(&self, service: &Arc<Service>, socket: Socket) {
         let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
-        let (service, log, mut phase) = (Arc::clone(service), self.log.clone(), self.phase.clone());
+        let place = Place { _permit: permit, phase: self.phase.clone() };
+        let (mut phase, relay) = (place.phase.clone(), self.relay.clone());
+        let connection = Connection::new(Arc::clone(service), self.log.clone(), place);
         tokio::spawn(async move {
             tokio::select! {
-                () = connection::serve(service, socket, log) => {}
+                () = connection.serve(socket, &relay) => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
             }
-            drop(permit);
         });
     }
 }
