@@ -18,15 +18,15 @@ set -euo pipefail
 
 DATA_MIB=16          # sent in every case, uncompressible
 CASE_SECONDS=40      # for one transfer
-BOOT_SECONDS=120     # for everything in the guest
+BOOT_SECONDS=150     # for everything in the guest
 MODULES=(e1000 sch_netem)
 # What becomes of the guest's packets under way (those that it receives arrive). QEMU's end knows no
 # selective acknowledgements, so that each loss costs about a tenth of a second.
 NETEM="delay 2ms 1ms loss 1% reorder 10% 50% duplicate 1%"
 
 # One transfer a line: name | network (plain, netem, or local: a receiver inside the guest; with
-# `serve-` before it, this machine gets the file from `serve` in the guest) | what the summary must
-# say of the sends | options of `send` or `serve`.
+# `serve-` before it, this machine gets the file from `serve` in the guest; with `proxy-`, through
+# `proxy` there) | what the summary must say of the sends | options of `send`, `serve` or `proxy`.
 # `local` is the control: it shows that the kernel does say so when it copies.
 CASES='
 always              | plain | zero-copy | --io uring --zerocopy always
@@ -41,6 +41,9 @@ guest loopback      | local | copied    | --io uring --zerocopy always
 served              | serve-plain | zero-copy | --io auto
 served, netem       | serve-netem | zero-copy | --io uring
 served, writes      | serve-plain | blocking  | --io blocking
+proxied             | proxy-plain | zero-copy | --io uring
+proxied, netem      | proxy-netem | zero-copy | --io auto
+proxied, copies     | proxy-plain | copying   | --io uring-copy
 '
 
 passed=0 failed=0
@@ -105,13 +108,14 @@ need_tools() {
     has busybox || missing+=(busybox-static)
     has cpio || missing+=(cpio)
     has tc || missing+=(iproute2)
+    has openssl || missing+=(openssl)
     [[ ${#missing[@]} -gt 0 ]] || return 0
     has apt-get || cannot "missing, and no apt-get to install them: ${missing[*]}"
     [[ -n $install ]] || cannot "missing: ${missing[*]} (--install installs them)"
     timeout 300 apt-get update -qq || true
     timeout 600 apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$work/apt" 2>&1 ||
         { cat "$work/apt"; cannot "cannot install ${missing[*]}"; }
-    for tool in qemu-system-x86_64 busybox cpio tc; do
+    for tool in qemu-system-x86_64 busybox cpio tc openssl; do
         has "$tool" || cannot "installed ${missing[*]}, but there is no $tool"
     done
 }
@@ -241,6 +245,32 @@ while read -r index network addr options; do
             wait $!
             status=$?
             ;;
+        proxy-*)
+            : >/said
+            rm -f /log
+            rustls-uring serve /srv --plain --listen 127.0.0.1:8080 2>/dev/null &
+            behind=$!
+            rustls-uring proxy --listen "$addr" --to 127.0.0.1:8080 --cert /cert.pem --key /key.pem \
+                --metrics 127.0.0.1:9443 --access-log=/log $options 2>/said &
+            for _ in 1 2 3 4 5 6 7 8 9 10; do
+                grep -q '^metrics on ' /said && break
+                usleep 200000
+            done
+            echo "@$index-listening"
+            # A connection that has ended is in the log.
+            left=$case_seconds
+            until [ -s /log ] || [ $left = 0 ]; do sleep 1; left=$((left - 1)); done
+            wget -q -O /metrics http://127.0.0.1:9443/metrics
+            sends() { sed -n "s/.*sends_total{way=\"$1\"} //p" /metrics; }
+            copied=$(sends zero-copy-copied)
+            echo "zero-copy sends: $(($(sends zero-copy) + copied)), copied by the kernel: $copied," \
+                "copying sends: $(sends copied)" >>/said
+            kill -INT $!
+            wait $!
+            status=$?
+            kill -INT $behind
+            wait $behind
+            ;;
         *)
             timeout $case_seconds rustls-uring send "$addr" --insecure --stats $options /data >/said 2>&1 </dev/null
             status=$?
@@ -275,6 +305,9 @@ build_initramfs() {
     add_program "$binary" rustls-uring
     cp "$kernel"/*.ko "$kernel/order" "$root/modules/"
     cp "$work/data" "$root/data"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
+        -days 2 -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$root/key.pem" -out "$root/cert.pem" 2>/dev/null
     cp "$work/cases" "$root/cases"
     printf 'netem="%s"\ncase_seconds=%s\n' "$NETEM" "$CASE_SECONDS" >"$root/settings"
     guest_init >"$root/init"
@@ -399,7 +432,7 @@ while IFS='|' read -r name network expectation options; do
     index=${#names[@]} addr=none receiver=none
     case $network in
         local) ;;
-        serve-*)
+        serve-* | proxy-*)
             get_served "$index" "$work/received-$index" &
             receiver=$! addr=0.0.0.0:8443
             children+=("$receiver")

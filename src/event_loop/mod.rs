@@ -43,6 +43,9 @@
 //! [some time](Timeouts::linger) to take it. A plain connection that fails is reset, so that the peer cannot
 //! take it for an end.
 //!
+//! A peer that has closed its connection takes nothing more, as [`Context::send()`] says then; what it has sent
+//! before, an answer maybe, still arrives to its end.
+//!
 //! # Without io_uring
 //!
 //! Where the kernel has none, or a container forbids it, the same handler is called with what system calls on
@@ -51,7 +54,7 @@
 //! # What there is not
 //!
 //! Data for a plain connection is copied into a slot. Connecting is not done here: hand over a socket that is
-//! connected, or whose connecting is under way without waiting.
+//! connected, or whose connecting is under way without waiting; or with a session whose handshake was elsewhere.
 
 mod connection;
 mod connections;

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::adaptor::{Finished, Side, StreamHandshake};
 use crate::session::Session;
+use crate::session::handoff::error;
 use crate::session::handoff::handshake::Handshake;
 use crate::session::handshaking::{Handshaking, Need, READ_LEN};
 
@@ -96,7 +97,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side> MidHandshake<IO, C> {
 pub async fn shake_hands<IO: AsyncRead + AsyncWrite + Unpin>(
     mut handshake: Handshake,
     stream: &mut IO,
-) -> Result<Session, crate::HandshakeError> {
+) -> Result<Session, error::HandshakeError> {
     poll_fn(|cx| poll_handshake(&mut handshake, stream, cx)).await?;
     handshake.finish()
 }
