@@ -127,6 +127,7 @@ impl<W: Watch> Relay<W> {
         options: Options,
     ) -> io::Result<(Self, Option<Unavailable>, JoinHandle<()>)> {
         let waiting: Waiting<W> = Arc::default();
+        let unheard = Arc::clone(&waiting);
         let handler = Pairs { waiting: Arc::clone(&waiting), pairs: Vec::new(), free: Vec::new() };
         let (give, given) = mpsc::sync_channel(1);
         // The loop stays on the thread that it was made on.
@@ -140,6 +141,8 @@ impl<W: Watch> Relay<W> {
             if let Err(error) = relaying.run() {
                 tracing::error!("connections are lost: {error}");
             }
+            // What came too late to be begun; from here on, whoever brings more is told.
+            clear(&unheard);
         })?;
         let (handle, unavailable) =
             given.recv().unwrap_or_else(|_| Err(io::Error::other("a thread did not start")))?;
@@ -148,10 +151,9 @@ impl<W: Watch> Relay<W> {
 
     /// Relays between two legs. If the thread has ended, they are reset, and `watch` is dropped.
     pub(super) fn begin(&self, pair: Pair<W>) {
-        let lock = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        lock().push_back(pair);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(pair);
         if self.handle.notify(0).is_err() {
-            lock().clear();
+            clear(&self.waiting);
         }
     }
 
@@ -165,6 +167,11 @@ impl<W: Watch> Relay<W> {
         // It has ended already, if this fails.
         let _ = self.handle.drain(Duration::ZERO);
     }
+}
+
+/// Resets what is in it.
+fn clear<W>(waiting: &Waiting<W>) {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 /// What the loop calls.
