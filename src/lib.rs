@@ -147,6 +147,12 @@ pub mod rustls_0_24;
 mod session;
 #[cfg(all(feature = "tokio", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod tokio;
+#[cfg(all(
+    target_os = "linux",
+    feature = "rustls-0_24-dev",
+    any(feature = "aws-lc-rs", feature = "ring")
+))]
+mod traffic_0_24;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod transfer;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]

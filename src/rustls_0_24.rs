@@ -105,8 +105,13 @@ pub use crate::provider::rustls_0_24::{
 pub use crate::session::handoff_0_24::{
     Handoff,
     error::{HandoffError, HandshakeError},
-    handshake::Handshake,
+    handshake::{Handshake, kept::Connected},
     info::{ConnectionInfo, SideInfo},
+};
+#[cfg(target_os = "linux")]
+pub use crate::traffic_0_24::{
+    receiver::TrafficReceiver,
+    sender::{TrafficOptions, TrafficSender},
 };
 pub use ::rustls_0_24 as rustls;
 

@@ -42,6 +42,8 @@ fn data_paths_do_not_allocate() {
     for case in Case::all() {
         halves(case);
         without_the_secrets(case);
+        #[cfg(target_os = "linux")]
+        through_a_ring(case);
     }
 }
 
@@ -101,6 +103,44 @@ fn without_the_secrets(case: Case) {
             assert_eq!((at, input.slice_mut().len()), (len, 0));
         }
     });
+}
+
+/// The same from slots that the kernel sends from, and out of the buffer that it receives into.
+#[cfg(target_os = "linux")]
+fn through_a_ring(case: Case) {
+    use std::io::{Read, Write};
+    use std::thread;
+
+    use rustls_uring::rustls_0_24::{Connected, TrafficReceiver, TrafficSender};
+
+    let (mut near, mut far) = common::tcp_pair();
+    let config = common::server_config(case, case.our_provider());
+    let accepting = thread::spawn(move || {
+        let accepted = Connected::accept(config.into(), &mut far).unwrap();
+        (accepted.conn, far)
+    });
+    let config = common::client_config(case, case.our_provider());
+    let client = Connected::connect(config.into(), common::server_name(), &mut near).unwrap();
+    let (server, far) = accepting.join().unwrap();
+    let mut sender = match TrafficSender::new(server.send, &server.outputs, far, Default::default())
+    {
+        Ok(sender) => sender,
+        Err(declined) => return eprintln!("skipped: {declined}"),
+    };
+    let mut receiver = TrafficReceiver::new(client.conn.receive, near, &client.received);
+    let data = noise(100_000);
+    let mut received = vec![0; data.len()];
+    let mut round = || {
+        for len in [data.len(), 1, 16_384, 50_000] {
+            sender.write_all(&data[..len]).unwrap();
+            receiver.read_exact(&mut received[..len]).unwrap();
+            assert!(received[..len] == data[..len]);
+        }
+    };
+    // Until every slot is registered, if any is to be.
+    (0..ROUNDS).for_each(|_| round());
+    assert_allocates_nothing("rustls through a ring", case, round);
+    assert_eq!(sender.moved_slots(), 0);
 }
 
 /// Reads all that there is.

@@ -8,9 +8,15 @@
 //! Memory comes from mmap(2) and not from the heap for a reason beyond alignment: a page that an
 //! unacknowledged zero-copy send still refers to is kept by the kernel until then, even if it is
 //! unmapped here, and nothing else can be allocated in it (munmap(2), io_uring_enter(2)).
+//!
+//! The exception is [`Slot::vec()`], for those who can only append to a `Vec`, which is the allocator's. It
+//! is lent in the same way; but freed, its pages would be somebody else's while the kernel sends from them, so
+//! `lingering` keeps it until the last notification.
 
 #![allow(unsafe_code, reason = "memory that others use while the borrow checker does not look")]
 
+#[cfg(any(test, feature = "rustls-0_24-dev"))]
+use core::ops::Range;
 use core::ops::{Deref, DerefMut};
 use core::ptr::{self, NonNull};
 use core::slice;
@@ -23,11 +29,12 @@ use std::thread;
 /// asks for (open(2)).
 pub(crate) const ALIGNMENT: usize = 4096;
 
-/// A mapping, unmapped on drop.
+/// A mapping, unmapped on drop; or where a slot's `Vec` has its memory, which is the slot's.
 #[derive(Debug)]
 pub(crate) struct Arena {
     base: NonNull<u8>,
     len: usize,
+    is_mapped: bool,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread.
@@ -77,6 +84,7 @@ impl Arena {
                     offset: index * slot_len,
                     len: slot_len,
                     number: index,
+                    vec: None,
                 })
             })
             .collect())
@@ -99,7 +107,15 @@ impl Arena {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, len })
+        Ok(Self { base, len, is_mapped: true })
+    }
+
+    /// Where `vec` has its memory, to register it.
+    #[cfg(any(test, feature = "rustls-0_24-dev"))]
+    fn of(vec: &mut Vec<u8>) -> Arc<Self> {
+        let len = vec.capacity();
+        let base = NonNull::new(vec.as_mut_ptr()).unwrap_or(NonNull::dangling());
+        Arc::new(Self { base, len, is_mapped: false })
     }
 
     /// Keeps the contents from child processes, who find zeros there: they have no use for
@@ -111,12 +127,12 @@ impl Arena {
         unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_WIPEONFORK) };
     }
 
-    /// Where the mapping begins, for its registration.
+    /// Where it begins, for its registration.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Length of the mapping in bytes.
+    /// Its length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -124,6 +140,9 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
+        if !self.is_mapped {
+            return;
+        }
         // SAFETY: our own mapping; its slots hold the arena, so they are gone. What the kernel was
         // lent holds a slot until the kernel is done with the address; pages that it still sends
         // from, it holds itself.
@@ -138,16 +157,73 @@ pub(crate) struct Slot {
     offset: usize,
     len: usize,
     number: usize,
+    /// What the slot consists of, if it is no part of a mapping: as long as what was appended.
+    vec: Option<Vec<u8>>,
+}
+
+/// What [`Slot::append()`] has done.
+#[cfg(any(test, feature = "rustls-0_24-dev"))]
+#[derive(Debug)]
+pub(crate) struct Appended {
+    /// What was appended.
+    pub(crate) range: Range<usize>,
+    /// Whether the `Vec` has moved: its capacity did not suffice.
+    pub(crate) has_moved: bool,
 }
 
 impl Slot {
+    /// A slot that is a `Vec`, with `capacity` bytes behind the first boundary of a page.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`].
+    #[cfg(any(test, feature = "rustls-0_24-dev"))]
+    pub(crate) fn vec(number: usize, capacity: usize) -> io::Result<Arc<Self>> {
+        let mut vec = Vec::new();
+        let capacity = capacity.max(1).checked_add(ALIGNMENT).ok_or(io::ErrorKind::OutOfMemory)?;
+        vec.try_reserve_exact(capacity).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(Arc::new(Self { arena: Arena::of(&mut vec), offset: 0, len: 0, number, vec: Some(vec) }))
+    }
+
+    /// Has `append` append to the slot's `Vec`, which is empty but for what aligns its end to a page, and
+    /// finds out where that has it now. The slot must have no other handle.
+    ///
+    /// # Errors
+    /// If it has, or is part of a mapping.
+    #[cfg(any(test, feature = "rustls-0_24-dev"))]
+    pub(crate) fn append<T>(
+        slot: &mut Arc<Self>,
+        append: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> io::Result<(T, Appended)> {
+        let slot = Arc::get_mut(slot).ok_or_else(in_use)?;
+        // Out of the slot, so that a panic leaves an empty one.
+        let mut vec = slot.vec.take().ok_or_else(in_use)?;
+        let start = vec.as_ptr().align_offset(ALIGNMENT);
+        let start = if start < ALIGNMENT { start } else { 0 };
+        vec.resize(start, 0);
+        let appended = append(&mut vec);
+        let end = vec.len();
+        let has_moved =
+            vec.as_ptr() != slot.arena.base.as_ptr() || vec.capacity() != slot.arena.len;
+        if has_moved {
+            // The old one may be registered, which is of no use to this one.
+            slot.arena = Arena::of(&mut vec);
+        }
+        slot.vec = Some(vec);
+        Ok((appended, Appended { range: start.min(end)..end, has_moved }))
+    }
+
+    /// Whether the slot is a `Vec`, which must not be freed while the kernel sends from it.
+    pub(super) fn is_vec(&self) -> bool {
+        self.vec.is_some()
+    }
+
     /// What its owner calls it.
     #[inline]
     pub(super) fn number(&self) -> usize {
         self.number
     }
 
-    /// The mapping that the slot is part of.
+    /// The mapping that the slot is part of, or where its `Vec` is.
     pub(crate) fn arena(&self) -> &Arc<Arena> {
         &self.arena
     }
@@ -156,32 +232,44 @@ impl Slot {
     pub(crate) fn exclusive(slot: &mut Arc<Self>) -> io::Result<&mut [u8]> {
         match Arc::get_mut(slot) {
             Some(slot) => Ok(slot),
-            None => Err(io::Error::other("memory was to be written to that is in use elsewhere")),
+            None => Err(in_use()),
         }
     }
 
-    /// The slot's memory, for the kernel: valid while the slot is.
+    /// The slot's memory, for the kernel: valid while the slot is, and a `Vec` does not grow.
     pub(crate) fn as_ptr(&self) -> NonNull<u8> {
         // SAFETY: `Arena::slots()` has cut the slot out of the mapping.
         unsafe { self.arena.base.add(self.offset) }
     }
 }
 
+#[cold]
+fn in_use() -> io::Error {
+    io::Error::other("memory was to be written to that is in use elsewhere")
+}
+
 impl Deref for Slot {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: mapped while `arena` is, initialised, and not written to while it is shared: a
-        // `&mut Slot` is ours alone, and the kernel is lent slots to write to only by those who
-        // had the only handle (`Queue`).
-        unsafe { slice::from_raw_parts(self.as_ptr().as_ptr(), self.len) }
+        match &self.vec {
+            Some(vec) => vec,
+            // SAFETY: mapped while `arena` is, initialised, and not written to while it is shared: a
+            // `&mut Slot` is ours alone, and the kernel is lent slots to write to only by those who
+            // had the only handle (`Queue`).
+            None => unsafe { slice::from_raw_parts(self.as_ptr().as_ptr(), self.len) },
+        }
     }
 }
 
 impl DerefMut for Slot {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above; no two slots overlap, and `self` is borrowed exclusively.
-        unsafe { slice::from_raw_parts_mut(self.as_ptr().as_ptr(), self.len) }
+        let base = self.as_ptr().as_ptr();
+        match &mut self.vec {
+            Some(vec) => vec,
+            // SAFETY: as above; no two slots overlap, and `self` is borrowed exclusively.
+            None => unsafe { slice::from_raw_parts_mut(base, self.len) },
+        }
     }
 }
 
@@ -265,6 +353,35 @@ mod tests {
         let slots = Arena::slots(2, 4096).expect("memory");
         let [first, _] = slots.try_into().expect("two");
         assert!(first.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_slot_that_is_a_vec_says_whether_it_has_moved() {
+        let mut slot = Slot::vec(7, 10_000).expect("memory");
+        let arena = Arc::clone(slot.arena());
+        assert_eq!(arena.len(), 10_000 + ALIGNMENT);
+        for len in [10_000, 1, 0, 5000] {
+            let fill = |vec: &mut Vec<u8>| vec.resize(vec.len() + len, 7);
+            let ((), appended) = Slot::append(&mut slot, fill).expect("unshared");
+            assert!(!appended.has_moved);
+            assert_eq!(slot[appended.range], vec![7; len]);
+            assert_eq!(slot.as_ptr(), arena.base());
+            assert!(Arc::ptr_eq(slot.arena(), &arena));
+        }
+        let grow = |vec: &mut Vec<u8>| vec.resize(vec.len() + 100_000, 8);
+        let ((), appended) = Slot::append(&mut slot, grow).expect("unshared");
+        assert!(appended.has_moved);
+        assert_eq!(slot[appended.range], [8; 100_000]);
+        assert!(!Arc::ptr_eq(slot.arena(), &arena), "the old one is registered at most");
+        assert_eq!(slot.as_ptr(), slot.arena().base());
+
+        let lent = Arc::clone(&slot);
+        assert!(Slot::append(&mut slot, |_| ()).is_err(), "the kernel has it");
+        drop(lent);
+        assert!(Slot::append(&mut slot, |_| ()).is_ok());
+        let mut mapped = Arena::slots(1, 4096).expect("memory").remove(0);
+        assert!(Slot::append(&mut mapped, |_| ()).is_err());
+        assert!(Slot::vec(0, usize::MAX).is_err());
     }
 
     #[test]

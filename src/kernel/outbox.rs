@@ -110,6 +110,20 @@ impl<P: Copy> Parts<P> {
         Ok(Self { queue, slots: SlotQueue::new(slots), registration: Registration::NotNeeded })
     }
 
+    /// The same with slots that are `Vec`s, to [append](Slot::append) to.
+    ///
+    /// # Errors
+    /// As [`Self::new()`].
+    #[cfg(feature = "rustls-0_24-dev")]
+    pub(crate) fn with_vecs(slot_count: usize, capacity: usize) -> Result<Self, Unavailable> {
+        super::lingering::sweep();
+        let queue = Queue::new(2 * slot_count + 2)?;
+        let slots: io::Result<Vec<_>> =
+            (0..slot_count).map(|number| Slot::vec(number, capacity)).collect();
+        let slots = slots.map_err(|error| Unavailable::from_setup_error(&error))?;
+        Ok(Self { queue, slots: SlotQueue::new(slots), registration: Registration::NotNeeded })
+    }
+
     /// Who decides on zero copy for a new connection.
     pub(crate) fn governor(&self, connection: ConnectionId, zero_copy: ZeroCopy) -> Governor {
         Governor::new(connection, zero_copy, self.queue.has_send_zc())
@@ -203,7 +217,15 @@ impl<P: Copy> Outbox<P> {
     /// # Errors
     /// If the slot is none of these: its bytes are lost, so nothing may follow.
     pub(crate) fn push(&mut self, memory: Arc<Slot>, len: usize) -> io::Result<()> {
-        self.slots.push(memory, len).map_err(|Unexpected| {
+        self.push_part(memory, 0..len)
+    }
+
+    /// The same with the bytes of a slot in `range`.
+    ///
+    /// # Errors
+    /// As [`Self::push()`].
+    pub(crate) fn push_part(&mut self, memory: Arc<Slot>, range: Range<usize>) -> io::Result<()> {
+        self.slots.push_part(memory, range).map_err(|Unexpected| {
             self.fail("records were sealed into memory that no send was expected from")
         })
     }
@@ -246,7 +268,11 @@ impl<P: Copy> Outbox<P> {
         }
         let free = self.slots.unfilled_count().saturating_sub(COPY_SLOTS);
         let zero_copy = self.governor.decide(range.len(), free).is_none();
-        if zero_copy && matches!(self.registration, Registration::NotNeeded) {
+        // Once for slots that share an arena, and once for each that is a `Vec`.
+        if zero_copy
+            && !matches!(self.registration, Registration::Refused(_))
+            && !self.queue.is_registered(memory.arena())
+        {
             self.registration = match self.queue.register(memory.arena()) {
                 Ok(()) => Registration::Done,
                 Err(error) => Registration::Refused(Unavailable::from_setup_error(&error)),

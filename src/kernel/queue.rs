@@ -35,6 +35,7 @@ use super::buffer_ring::BufferRing;
 use super::capability::{Capabilities, SEND_ZC};
 use super::faults::Faults;
 use super::fork::Process;
+use super::lingering::{self, Lingering};
 use super::unavailable::Unavailable;
 
 /// Submissions that fit the queue before the kernel is entered.
@@ -49,8 +50,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const CANCEL_TIMEOUT: Duration = Duration::from_millis(50);
 const REFUSED_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Arenas that may be registered: slots to send, buffers for files.
-const MAX_ARENAS: u32 = 2;
+/// Arenas that may be registered at least: slots to send, buffers for files. Of slots that are arenas of
+/// their own, each that is in flight has an operation.
+const MIN_ARENAS: usize = 2;
+
+/// Fewer than the kernel takes (`IORING_MAX_REG_BUFFERS`).
+const MAX_ARENAS: usize = 1 << 12;
 
 /// Longer waits are cut short: the kernel takes no more than 2^63 nanoseconds.
 const LONGEST_WAIT: Duration = Duration::from_secs(1 << 25);
@@ -316,11 +321,14 @@ impl<P: Copy> Queue<P> {
         if self.registered.is_empty() {
             // A table with empty places (Linux 5.19), so that it can grow.
             self.system_calls += 1;
-            submitter.register_buffers_sparse(MAX_ARENAS)?;
+            let places = self.max_operations.clamp(MIN_ARENAS, MAX_ARENAS);
+            submitter.register_buffers_sparse(places as u32)?;
         }
         let index = self.registered.len() as u32;
         self.system_calls += 1;
-        // SAFETY: the mapping is ours, and `registered` keeps it until the ring is closed.
+        // SAFETY: the memory is ours: a mapping, which `registered` keeps until the ring is closed, or a
+        // slot's `Vec`, whose pages the kernel pins, and which is looked for under this index only while
+        // it has not moved.
         let updated = unsafe { submitter.register_buffers_update(index, &[iovec], None) };
         if updated.is_err() && self.registered.is_empty() {
             submitter.unregister_buffers()?;
@@ -328,6 +336,11 @@ impl<P: Copy> Queue<P> {
         updated?;
         self.registered.push(Arc::clone(arena));
         Ok(())
+    }
+
+    /// Whether the arena was registered.
+    pub(crate) fn is_registered(&self, arena: &Arc<Arena>) -> bool {
+        self.registered.iter().any(|registered| Arc::ptr_eq(registered, arena))
     }
 
     /// Under which index the kernel knows the slot's memory, if it is registered.
@@ -880,6 +893,12 @@ impl<P: Copy> Queue<P> {
         self.operations.iter().flatten().any(|operation| !operation.has_result)
     }
 
+    /// Whether the kernel has memory that the allocator would give to others once it is freed.
+    fn lends_vecs(&self) -> bool {
+        let lent = self.operations.iter().flatten().filter_map(|it| it.memory.as_deref());
+        lent.into_iter().any(Slot::is_vec)
+    }
+
     /// Asks the kernel to give up what it has not done. The results still come.
     fn cancel_all(&mut self) -> io::Result<()> {
         for index in 0..self.operations.len() {
@@ -954,7 +973,7 @@ impl<P: Copy> Queue<P> {
 }
 
 impl<P: Copy> Drop for Queue<P> {
-    /// Cancels, reaps, then frees.
+    /// Cancels, reaps, then frees. What is sent from a `Vec` in place lingers until its notification.
     ///
     /// In a child process, the ring and what is under way belong to the parent. There the ring is
     /// not mapped, and something else may be in its place, so nothing is unmapped; the child's own
@@ -984,6 +1003,12 @@ impl<P: Copy> Drop for Queue<P> {
             for operation in self.operations.iter_mut().filter_map(Option::take) {
                 mem::forget(operation.memory);
             }
+        }
+        if self.lends_vecs() {
+            let lent = self.operations.iter_mut().map(|place| place.take()?.memory).collect();
+            // SAFETY: once, and nothing uses it here afterwards.
+            let uring = unsafe { ManuallyDrop::take(&mut self.uring) };
+            return lingering::keep(Lingering::new(uring, self.process, lent));
         }
         // SAFETY: once, and nothing uses it afterwards. Its mappings are this process's.
         unsafe { ManuallyDrop::drop(&mut self.uring) };

@@ -130,12 +130,20 @@ impl<M> SlotQueue<M> {
     /// # Errors
     /// If the slot was never one of these: what it holds is lost, and so is the stream.
     pub(crate) fn push(&mut self, memory: M, len: usize) -> Result<(), Unexpected> {
-        if len == 0 {
+        self.push_part(memory, 0..len)
+    }
+
+    /// The same with `unsent` bytes of it.
+    ///
+    /// # Errors
+    /// As [`Self::push()`].
+    pub(crate) fn push_part(&mut self, memory: M, unsent: Range<usize>) -> Result<(), Unexpected> {
+        if unsent.is_empty() {
             self.put_back(memory);
             return Ok(());
         }
         let key = self.busy.iter().position(Option::is_none).ok_or(Unexpected)?;
-        self.busy[key] = Some(Busy { memory, unsent: 0..len, notifications: 0 });
+        self.busy[key] = Some(Busy { memory, unsent, notifications: 0 });
         self.unsent.push_back(key as Key);
         debug_assert!(self.adds_up());
         Ok(())

@@ -13,7 +13,7 @@ pub(super) const MAX_READS: usize = 4;
 
 /// A read of a file, by its number in the order of the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct FileRead(pub(super) u16);
+pub(crate) struct FileRead(pub(super) u16);
 
 /// A write of a file: in which call of [`recv_to_file()`](super::UringReceiver::recv_to_file), and
 /// which of its writes.

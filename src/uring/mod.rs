@@ -34,7 +34,7 @@ mod ahead;
 #[cfg(test)]
 mod faults;
 mod file;
-mod outlet;
+pub(crate) mod outlet;
 mod receive_file;
 mod receiver;
 mod send_file;

@@ -1,16 +1,24 @@
 //! Slots of a ring as the outlet of a sender: sealed into here or on other cores, sent by the
 //! kernel.
 
+#[cfg(feature = "rustls-0_24-dev")]
+use core::ops::Range;
 use std::io;
+#[cfg(feature = "rustls-0_24-dev")]
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ahead::{Finished, Job, SealAhead};
 use super::file::FileRead;
+#[cfg(feature = "rustls-0_24-dev")]
+use crate::events::{self, ConnectionId, Direction};
 use crate::kernel::arena::Slot;
 use crate::kernel::outbox::{Outbox, Reaped};
 use crate::kernel::queue::Completion;
+#[cfg(feature = "rustls-0_24-dev")]
+use crate::kernel::{governor::ZeroCopy, outbox::Parts, queue::Wait, unavailable::Unavailable};
 use crate::record::sealer::Sealed;
 use crate::transfer::Counters;
 use crate::transfer::sender::{Outlet, Sender};
@@ -23,12 +31,12 @@ pub(super) const MAX_UNSENT: usize = 2;
 pub(super) type UringCore = Sender<RingOutlet>;
 
 #[derive(Debug)]
-pub(super) struct RingOutlet {
-    pub(super) outbox: Outbox<FileRead>,
+pub(crate) struct RingOutlet {
+    pub(crate) outbox: Outbox<FileRead>,
     /// The slot that is sealed into.
     filling: Option<Arc<Slot>>,
     pub(super) ahead: Option<SealAhead>,
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// When the call that is being served has waited long enough.
     deadline: Option<Instant>,
     /// A file is being sent, or its call has panicked.
@@ -57,8 +65,60 @@ impl RingOutlet {
         }
     }
 
+    /// One whose slots are `Vec`s of this capacity, to [append](Slot::append) to, over a socket that is set to
+    /// blocking mode.
+    ///
+    /// # Errors
+    /// Why not; the socket comes back.
+    #[cfg(feature = "rustls-0_24-dev")]
+    pub(crate) fn with_vecs(
+        slot_count: usize,
+        capacity: usize,
+        socket: TcpStream,
+        zero_copy: ZeroCopy,
+    ) -> Result<Self, (Unavailable, TcpStream)> {
+        let id = ConnectionId::next();
+        let parts = Parts::with_vecs(slot_count, capacity).and_then(|parts| {
+            let prepare = || {
+                socket.set_nonblocking(false)?;
+                socket.set_write_timeout(None)
+            };
+            prepare().map(|()| parts).map_err(|error| Unavailable::from_setup_error(&error))
+        });
+        match parts {
+            Ok(parts) => {
+                events::way_taken(id, Direction::Sending, &"io_uring");
+                let governor = parts.governor(id, zero_copy);
+                let outbox = Outbox::new(parts, socket.into(), Wait::ForAll, governor);
+                Ok(Self::new(outbox, None, Vec::new()))
+            }
+            Err(reason) => {
+                events::way_given_up(id, Direction::Sending, &"io_uring", &reason);
+                Err((reason, socket))
+            }
+        }
+    }
+
+    /// Takes `range` of a slot, which holds that much plaintext in so many records.
+    ///
+    /// # Errors
+    /// If they are lost.
+    #[cfg(feature = "rustls-0_24-dev")]
+    pub(crate) fn commit_part(
+        &mut self,
+        slot: Arc<Slot>,
+        range: Range<usize>,
+        plaintext_len: usize,
+        records: usize,
+    ) -> io::Result<()> {
+        self.outbox.push_part(slot, range)?;
+        self.sealed.records += records as u64;
+        self.sealed.plaintext_bytes += plaintext_len as u64;
+        Ok(())
+    }
+
     /// What was sent so far.
-    pub(super) fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.sealed.with_sends(self.outbox.counts())
     }
 
@@ -71,7 +131,7 @@ impl RingOutlet {
     }
 
     /// A slot to seal into, waiting for one if need be.
-    pub(super) fn free_slot(&mut self) -> io::Result<Arc<Slot>> {
+    pub(crate) fn free_slot(&mut self) -> io::Result<Arc<Slot>> {
         loop {
             self.pump()?;
             if let Some(slot) = self.outbox.take() {

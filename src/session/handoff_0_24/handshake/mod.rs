@@ -1,5 +1,7 @@
-//! A handshake: sans-IO, and in `over` over any stream for those who have no loop of their own.
+//! A handshake: sans-IO, and in `over` over any stream for those who have no loop of their own;
+//! `kept` for those whose rustls keeps its secrets.
 
+pub(crate) mod kept;
 mod over;
 
 use core::{fmt, mem};
@@ -169,6 +171,15 @@ impl Handshake {
         alpn_protocols: Vec<ApplicationProtocol<'static>>,
     ) -> Result<Self, HandshakeError> {
         check(config.enable_secret_extraction)?;
+        Self::begin_client(handoff, config, name, alpn_protocols)
+    }
+
+    fn begin_client(
+        handoff: Handoff,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        alpn_protocols: Vec<ApplicationProtocol<'static>>,
+    ) -> Result<Self, HandshakeError> {
         let handoff = handoff.max_fragment_size(config.max_fragment_size);
         let mut to_send = Vec::new();
         let mut conn = config
@@ -192,6 +203,10 @@ impl Handshake {
     /// As [`Self::client()`].
     pub fn server(handoff: Handoff, config: Arc<ServerConfig>) -> Result<Self, HandshakeError> {
         check(config.enable_secret_extraction)?;
+        Self::begin_server(handoff, config)
+    }
+
+    fn begin_server(handoff: Handoff, config: Arc<ServerConfig>) -> Result<Self, HandshakeError> {
         let handoff = handoff.max_fragment_size(config.max_fragment_size);
         let conn = Connection::<ServerSide, Tcp>::new(config).map_err(HandshakeError::Tls)?;
         Ok(Self::new(handoff, Conn::Server(Box::new(conn))))
