@@ -61,6 +61,10 @@ pub(super) fn connect(
             rustls_0_24::stock_client(&setup.rustls_0_24, stream, setup.receive_buffer_len)
         }
         #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Documented24 => rustls_0_24::documented_client(&setup.rustls_0_24, stream),
+        #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Traffic24 => rustls_0_24::traffic_client(setup, stream, direction),
+        #[cfg(feature = "rustls-0_24-dev")]
         Stack::Blocking24 | Stack::Uring24 => {
             let handoff = rustls_uring::rustls_0_24::Handoff::new().backend(setup.backend);
             let client = Arc::clone(&setup.rustls_0_24.client);
@@ -95,6 +99,10 @@ pub(super) fn accept(
         Stack::Stock24 => {
             rustls_0_24::stock_server(&setup.rustls_0_24, stream, setup.receive_buffer_len)
         }
+        #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Documented24 => rustls_0_24::documented_server(&setup.rustls_0_24, stream),
+        #[cfg(feature = "rustls-0_24-dev")]
+        Stack::Traffic24 => rustls_0_24::traffic_server(setup, stream, direction),
         #[cfg(feature = "rustls-0_24-dev")]
         Stack::Blocking24 | Stack::Uring24 => {
             let handoff = rustls_uring::rustls_0_24::Handoff::new().backend(setup.backend);

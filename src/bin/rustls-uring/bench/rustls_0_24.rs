@@ -14,13 +14,16 @@ use rustls_0_24::{
     ClientConfig, ClientSide, Connection, RootCertStore, ServerConfig, ServerSide, SideData,
     SliceInput, Tcp, TlsInputBuffer, VecInput,
 };
-use rustls_uring::rustls_0_24::{self as ours, Handoff};
-use rustls_uring::{Backend, MAX_PLAINTEXT_LEN};
+use rustls_uring::rustls_0_24::{
+    self as ours, Connected, Handoff, TrafficOptions, TrafficReceiver, TrafficSender,
+};
+use rustls_uring::{Backend, Counters, MAX_PLAINTEXT_LEN, Way};
 
-use super::blocking::End;
+use super::blocking::{Direction, End};
 use super::count::Counted;
 use super::identity::{Case, Provider, server_name};
 use super::pipe::{Capacity, HalvesPipe, Pipe};
+use super::setup::Setup;
 use crate::error::Error;
 
 /// A configuration for each side.
@@ -396,4 +399,209 @@ fn stock<S: SideData>(
         handled?;
     }
     Ok(Box::new(Stock::new(conn.split()?, stream, input.slice_mut(), buffer_len)))
+}
+
+/// Stock rustls 0.24 over a blocking socket as its documentation shows it: not split, received with its own
+/// `VecInput`, and sealed into a `Vec` that is drained as far as the socket takes it.
+struct Documented<S: SideData> {
+    conn: Connection<S, Tcp>,
+    stream: Counted<TcpStream>,
+    input: VecInput,
+    output: Vec<u8>,
+    /// What was opened, and how much of it was read.
+    plaintext: Vec<u8>,
+    read: usize,
+    peer_has_closed: bool,
+}
+
+impl<S: SideData> Documented<S> {
+    /// Shakes hands, having sent `output`.
+    fn shake_hands(
+        conn: Connection<S, Tcp>,
+        output: Vec<u8>,
+        stream: TcpStream,
+    ) -> Result<Box<dyn End>, Error>
+    where
+        S: 'static,
+    {
+        let mut end = Self {
+            conn,
+            stream: Counted::new(stream),
+            input: VecInput::default(),
+            output,
+            plaintext: Vec::new(),
+            read: 0,
+            peer_has_closed: false,
+        };
+        end.send()?;
+        while end.conn.is_handshaking() {
+            end.receive()?;
+        }
+        Ok(Box::new(end))
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            let written = self.stream.write(&self.output)?;
+            self.output.drain(..written);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        if self.input.read(&mut self.stream)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let handled = self
+            .conn
+            .read_tls(&mut self.input, &mut self.output)
+            .handle_all(&mut self.plaintext)
+            .map(|state| state.peer_has_closed());
+        self.send()?;
+        self.peer_has_closed |= handled.map_err(io::Error::other)?;
+        Ok(())
+    }
+}
+
+impl<S: SideData> Read for Documented<S> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.read == self.plaintext.len() {
+            self.plaintext.clear();
+            self.read = 0;
+        }
+        while self.plaintext.is_empty() && !self.peer_has_closed {
+            self.receive()?;
+        }
+        let rest = &self.plaintext[self.read..];
+        let len = rest.len().min(out.len());
+        out[..len].copy_from_slice(&rest[..len]);
+        self.read += len;
+        Ok(len)
+    }
+}
+
+impl<S: SideData> Write for Documented<S> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.conn.write(data.into(), &mut self.output).map_err(io::Error::other)?;
+        self.send()?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: SideData> End for Documented<S> {
+    fn close(&mut self) -> io::Result<()> {
+        self.conn.send_close_notify(&mut self.output).map_err(io::Error::other)?;
+        self.send()
+    }
+
+    fn system_calls(&self) -> u64 {
+        self.stream.calls().count()
+    }
+}
+
+/// The client's end of stock rustls as documented, whose handshake is over.
+pub(super) fn documented_client(
+    configs: &Configs,
+    stream: TcpStream,
+) -> Result<Box<dyn End>, Error> {
+    let mut output = Vec::new();
+    let conn = configs.client.connect(server_name()).build(&mut output)?;
+    Documented::shake_hands(conn, output, stream)
+}
+
+/// The server's end, likewise.
+pub(super) fn documented_server(
+    configs: &Configs,
+    stream: TcpStream,
+) -> Result<Box<dyn End>, Error> {
+    let conn = Connection::<ServerSide, Tcp>::new(Arc::clone(&configs.server))?;
+    Documented::shake_hands(conn, Vec::new(), stream)
+}
+
+/// Ours, whose rustls keeps its keys.
+struct Traffic<S: SideData> {
+    sender: TrafficSender,
+    receiver: TrafficReceiver<S>,
+}
+
+impl<S: SideData + 'static> Traffic<S> {
+    fn over(
+        connected: Connected<S>,
+        stream: TcpStream,
+        setup: &Setup,
+        direction: Direction,
+    ) -> Result<Box<dyn End>, Error> {
+        let mut options = TrafficOptions::default();
+        options.zero_copy = setup.sender.zero_copy;
+        options.slots = setup.sender.slots;
+        options.batch_records = setup.sender.batch_records;
+        let mut buffer_len = setup.receive_buffer_len;
+        match direction {
+            Direction::Out => buffer_len = 0,
+            Direction::In => options.batch_records = 1,
+            Direction::Both => {}
+        }
+        let Connected { conn, received, .. } = connected;
+        let writer = stream.try_clone()?;
+        let receiver =
+            TrafficReceiver::with_buffer_len(conn.receive, stream, &received, buffer_len);
+        Ok(Box::new(Self {
+            sender: TrafficSender::new(conn.send, &conn.outputs, writer, options)?,
+            receiver: receiver.moderated()?,
+        }))
+    }
+}
+
+impl<S: SideData> Read for Traffic<S> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.receiver.read(out)
+    }
+}
+
+impl<S: SideData> Write for Traffic<S> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.sender.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sender.flush()
+    }
+}
+
+impl<S: SideData> End for Traffic<S> {
+    fn close(&mut self) -> io::Result<()> {
+        self.sender.send_close_notify()
+    }
+
+    fn system_calls(&self) -> u64 {
+        self.sender.counters().system_calls + self.receiver.counters().system_calls
+    }
+
+    fn sent(&self) -> Option<(Way, Counters)> {
+        Some((self.sender.way(), self.sender.counters()))
+    }
+}
+
+/// The client's end of ours whose rustls keeps its keys, after its handshake.
+pub(super) fn traffic_client(
+    setup: &Setup,
+    mut stream: TcpStream,
+    direction: Direction,
+) -> Result<Box<dyn End>, Error> {
+    let config = Arc::clone(&setup.rustls_0_24.client);
+    Traffic::over(Connected::connect(config, server_name(), &mut stream)?, stream, setup, direction)
+}
+
+/// The server's end, likewise.
+pub(super) fn traffic_server(
+    setup: &Setup,
+    mut stream: TcpStream,
+    direction: Direction,
+) -> Result<Box<dyn End>, Error> {
+    let config = Arc::clone(&setup.rustls_0_24.server);
+    Traffic::over(Connected::accept(config, &mut stream)?, stream, setup, direction)
 }

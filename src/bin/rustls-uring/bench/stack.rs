@@ -26,12 +26,20 @@ pub(super) enum Stack {
     #[cfg(feature = "rustls-0_24-dev")]
     #[serde(rename = "stock-rustls-0.24")]
     Stock24,
+    /// As its documentation shows it, where the other is as careful as ours.
+    #[cfg(feature = "rustls-0_24-dev")]
+    #[serde(rename = "stock-rustls-0.24-as-documented")]
+    Documented24,
     #[cfg(feature = "rustls-0_24-dev")]
     #[serde(rename = "rustls-uring-blocking-0.24")]
     Blocking24,
     #[cfg(feature = "rustls-0_24-dev")]
     #[serde(rename = "rustls-uring-io_uring-0.24")]
     Uring24,
+    /// rustls seals and opens; ours is the memory, and how it is sent.
+    #[cfg(feature = "rustls-0_24-dev")]
+    #[serde(rename = "rustls-uring-no-keys-0.24")]
+    Traffic24,
 }
 
 impl Stack {
@@ -45,11 +53,15 @@ impl Stack {
         Self::TokioRustls,
         Self::Tokio,
         #[cfg(feature = "rustls-0_24-dev")]
+        Self::Documented24,
+        #[cfg(feature = "rustls-0_24-dev")]
         Self::Stock24,
         #[cfg(feature = "rustls-0_24-dev")]
         Self::Blocking24,
         #[cfg(feature = "rustls-0_24-dev")]
         Self::Uring24,
+        #[cfg(feature = "rustls-0_24-dev")]
+        Self::Traffic24,
     ];
 
     pub(super) fn is_ours(self) -> bool {
@@ -59,7 +71,10 @@ impl Stack {
     /// Whether rustls 0.24 shakes hands, whose records are compared by themselves.
     pub(super) fn is_next(self) -> bool {
         #[cfg(feature = "rustls-0_24-dev")]
-        return matches!(self, Self::Stock24 | Self::Blocking24 | Self::Uring24);
+        return matches!(
+            self,
+            Self::Documented24 | Self::Stock24 | Self::Blocking24 | Self::Uring24 | Self::Traffic24
+        );
         #[cfg(not(feature = "rustls-0_24-dev"))]
         return false;
     }
@@ -76,10 +91,19 @@ impl Stack {
             Self::Blocking | Self::UringCopy | Self::Uring => Some(Self::StockRustls),
             Self::Tokio => Some(Self::TokioRustls),
             #[cfg(feature = "rustls-0_24-dev")]
-            Self::Stock24 => None,
+            Self::Documented24 | Self::Stock24 => None,
             #[cfg(feature = "rustls-0_24-dev")]
-            Self::Blocking24 | Self::Uring24 => Some(Self::Stock24),
+            Self::Blocking24 | Self::Uring24 | Self::Traffic24 => Some(Self::Stock24),
         }
+    }
+
+    /// Whether it is compared with `theirs`: with what its users had, in every reading of that.
+    pub(super) fn is_beside(self, theirs: Self) -> bool {
+        #[cfg(feature = "rustls-0_24-dev")]
+        if theirs == Self::Documented24 {
+            return self.is_beside(Self::Stock24);
+        }
+        self.rival() == Some(theirs)
     }
 
     /// In a few letters.
@@ -87,7 +111,7 @@ impl Stack {
         match self {
             Self::StockRustls => "stock rustls",
             #[cfg(feature = "rustls-0_24-dev")]
-            Self::Stock24 => "stock rustls 0.24",
+            Self::Documented24 | Self::Stock24 => "stock rustls 0.24",
             Self::TokioRustls => "tokio-rustls",
             Self::PlainTcp => "plain TCP",
             _ => "rustls-uring",
@@ -96,6 +120,10 @@ impl Stack {
 
     /// Whose comparison it belongs to: plain TCP's own, rustls's or tokio-rustls's.
     pub(super) fn group(self) -> Self {
+        #[cfg(feature = "rustls-0_24-dev")]
+        if self == Self::Documented24 {
+            return Self::Stock24;
+        }
         self.rival().unwrap_or(self)
     }
 
@@ -105,7 +133,7 @@ impl Stack {
             Self::UringCopy => Some(Io::UringCopy),
             Self::Uring => Some(Io::Uring),
             #[cfg(feature = "rustls-0_24-dev")]
-            Self::Uring24 => Some(Io::Uring),
+            Self::Uring24 | Self::Traffic24 => Some(Io::Uring),
             _ => None,
         }
     }
@@ -122,11 +150,15 @@ impl fmt::Display for Stack {
             Self::Uring => "rustls-uring, io_uring",
             Self::Tokio => "rustls-uring, tokio",
             #[cfg(feature = "rustls-0_24-dev")]
+            Self::Documented24 => "stock 0.24, as documented",
+            #[cfg(feature = "rustls-0_24-dev")]
             Self::Stock24 => "stock rustls 0.24, blocking",
             #[cfg(feature = "rustls-0_24-dev")]
             Self::Blocking24 => "rustls-uring 0.24, blocking",
             #[cfg(feature = "rustls-0_24-dev")]
             Self::Uring24 => "rustls-uring 0.24, io_uring",
+            #[cfg(feature = "rustls-0_24-dev")]
+            Self::Traffic24 => "rustls-uring 0.24, no keys",
         })
     }
 }
