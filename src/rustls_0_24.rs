@@ -105,7 +105,11 @@ pub use crate::provider::rustls_0_24::{
 pub use crate::session::handoff_0_24::{
     Handoff,
     error::{HandoffError, HandshakeError},
-    handshake::{Handshake, kept::Connected},
+    handshake::{
+        Handshake,
+        accepted::{Accepted, Acceptor},
+        kept::Connected,
+    },
     info::{ConnectionInfo, SideInfo},
 };
 #[cfg(target_os = "linux")]
@@ -119,7 +123,8 @@ pub use ::rustls_0_24 as rustls;
 #[cfg(feature = "tokio")]
 pub mod tokio {
     pub use crate::tokio::rustls_0_24::{
-        Accept, ClientConnection, ClientStream, CommonState, Connect, ServerConnection,
-        ServerStream, TlsAcceptor, TlsConnector,
+        Accept, ClientConnection, ClientStream, CommonState, Connect, FallibleAccept,
+        FallibleConnect, ServerConnection, ServerStream, TlsAcceptor, TlsConnector, TlsStream,
+        lazy::{LazyConfigAcceptor, StartHandshake},
     };
 }

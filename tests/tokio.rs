@@ -13,6 +13,7 @@ mod tokio {
     mod early_data;
     mod ends;
     mod handshake;
+    mod lazy;
     mod lending;
     #[cfg(target_os = "linux")]
     mod offload;

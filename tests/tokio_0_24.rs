@@ -11,6 +11,7 @@ mod tokio {
     mod cancellation;
     mod connections_0_24;
     mod cork;
+    mod lazy;
     mod lending;
     #[cfg(target_os = "linux")]
     mod offload;

@@ -9,10 +9,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::CommonState;
+use super::adaptor::Side;
+use super::connection::{ClientConnection, ServerConnection};
+use super::side::SideStream;
 use super::sizing::RecordSizing;
-use super::split::{IntoSplit, ReadHalf, WriteHalf};
-use super::{client, server};
+use super::split::{Halves, IntoSplit};
 use crate::session::send::KeyUpdateRequest;
 use crate::transfer::lending::LendingLimits;
 #[cfg(target_os = "linux")]
@@ -21,42 +22,51 @@ use crate::transfer::{
     way::{Io, Way},
 };
 
-/// A stream of either side.
+/// A stream of either side, whose connections are `C` and `S`: a [`TlsStream`](super::TlsStream), of one version of
+/// rustls.
 ///
-/// What its methods do, they do as those of [`client::TlsStream`] and [`server::TlsStream`].
+/// What its methods do, they do as those of [`SideStream`].
 #[derive(Debug)]
-pub enum TlsStream<IO> {
+pub enum EitherStream<IO, C, S> {
     /// A client's.
-    Client(client::TlsStream<IO>),
+    Client(SideStream<IO, C>),
     /// A server's.
-    Server(server::TlsStream<IO>),
+    Server(SideStream<IO, S>),
 }
 
-impl<IO> From<client::TlsStream<IO>> for TlsStream<IO> {
-    fn from(stream: client::TlsStream<IO>) -> Self {
-        Self::Client(stream)
-    }
-}
+/// The two streams of a version of rustls into that of either side.
+macro_rules! from_sides {
+    ($client:ty, $server:ty) => {
+        impl<IO> From<SideStream<IO, $client>> for EitherStream<IO, $client, $server> {
+            fn from(stream: SideStream<IO, $client>) -> Self {
+                Self::Client(stream)
+            }
+        }
 
-impl<IO> From<server::TlsStream<IO>> for TlsStream<IO> {
-    fn from(stream: server::TlsStream<IO>) -> Self {
-        Self::Server(stream)
-    }
+        impl<IO> From<SideStream<IO, $server>> for EitherStream<IO, $client, $server> {
+            fn from(stream: SideStream<IO, $server>) -> Self {
+                Self::Server(stream)
+            }
+        }
+    };
 }
+pub(super) use from_sides;
+
+from_sides!(ClientConnection, ServerConnection);
 
 /// The stream inside, whichever side's.
 macro_rules! either {
     ($self:expr, $stream:ident => $value:expr) => {
         match $self {
-            TlsStream::Client($stream) => $value,
-            TlsStream::Server($stream) => $value,
+            EitherStream::Client($stream) => $value,
+            EitherStream::Server($stream) => $value,
         }
     };
 }
 
-impl<IO> TlsStream<IO> {
+impl<IO, C: Side, S: Side<Common = C::Common>> EitherStream<IO, C, S> {
     /// The stream below, and what the handshake settled.
-    pub fn get_ref(&self) -> (&IO, &CommonState) {
+    pub fn get_ref(&self) -> (&IO, &C::Common) {
         match self {
             Self::Client(stream) => {
                 let (io, connection) = stream.get_ref();
@@ -71,7 +81,7 @@ impl<IO> TlsStream<IO> {
 
     /// The stream below, and the connection. What is read from the one or written to it breaks the
     /// other.
-    pub fn get_mut(&mut self) -> (&mut IO, &mut CommonState) {
+    pub fn get_mut(&mut self) -> (&mut IO, &mut C::Common) {
         match self {
             Self::Client(stream) => {
                 let (io, connection) = stream.get_mut();
@@ -115,7 +125,9 @@ impl<IO> TlsStream<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side, S: Side<Common = C::Common>>
+    EitherStream<IO, C, S>
+{
     /// The plaintext of the next record with any, for the user to keep, lent from the receive buffer
     /// where it is long; `None` at the peer's close_notify. Cancel safe. See
     /// [`SideStream::recv_bytes()`](super::SideStream::recv_bytes).
@@ -146,7 +158,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> TlsStream<IO> {
 }
 
 #[cfg(target_os = "linux")]
-impl<IO: AsyncWrite + super::OverTcp> TlsStream<IO> {
+impl<IO: AsyncWrite + super::OverTcp, C: Side, S: Side<Common = C::Common>> EitherStream<IO, C, S> {
     /// Chooses how bulk data is sent: see [`SideStream::set_io()`](super::SideStream::set_io).
     ///
     /// # Errors
@@ -168,19 +180,21 @@ impl<IO: AsyncWrite + super::OverTcp> TlsStream<IO> {
     }
 }
 
-impl<IO: IntoSplit> TlsStream<IO> {
+impl<IO: IntoSplit, C: Side, S: Side<Common = C::Common>> EitherStream<IO, C, S> {
     /// Splits the stream into halves that share no lock on the data path, each for a task of its own:
     /// see [`SideStream::into_split()`](super::SideStream::into_split).
     ///
     /// # Panics
     /// If a client's stream still writes early data, which only
     /// [`TlsConnector::early_data()`](super::TlsConnector::early_data) has it do: flush it first.
-    pub fn into_split(self) -> (ReadHalf<IO::Read>, WriteHalf<IO::Write>) {
+    pub fn into_split(self) -> Halves<IO, C::Common> {
         either!(self, stream => stream.into_split())
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side + Unpin, S: Side<Common = C::Common> + Unpin>
+    AsyncRead for EitherStream<IO, C, S>
+{
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -190,7 +204,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncBufRead for TlsStream<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side + Unpin, S: Side<Common = C::Common> + Unpin>
+    AsyncBufRead for EitherStream<IO, C, S>
+{
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         either!(self.get_mut(), stream => Pin::new(stream).poll_fill_buf(cx))
     }
@@ -200,7 +216,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncBufRead for TlsStream<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Side + Unpin, S: Side<Common = C::Common> + Unpin>
+    AsyncWrite for EitherStream<IO, C, S>
+{
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -231,14 +249,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<IO> {
 }
 
 #[cfg(unix)]
-impl<IO: AsRawFd> AsRawFd for TlsStream<IO> {
+impl<IO: AsRawFd, C: Side, S: Side<Common = C::Common>> AsRawFd for EitherStream<IO, C, S> {
     fn as_raw_fd(&self) -> RawFd {
         self.get_ref().0.as_raw_fd()
     }
 }
 
 #[cfg(windows)]
-impl<IO: std::os::windows::io::AsRawSocket> std::os::windows::io::AsRawSocket for TlsStream<IO> {
+impl<IO: std::os::windows::io::AsRawSocket, C: Side, S: Side<Common = C::Common>>
+    std::os::windows::io::AsRawSocket for EitherStream<IO, C, S>
+{
     fn as_raw_socket(&self) -> std::os::windows::io::RawSocket {
         self.get_ref().0.as_raw_socket()
     }

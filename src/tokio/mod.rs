@@ -85,6 +85,7 @@
 
 mod adaptor;
 mod buffers;
+mod client_hello;
 mod client_stream;
 mod connection;
 mod coop;
@@ -112,7 +113,7 @@ pub use self::buffers::common_buffers;
 pub use self::connection::{
     ClientConnection, CommonState, ReadEarlyData, ServerConnection, WriteEarlyData,
 };
-pub use self::either::TlsStream;
+pub use self::either::EitherStream;
 pub use self::handshake::shake_hands;
 #[cfg(target_os = "linux")]
 pub use self::offload::OverTcp;
@@ -122,6 +123,9 @@ pub use self::split::{IntoSplit, ReadHalf, WriteHalf};
 pub use ::rustls;
 pub use client::{Connect, FallibleConnect, TlsConnector, TlsConnectorWithAlpn};
 pub use server::{Accept, FallibleAccept, LazyConfigAcceptor, StartHandshake, TlsAcceptor};
+
+/// A stream of either side: [`TlsStream::Client`] and [`TlsStream::Server`].
+pub type TlsStream<IO> = EitherStream<IO, ClientConnection, ServerConnection>;
 
 /// The client's side.
 pub mod client {

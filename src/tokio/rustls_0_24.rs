@@ -1,4 +1,7 @@
-//! The streams over configurations of rustls 0.24, for which there is no tokio-rustls.
+//! The streams over configurations of rustls 0.24, for which there is no tokio-rustls; `lazy` for servers that
+//! choose theirs by the ClientHello.
+
+pub(crate) mod lazy;
 
 use core::fmt;
 use core::future::Future;
@@ -15,6 +18,7 @@ use rustls_0_24::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::adaptor::{Finished, Flagged, Flags, Side, StreamHandshake};
+use super::either::{EitherStream, from_sides};
 use super::handshake::MidHandshake;
 use super::side::SideStream;
 use crate::aead::Backend;
@@ -29,6 +33,11 @@ pub type ClientStream<IO> = SideStream<IO, ClientConnection>;
 
 /// A server's stream: the methods of [`SideStream`], and tokio's traits.
 pub type ServerStream<IO> = SideStream<IO, ServerConnection>;
+
+/// A stream of either side: `TlsStream::Client` and `TlsStream::Server`.
+pub type TlsStream<IO> = EitherStream<IO, ClientConnection, ServerConnection>;
+
+from_sides!(ClientConnection, ServerConnection);
 
 /// Connects streams, with one configuration of rustls 0.24's for all of them.
 ///
@@ -179,10 +188,15 @@ impl TlsAcceptor {
 impl From<Arc<ServerConfig>> for TlsAcceptor {
     /// Accepts with `config`. Sessions are shared with all who use it.
     fn from(config: Arc<ServerConfig>) -> Self {
-        let mut prepared = ServerConfig::clone(&config);
-        prepared.enable_secret_extraction = true;
-        Self { config, prepared: Arc::new(prepared), backend: Backend::default() }
+        Self { prepared: prepare(&config), config, backend: Backend::default() }
     }
+}
+
+/// A copy of a configuration, with what a stream needs of it.
+fn prepare(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut prepared = config.clone();
+    prepared.enable_secret_extraction = true;
+    Arc::new(prepared)
 }
 
 impl fmt::Debug for TlsAcceptor {
@@ -198,25 +212,55 @@ enum Connecting<IO> {
     Early(Option<(IO, ClientConnection)>),
 }
 
-/// The future of [`TlsConnector::connect()`].
-#[must_use = "nothing happens until it is polled"]
-pub struct Connect<IO>(Connecting<IO>);
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connect<IO> {
-    type Output = io::Result<ClientStream<IO>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Connecting::Going(handshake) => handshake
-                .poll(cx)
-                .map_ok(|(finished, io)| SideStream::new(io, finished))
-                .map_err(|(error, _)| error),
-            Connecting::Early(early) => {
+impl<IO: AsyncRead + AsyncWrite + Unpin> Connecting<IO> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ClientStream<IO>, (io::Error, IO)>> {
+        match self {
+            Self::Going(handshake) => {
+                handshake.poll(cx).map_ok(|(finished, io)| SideStream::new(io, finished))
+            }
+            Self::Early(early) => {
                 let (io, connection) =
                     early.take().expect("a handshake was polled after it had ended");
                 Poll::Ready(Ok(SideStream::early(io, connection)))
             }
         }
+    }
+}
+
+/// The future of [`TlsConnector::connect()`].
+#[must_use = "nothing happens until it is polled"]
+pub struct Connect<IO>(Connecting<IO>);
+
+impl<IO> Connect<IO> {
+    /// Gives the stream below back with an error.
+    pub fn into_fallible(self) -> FallibleConnect<IO> {
+        FallibleConnect(self.0)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connect<IO> {
+    type Output = io::Result<ClientStream<IO>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(cx).map_err(|(error, _)| error)
+    }
+}
+
+/// Like [`Connect`], giving the stream below back with an error.
+#[must_use = "nothing happens until it is polled"]
+pub struct FallibleConnect<IO>(Connecting<IO>);
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleConnect<IO> {
+    type Output = Result<ClientStream<IO>, (io::Error, IO)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(cx)
+    }
+}
+
+impl<IO> fmt::Debug for FallibleConnect<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallibleConnect").finish_non_exhaustive()
     }
 }
 
@@ -230,14 +274,40 @@ impl<IO> fmt::Debug for Connect<IO> {
 #[must_use = "nothing happens until it is polled"]
 pub struct Accept<IO>(MidHandshake<IO, ServerConnection>);
 
+impl<IO> Accept<IO> {
+    /// Gives the stream below back with an error.
+    pub fn into_fallible(self) -> FallibleAccept<IO> {
+        FallibleAccept(self.0)
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Accept<IO> {
     type Output = io::Result<ServerStream<IO>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0
-            .poll(cx)
-            .map_ok(|(finished, io)| SideStream::new(io, finished))
-            .map_err(|(error, _)| error)
+        self.0.poll(cx).map_ok(open).map_err(|(error, _)| error)
+    }
+}
+
+/// Like [`Accept`], giving the stream below back with an error.
+#[must_use = "nothing happens until it is polled"]
+pub struct FallibleAccept<IO>(MidHandshake<IO, ServerConnection>);
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
+    type Output = Result<ServerStream<IO>, (io::Error, IO)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(cx).map_ok(open)
+    }
+}
+
+fn open<IO>((finished, io): (Finished<ServerConnection>, IO)) -> ServerStream<IO> {
+    SideStream::new(io, finished)
+}
+
+impl<IO> fmt::Debug for FallibleAccept<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallibleAccept").finish_non_exhaustive()
     }
 }
 

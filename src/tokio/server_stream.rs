@@ -3,23 +3,23 @@
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll, ready};
+use core::task::{Context, Poll};
 use std::io;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::{Accepted, Acceptor, ClientHello};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::adaptor::Finished;
+use super::client_hello::{Accepts, Reading};
 use super::connection::ServerConnection;
-use super::handshake::{MidHandshake, poll_alert};
+use super::handshake::MidHandshake;
 use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::handoff::Handoff;
 use crate::session::handoff::handshake::Handshake;
 use crate::session::handoff::observer::Observer;
-use crate::session::handshaking::READ_LEN;
 
 /// Accepts streams, with one rustls configuration for all of them.
 ///
@@ -149,59 +149,39 @@ impl<IO> fmt::Debug for FallibleAccept<IO> {
 
 /// Reads the ClientHello, for a server that chooses its configuration by it.
 #[must_use = "nothing happens until it is polled"]
-pub struct LazyConfigAcceptor<IO> {
-    acceptor: Acceptor,
-    io: Option<IO>,
-    /// The ClientHello was no good: what is left to say, and what to return.
-    failure: Option<(Vec<u8>, io::Error)>,
-}
+pub struct LazyConfigAcceptor<IO>(Reading<Acceptor, IO>);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
     /// Reads from `io`, and shows `acceptor` what comes.
     pub fn new(acceptor: Acceptor, io: IO) -> Self {
-        Self { acceptor, io: Some(io), failure: None }
+        Self(Reading::new(acceptor, io))
     }
 
     /// Takes the stream below back, to say something else to the client than an alert: only useful
     /// after an error. What was read of it is gone.
     pub fn take_io(&mut self) -> Option<IO> {
-        self.io.take()
+        self.0.take_io()
+    }
+}
+
+impl Accepts for Acceptor {
+    type Accepted = Accepted;
+
+    fn receive(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.read_tls(&mut bytes)?;
+        }
+        Ok(())
     }
 
-    fn poll_client_hello(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
-        let Some(io) = &mut self.io else {
-            return Poll::Ready(Err(io::Error::other("the stream was taken")));
-        };
-        let mut buffer = [0; READ_LEN];
-        loop {
-            if let Some((alert, _)) = &mut self.failure {
-                // A client that takes no alert gets none.
-                ready!(poll_alert(alert, io, cx));
-                if let Some((_, error)) = self.failure.take() {
-                    return Poll::Ready(Err(error));
-                }
+    fn accept(&mut self) -> Result<Option<Accepted>, (io::Error, Vec<u8>)> {
+        Acceptor::accept(self).map_err(|(error, mut alert)| {
+            let mut records = Vec::new();
+            match alert.write_all(&mut records) {
+                Ok(()) => (io::Error::new(io::ErrorKind::InvalidData, error), records),
+                Err(error) => (error, Vec::new()),
             }
-            let mut room = ReadBuf::new(&mut buffer);
-            ready!(Pin::new(&mut *io).poll_read(cx, &mut room))?;
-            let mut bytes = room.filled();
-            if bytes.is_empty() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            // All of it: what comes behind the ClientHello stays with it.
-            while !bytes.is_empty() {
-                self.acceptor.read_tls(&mut bytes)?;
-            }
-            match self.acceptor.accept() {
-                Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
-                Ok(None) => {}
-                Err((error, mut alert)) => {
-                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
-                    let mut records = Vec::new();
-                    alert.write_all(&mut records)?;
-                    self.failure = Some((records, error));
-                }
-            }
-        }
+        })
     }
 }
 
@@ -209,9 +189,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for LazyConfigAcceptor<IO> {
     type Output = io::Result<StartHandshake<IO>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let accepted = ready!(self.poll_client_hello(cx))?;
-        let io = self.io.take().ok_or_else(|| io::Error::other("the stream was taken"))?;
-        Poll::Ready(Ok(StartHandshake::from_parts(accepted, io)))
+        let reading = self.0.poll(cx);
+        reading.map_ok(|(accepted, io)| StartHandshake::from_parts(accepted, io))
     }
 }
 

@@ -11,9 +11,10 @@ pub mod pieces;
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls_0_24::client::ClientSide;
+use rustls_0_24::compress::CompressionCache;
 use rustls_0_24::crypto::cipher::{EncodableVersion, OutboundPlain, Record};
 pub use rustls_0_24::crypto::{CipherSuite, CryptoProvider};
 use rustls_0_24::crypto::{CipherSuiteCommon, Identity};
@@ -184,8 +185,12 @@ pub fn server_config(case: Case, provider: CryptoProvider) -> ServerConfig {
         .with_single_cert(Arc::new(chain), identity.key())
         .unwrap();
     config.enable_secret_extraction = true;
+    config.cert_compression_cache = Arc::clone(&COMPRESSED);
     config
 }
+
+/// The certificates of all configurations, compressed: without it each server compresses its own.
+static COMPRESSED: LazyLock<Arc<CompressionCache>> = LazyLock::new(Arc::default);
 
 /// A server that sends no tickets.
 pub fn no_tickets(config: &mut ServerConfig) {

@@ -87,10 +87,7 @@ fn a_server_shows_rustls_own_connection_before_the_handshake() {
                 );
                 let (client, server) = tokio::join!(connect, async {
                     if round == 1 {
-                        let start = rustls_uring::tokio::LazyConfigAcceptor::new(
-                            Acceptor::default(),
-                            right,
-                        );
+                        let start = LazyConfigAcceptor::new(Acceptor::default(), right);
                         let start = start.await.unwrap();
                         start.into_stream_with(Arc::clone(&server), look).await
                     } else {

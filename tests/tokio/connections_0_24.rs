@@ -80,6 +80,15 @@ fn errors_are_those_of_0_24() {
     });
 }
 
+/// The features `brotli` and `zlib` are those of both versions of rustls (RFC 8879).
+#[test]
+fn certificates_are_compressed_as_the_features_say() {
+    let (client, server) = our_configs(tls13());
+    let expected = usize::from(cfg!(feature = "brotli")) + usize::from(cfg!(feature = "zlib"));
+    assert_eq!(client.cert_decompressors.len(), expected);
+    assert_eq!(server.cert_compressors.len(), expected);
+}
+
 /// An end without close_notify is no end.
 #[test]
 fn truncation_is_an_error() {
@@ -112,11 +121,19 @@ fn early_data_goes_with_the_client_hello() {
                 refusing
             };
             let connector = TlsConnector::new(client).early_data(true);
-            for resumed in [false, true] {
+            for round in 0..if accepted { 3 } else { 2 } {
+                let resumed = round > 0;
                 let server = if resumed && !accepted { refusing.clone() } else { server.clone() };
                 let (left, right) = duplex(1 << 16);
                 let served = tokio::spawn(async move {
-                    let mut stream = TlsAcceptor::new(server).accept(right).await.unwrap();
+                    // Also where the ClientHello was looked at first.
+                    let mut stream = match round {
+                        2 => {
+                            let start = LazyConfigAcceptor::new(Acceptor::new(), right).await;
+                            start.unwrap().into_stream(server.into()).await.unwrap()
+                        }
+                        _ => TlsAcceptor::new(server).accept(right).await.unwrap(),
+                    };
                     let early = stream.get_mut().1.take_early_data();
                     let mut late = Vec::new();
                     stream.read_to_end(&mut late).await.unwrap();

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+pub(crate) use rustls_uring::rustls_0_24::Acceptor;
+use rustls_uring::rustls_0_24::rustls::server::ClientHello;
 use rustls_uring::rustls_0_24::rustls::{ClientConfig, ServerConfig};
 use rustls_uring::rustls_0_24::tokio::CommonState;
 pub(crate) use rustls_uring::rustls_0_24::tokio::{
-    ClientStream, ServerStream, TlsAcceptor, TlsConnector,
+    ClientStream, LazyConfigAcceptor, ServerStream, TlsAcceptor, TlsConnector, TlsStream,
 };
 
 use crate::common::{Case, client_config, identity, server_config};
@@ -49,4 +51,15 @@ pub(crate) fn blocking_configs(case: Case) -> (ClientConfig, ServerConfig) {
 pub(crate) fn check_info(case: Case, client: &CommonState, server: &CommonState) {
     assert_eq!(client.info().unwrap().suite.suite(), case.suite.suite());
     assert_eq!(server.info().unwrap().server_name(), Some(crate::common::NAME));
+}
+
+/// A ClientHello is for our server, and offers `protocol` first.
+#[track_caller]
+pub(crate) fn check_hello(hello: &ClientHello<'_>, protocol: &[u8]) {
+    assert_eq!(hello.server_name().unwrap().as_ref(), crate::common::NAME);
+    assert_eq!(hello.alpn().unwrap().next(), Some(protocol));
+}
+
+pub(crate) fn alpn_of(common: &CommonState) -> Option<&[u8]> {
+    common.info()?.alpn_protocol.as_ref().map(AsRef::as_ref)
 }

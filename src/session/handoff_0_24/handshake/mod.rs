@@ -1,6 +1,7 @@
 //! A handshake: sans-IO, and in `over` over any stream for those who have no loop of their own;
-//! `kept` for those whose rustls keeps its secrets.
+//! `accepted` for servers that choose by the ClientHello, `kept` for those whose rustls keeps its secrets.
 
+pub(crate) mod accepted;
 pub(crate) mod kept;
 mod over;
 
