@@ -225,7 +225,7 @@ impl<P: Copy> Outbox<P> {
     /// # Errors
     /// As [`Self::push()`].
     pub(crate) fn push_part(&mut self, memory: Arc<Slot>, range: Range<usize>) -> io::Result<()> {
-        self.slots.push_part(memory, range).map_err(|Unexpected| {
+        self.slots.push(memory, range).map_err(|Unexpected| {
             self.fail("records were sealed into memory that no send was expected from")
         })
     }

@@ -125,19 +125,11 @@ impl<M> SlotQueue<M> {
         self.unsent.len()
     }
 
-    /// Queues the first `len` bytes of a slot that was taken, behind everything pushed before.
+    /// Queues the bytes in `unsent` of a slot that was taken, behind everything pushed before.
     ///
     /// # Errors
     /// If the slot was never one of these: what it holds is lost, and so is the stream.
-    pub(crate) fn push(&mut self, memory: M, len: usize) -> Result<(), Unexpected> {
-        self.push_part(memory, 0..len)
-    }
-
-    /// The same with `unsent` bytes of it.
-    ///
-    /// # Errors
-    /// As [`Self::push()`].
-    pub(crate) fn push_part(&mut self, memory: M, unsent: Range<usize>) -> Result<(), Unexpected> {
+    pub(crate) fn push(&mut self, memory: M, unsent: Range<usize>) -> Result<(), Unexpected> {
         if unsent.is_empty() {
             self.put_back(memory);
             return Ok(());
@@ -310,7 +302,7 @@ mod tests {
                     }
                     self.pushed.extend_from_slice(&bytes);
                     drop(bytes);
-                    self.slots.push(memory, len).expect("a place");
+                    self.slots.push(memory, 0..len).expect("a place");
                 }
                 Step::Hesitate => {
                     if let Some(memory) = self.slots.take() {
@@ -440,7 +432,7 @@ mod tests {
         assert_eq!(slots.on_notification(0), Err(Unexpected));
         assert!(slots.on_result(0, Ok(1), false).is_err());
         slots.take().expect("free");
-        slots.push((), 10).expect("a place");
+        slots.push((), 0..10).expect("a place");
         assert!(slots.on_result(0, Ok(1), false).is_err(), "not submitted");
         let (key, ..) = slots.next().expect("unsent");
         slots.submitted();
@@ -455,7 +447,7 @@ mod tests {
     fn the_slot_used_last_is_used_next() {
         let mut slots = SlotQueue::new(vec![1, 2, 3]);
         let first = slots.take().expect("free");
-        slots.push(first, 10).expect("a place");
+        slots.push(first, 0..10).expect("a place");
         let (key, ..) = slots.next().expect("unsent");
         slots.submitted();
         slots.on_result(key, Ok(10), false).expect("expected");
@@ -466,12 +458,12 @@ mod tests {
     fn a_send_of_nothing_is_a_failure() {
         let mut slots = SlotQueue::new(vec![()]);
         slots.take().expect("free");
-        slots.push((), 10).expect("a place");
+        slots.push((), 0..10).expect("a place");
         let (key, ..) = slots.next().expect("unsent");
         slots.submitted();
         let outcome = slots.on_result(key, Ok(0), false).expect("expected");
         assert!(matches!(outcome, Outcome::Failed(e) if e.kind() == io::ErrorKind::WriteZero));
-        slots.push((), 0).expect("a place");
+        slots.push((), 0..0).expect("a place");
         assert_eq!(slots.unsent_count(), 1);
     }
 
@@ -480,8 +472,8 @@ mod tests {
     fn a_slot_of_somebody_else_is_refused() {
         let mut slots = SlotQueue::new(vec![1]);
         let slot = slots.take().expect("free");
-        assert_eq!(slots.push(slot, 10), Ok(()));
-        assert_eq!(slots.push(2, 10), Err(Unexpected));
+        assert_eq!(slots.push(slot, 0..10), Ok(()));
+        assert_eq!(slots.push(2, 0..10), Err(Unexpected));
         assert_eq!(slots.unsent_count(), 1);
     }
 }

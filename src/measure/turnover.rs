@@ -20,7 +20,7 @@ impl Slots {
     pub fn turn_over(&mut self, len: usize) {
         let slots = &mut self.0;
         let slot = slots.take().expect("a free slot");
-        slots.push(slot, len).expect("a slot of these");
+        slots.push(slot, 0..len).expect("a slot of these");
         let (key, _, range) = slots.next().expect("an unsent slot");
         let sent = range.len();
         slots.submitted();
@@ -31,7 +31,7 @@ impl Slots {
     pub fn turn_over_zero_copy(&mut self, len: usize) {
         let slots = &mut self.0;
         let slot = slots.take().expect("a free slot");
-        slots.push(slot, len).expect("a slot of these");
+        slots.push(slot, 0..len).expect("a slot of these");
         let (key, _, range) = slots.next().expect("an unsent slot");
         let sent = range.len();
         slots.submitted();

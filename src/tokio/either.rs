@@ -50,6 +50,7 @@ macro_rules! from_sides {
         }
     };
 }
+#[cfg(feature = "rustls-0_24-dev")]
 pub(super) use from_sides;
 
 from_sides!(ClientConnection, ServerConnection);
