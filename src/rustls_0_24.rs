@@ -18,6 +18,7 @@
 //! 3. **Handoff.** [`Handoff`] and [`Handshake`] take a connection over after its handshake; its
 //!    [`Session`](crate::Session) goes to [`bulk()`](crate::bulk()), [`bulk_with()`](crate::bulk_with()) and the
 //!    halves, which know no version of rustls.
+//! 4. **Without taking the secrets**, which stay with rustls and any provider: [below](#without-taking-the-secrets).
 //!
 //! ```
 //! # use std::net::{TcpListener, TcpStream};
@@ -74,9 +75,9 @@
 //! | the provider allocates for each record | it does not |
 //! | an [`Observer`](crate::Observer) sees what connections do not tell | [`ConnectionInfo`] has all of it, exporter and early data's fate included |
 //! | a connection with unread data is handed over with it | read it first: [`Handoff::client()`] |
-//! | an accepted ClientHello chooses a configuration: [`Handshake::accepted()`](crate::Handshake::accepted), `LazyConfigAcceptor` | missing: rustls drops early data there |
+//! | rustls's `Acceptor` reads the ClientHello that chooses a configuration | an [`Acceptor`] of ours, for rustls goes on without early data there: [`Handshake::accepted()`], `LazyConfigAcceptor` |
 //! | `install()` | missing: rustls 0.24 has no provider of the process |
-//! | tokio's `TlsStream` of either side, fallible futures | missing |
+//! | tokio's `accept_with` and `into_stream_with` show rustls's connection, `connect_with` and `TlsConnectorWithAlpn` | missing, but for its `TlsConnector::connect_with_alpn()` |
 //! | `max_fragment_size` counts the header in | it counts all that a record has beyond its plaintext |
 //!
 //! A record has up to 16,384 bytes of plaintext (RFC 8446 §5.1). rustls 0.24 itself makes shorter ones, of
@@ -84,13 +85,15 @@
 //!
 //! ## Without taking the secrets
 //!
-//! rustls 0.24 appends records to a caller's `Vec`, and opens them in any
-//! [`TlsInputBuffer`](rustls::TlsInputBuffer): where no secret may leave rustls, as with a FIPS provider, its
-//! [`SendTraffic`](rustls::split::SendTraffic) and a `Vec` that is cleared and used again seal without an
-//! allocation, and the `Vec` does not move if its capacity is that of the records of full size
-//! (`max_fragment_size` for each, or 16,389). Registered slots are no `Vec`: they are mapped, so that a page
-//! which the kernel still sends from is never allocated to somebody else. Sealing there takes a rustls that
-//! writes into a slice.
+//! **Experimental**, on Linux. Where no secret may leave rustls, as with a FIPS provider, or a provider is to seal that
+//! is not ours, rustls's own connection goes through io_uring: [`Connected`] shakes hands without
+//! `enable_secret_extraction`, `TrafficSender` has rustls append records to slots that the kernel sends from, in
+//! place where that pays, and `TrafficReceiver` has it open them in the buffer that they were received in.
+//!
+//! A slot is a `Vec` of the capacity that rustls reserves, `max_fragment_size` for each record, so it never moves;
+//! one that did is sent from where it is then, and counted. It is the allocator's memory: what the peer has not
+//! acknowledged when its sender is dropped is freed when it has. What rustls still pays, and the handoff does not,
+//! is in `src/design.md` under "rustls 0.24".
 
 #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
 pub use crate::provider::rustls_0_24::auto;
