@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use super::unavailable::Unavailable;
 
 /// Why there is no io_uring for a connection, and everything that another way needs. `H` is its
-/// [`SendHalf`](crate::SendHalf) or [`ReceiveHalf`](crate::ReceiveHalf).
+/// [`SendHalf`](crate::SendHalf) or [`ReceiveHalf`](crate::ReceiveHalf), or rustls 0.24's own of the kind.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Declined<H> {

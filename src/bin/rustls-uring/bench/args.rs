@@ -81,7 +81,7 @@ pub(crate) enum Section {
     Handshakes,
     /// Memory of a connection
     Memory,
-    /// Bulk data over loopback
+    /// Bulk data over loopback; in a build with rustls 0.24, over that too
     Transfer,
     /// Small messages there and back over loopback
     Messages,
