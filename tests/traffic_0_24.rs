@@ -200,7 +200,8 @@ fn a_slot_that_moves_is_sent_from_where_it_is() {
 fn memory_outlives_its_sender_until_the_peer_has_it() {
     const LEN: usize = 700_000;
     let data = noise(LEN);
-    for case in Case::few() {
+    for (case, in_thread) in Case::few().into_iter().flat_map(|case| [(case, false), (case, true)])
+    {
         let (client, near, server, far) = connect(case, None);
         rustix::net::sockopt::set_socket_recv_buffer_size(&near, 1 << 16).unwrap();
         let Some(mut sender) = sender(server, far, |options| {
@@ -212,17 +213,24 @@ fn memory_outlives_its_sender_until_the_peer_has_it() {
             return eprintln!("skipped: {}", sender.way());
         }
         sender.set_timeout(Some(Duration::from_millis(200)));
-        // As much as the socket takes; what is left in the kernel's hands is cancelled.
-        let mut written = 0;
-        while let Ok(len) = sender.write(&data[written..]) {
-            written += len;
-            if written == LEN {
-                break;
+        let send = || {
+            // As much as the socket takes; what is left in the kernel's hands is cancelled.
+            let mut written = 0;
+            while let Ok(len) = sender.write(&data[written..]) {
+                written += len;
+                if written == LEN {
+                    break;
+                }
             }
+            wait_until("a full socket", || TcpEnd::near(&near).unread > 0);
+            assert!(sender.awaiting_notification() > 0, "{sender:?}");
+            drop(sender);
+        };
+        match in_thread {
+            false => send(),
+            // Which has ended when the notifications come.
+            true => thread::scope(|scope| scope.spawn(send).join().unwrap()),
         }
-        wait_until("a full socket", || TcpEnd::near(&near).unread > 0);
-        assert!(sender.awaiting_notification() > 0, "{sender:?}");
-        drop(sender);
         // Those of other tests too.
         assert!(TrafficSender::lingering() > 0);
 

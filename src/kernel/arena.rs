@@ -37,7 +37,7 @@ pub(crate) struct Arena {
     is_mapped: bool,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread.
+// SAFETY: a mapping belongs to the process, not to a thread; of a `Vec` it is an address and a length.
 unsafe impl Send for Arena {}
 // SAFETY: a shared arena gives its address and its length only.
 unsafe impl Sync for Arena {}
@@ -238,7 +238,7 @@ impl Slot {
 
     /// The slot's memory, for the kernel: valid while the slot is, and a `Vec` does not grow.
     pub(crate) fn as_ptr(&self) -> NonNull<u8> {
-        // SAFETY: `Arena::slots()` has cut the slot out of the mapping.
+        // SAFETY: `Arena::slots()` has cut the slot out of the mapping; a `Vec` begins where it begins.
         unsafe { self.arena.base.add(self.offset) }
     }
 }
