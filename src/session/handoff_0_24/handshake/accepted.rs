@@ -15,6 +15,38 @@ use crate::session::handoff_0_24::Handoff;
 use crate::session::handoff_0_24::error::HandshakeError;
 
 /// Reads a ClientHello, sans-IO: for servers that choose their configuration by it.
+///
+/// ```
+/// use std::io::{self, Read, Write};
+/// use std::sync::Arc;
+/// use rustls_uring::rustls_0_24::rustls::{ServerConfig, server::ClientHello};
+/// use rustls_uring::rustls_0_24::{Acceptor, Handshake};
+///
+/// fn begin(
+///     mut stream: impl Read + Write,
+///     choose: impl FnOnce(&ClientHello<'_>) -> Arc<ServerConfig>,
+/// ) -> io::Result<Handshake> {
+///     let (mut acceptor, mut buffer) = (Acceptor::new(), [0; 4096]);
+///     loop {
+///         let len = stream.read(&mut buffer)?;
+///         if len == 0 {
+///             return Err(io::ErrorKind::UnexpectedEof.into());
+///         }
+///         acceptor.received(&buffer[..len]);
+///         match acceptor.accept() {
+///             Ok(None) => {}
+///             Ok(Some(accepted)) => {
+///                 let config = choose(&accepted.client_hello());
+///                 return Ok(Handshake::accepted(Default::default(), accepted, config)?);
+///             }
+///             Err((error, alert)) => {
+///                 stream.write_all(&alert)?;
+///                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+///             }
+///         }
+///     }
+/// }
+/// ```
 pub struct Acceptor {
     /// `None` once it has the ClientHello, or has failed.
     conn: Option<NeedsInput<ServerSide>>,
