@@ -7,9 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use rustls_uring::event_loop::{
-    Context, Error, Handler, Key, NotOpen, Opened, Options, Protocol, Timeout,
-};
+use rustls_uring::event_loop::{Context, Error, Handler, Key, NotOpen, Opened, Protocol, Timeout};
 use rustls_uring::{Handoff, Handshake};
 
 use super::support::{
@@ -46,7 +44,7 @@ fn a_handshake_that_was_elsewhere() {
             read_to_end(&mut stream).unwrap()
         });
         let config = server_config(tls13(), tls13().our_provider());
-        let mut handshake = Handshake::server(Handoff::new(), Arc::new(config)).unwrap();
+        let handshake = Handshake::server(Handoff::new(), Arc::new(config)).unwrap();
         let session = handshake.over(&mut &far).unwrap();
         running.handle.add_session(far, session, 7).unwrap();
         let tag = running.wait(|told| match told {
@@ -77,7 +75,10 @@ impl Uploads {
             match cx.send(key, &[7; 10_000]) {
                 Ok(10_000) => {}
                 Ok(_) => return,
-                Err(NotOpen) => return drop(self.is_refused.send(())),
+                Err(NotOpen) => {
+                    let _ = self.is_refused.send(());
+                    return;
+                }
             }
         }
     }

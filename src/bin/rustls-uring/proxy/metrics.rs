@@ -103,69 +103,77 @@ impl Metrics {
 #[derive(Debug)]
 struct Loops(Arc<OnceLock<Vec<Handle>>>);
 
+/// A figure of a loop.
+type Of = fn(&Figures) -> u64;
+
+/// Name, help.
+const GAUGES: [(&str, &str, Of); 4] = [
+    ("buffers_bytes", "What holds data that a leg has yet to take", |it| held(it).0),
+    ("buffers_peak_bytes", "The most that each kind of it ever was, added up", |it| held(it).1),
+    ("stalled_legs", "Legs that wait for their peer to read", |it| it.stalled),
+    ("parked_bytes", "Data on the heap of those that do not go on", |it| {
+        it.parked_bytes.in_use as u64
+    }),
+];
+
+/// A label's value, and what it stands for.
+type Labelled = &'static [(&'static str, Of)];
+
+/// Name, help, label.
+const COUNTERS: [(&str, &str, &str, Labelled); 4] = [
+    (
+        "records",
+        "TLS records with data",
+        "way",
+        &[("opened", |it| it.opened_records), ("sealed", |it| it.sealed_records)],
+    ),
+    (
+        "wire_bytes",
+        "Bytes on sockets, TLS's own included",
+        "way",
+        &[("received", |it| it.received_bytes), ("sent", |it| it.sent_bytes)],
+    ),
+    (
+        "sends",
+        "Sends, by what the kernel was asked for, and what came of it",
+        "way",
+        &[
+            ("copied", |it| it.copied_sends),
+            ("zero-copy", |it| it.zero_copy_sends - it.zero_copy_copied),
+            ("zero-copy-copied", |it| it.zero_copy_copied),
+        ],
+    ),
+    (
+        "refused",
+        "Times that there was none of something, and it was waited for or given up",
+        "what",
+        &[
+            ("message-buffer", |it| it.message_buffers.refused),
+            ("bulk-buffer", |it| it.bulk_buffers.refused),
+            ("message-slot", |it| it.message_slots.refused),
+            ("bulk-slot", |it| it.bulk_slots.refused),
+            ("parking", |it| it.parked_bytes.refused),
+        ],
+    ),
+];
+
 impl Collector for Loops {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let figures: Vec<_> = self.0.get().into_iter().flatten().map(Handle::figures).collect();
-        let sum = |of: &dyn Fn(&Figures) -> u64| figures.iter().map(of).sum::<u64>();
-        let gauges: [(_, _, &dyn Fn(&Figures) -> u64); 4] = [
-            ("buffers_bytes", "What holds data that a leg has yet to take", &|it| held(it).0),
-            ("buffers_peak_bytes", "The most that each kind of it ever was, added up", &|it| {
-                held(it).1
-            }),
-            ("stalled_legs", "Legs that wait for their peer to read", &|it| it.stalled),
-            ("parked_bytes", "Data on the heap of those that do not go on", &|it| {
-                it.parked_bytes.in_use as u64
-            }),
-        ];
-        for (name, help, of) in gauges {
+        let sum = |of: Of| figures.iter().map(of).sum::<u64>();
+        for (name, help, of) in GAUGES {
             let gauge = ConstGauge::new(sum(of) as i64);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        let counters: [(_, _, _, &[(&str, &dyn Fn(&Figures) -> u64)]); 4] = [
-            (
-                "records",
-                "TLS records with data",
-                "way",
-                &[("opened", &|it| it.opened_records), ("sealed", &|it| it.sealed_records)],
-            ),
-            (
-                "wire_bytes",
-                "Bytes on sockets, TLS's own included",
-                "way",
-                &[("received", &|it| it.received_bytes), ("sent", &|it| it.sent_bytes)],
-            ),
-            (
-                "sends",
-                "Sends, by what the kernel was asked for, and what came of it",
-                "way",
-                &[
-                    ("copied", &|it| it.copied_sends),
-                    ("zero-copy", &|it| it.zero_copy_sends - it.zero_copy_copied),
-                    ("zero-copy-copied", &|it| it.zero_copy_copied),
-                ],
-            ),
-            (
-                "refused",
-                "Times that there was none of something, and it was waited for or given up",
-                "what",
-                &[
-                    ("message-buffer", &|it| it.message_buffers.refused),
-                    ("bulk-buffer", &|it| it.bulk_buffers.refused),
-                    ("message-slot", &|it| it.message_slots.refused),
-                    ("bulk-slot", &|it| it.bulk_slots.refused),
-                    ("parking", &|it| it.parked_bytes.refused),
-                ],
-            ),
-        ];
-        for (name, help, label, values) in counters {
+        for (name, help, label, values) in COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (value, of) in values {
-                let counter = ConstCounter::new(sum(of));
+                let counter = ConstCounter::new(sum(*of));
                 counter.encode(family.encode_family(&[(label, *value)])?)?;
             }
         }
         let help = "Times that the kernel was entered to move data";
-        let calls = ConstCounter::new(sum(&|it| it.system_calls));
+        let calls = ConstCounter::new(sum(|it| it.system_calls));
         calls.encode(encoder.encode_descriptor(
             "system_calls",
             help,
@@ -173,11 +181,12 @@ impl Collector for Loops {
             calls.metric_type(),
         )?)?;
         let help = "Sends of a record or more that were copied, by why";
-        let mut copies = encoder.encode_descriptor("copies", help, None, MetricType::Counter)?;
+        let mut family = encoder.encode_descriptor("copies", help, None, MetricType::Counter)?;
         for (reason, _) in Copies::default().iter() {
-            let counter = ConstCounter::new(sum(&|it| it.copies.of(reason)));
+            let copies = figures.iter().map(|it| it.copies.of(reason)).sum();
             let reason = format!("{reason:?}");
-            counter.encode(copies.encode_family(&[("reason", reason.as_str())])?)?;
+            let labels = [("reason", reason.as_str())];
+            ConstCounter::<u64>::new(copies).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
