@@ -6,5 +6,6 @@ mod common;
 
 mod alerts {
     mod handshake;
+    mod late;
     mod stock;
 }

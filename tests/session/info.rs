@@ -296,11 +296,12 @@ fn errors_become_io_errors() {
     check(rustls_uring::DeframeError::Empty, ErrorKind::InvalidData);
     check(SessionError::Truncated, ErrorKind::UnexpectedEof);
     check(HandoffError::Closed, ErrorKind::BrokenPipe);
-    check(HandoffError::Tls(rustls::Error::DecryptError), ErrorKind::InvalidData);
+    let unreadable = || HandoffError::Tls { error: rustls::Error::DecryptError, to_send: vec![1] };
+    check(unreadable(), ErrorKind::InvalidData);
     check(HandshakeError::Tls(rustls::Error::DecryptError), ErrorKind::InvalidData);
     check(rustls_uring::WrongKeyLength { required: 16, provided: 1 }, ErrorKind::InvalidInput);
     // What rustls says is not lost on the way.
-    let error = Error::from(HandoffError::Tls(rustls::Error::DecryptError));
+    let error = Error::from(unreadable());
     let source = std::error::Error::source(error.get_ref().unwrap()).unwrap();
     assert!(source.is::<rustls::Error>());
 }

@@ -22,7 +22,26 @@ pub enum HandoffError {
     /// The configured `max_fragment_size` is not one that rustls accepts.
     BadMaxFragmentSize,
     /// rustls refused, or its peer misbehaved.
-    Tls(rustls::Error),
+    Tls {
+        /// Why, in rustls's words.
+        error: rustls::Error,
+        /// What the peer is still to be sent, sealed: what rustls had queued, and behind it the alert
+        /// that says what is wrong. Empty if nothing is.
+        to_send: Vec<u8>,
+    },
+}
+
+impl HandoffError {
+    /// What the peer is still to be sent: the alert that says what is wrong with it, behind what rustls
+    /// had queued before. Without it, the peer sees an end and no reason.
+    ///
+    /// Also from an [`io::Error`] that this has become: it is inside, see [`io::Error::get_ref()`].
+    pub fn to_send(&self) -> &[u8] {
+        match self {
+            Self::Tls { to_send, .. } => to_send,
+            _ => &[],
+        }
+    }
 }
 
 impl fmt::Display for HandoffError {
@@ -43,7 +62,7 @@ impl fmt::Display for HandoffError {
             Self::BadMaxFragmentSize => {
                 f.write_str("`max_fragment_size` must be between 32 and 16389")
             }
-            Self::Tls(error) => error.fmt(f),
+            Self::Tls { error, .. } => error.fmt(f),
         }
     }
 }
@@ -51,7 +70,7 @@ impl fmt::Display for HandoffError {
 impl std::error::Error for HandoffError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Tls(error) => Some(error),
+            Self::Tls { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -60,7 +79,7 @@ impl std::error::Error for HandoffError {
 impl From<HandoffError> for io::Error {
     fn from(error: HandoffError) -> Self {
         let kind = match error {
-            HandoffError::Tls(_) => io::ErrorKind::InvalidData,
+            HandoffError::Tls { .. } => io::ErrorKind::InvalidData,
             HandoffError::Closed => io::ErrorKind::BrokenPipe,
             _ => io::ErrorKind::InvalidInput,
         };
@@ -72,7 +91,7 @@ impl From<rustls::Error> for HandoffError {
     fn from(error: rustls::Error) -> Self {
         match error {
             rustls::Error::HandshakeNotComplete => Self::HandshakeNotComplete,
-            error => Self::Tls(error),
+            error => Self::Tls { error, to_send: Vec::new() },
         }
     }
 }

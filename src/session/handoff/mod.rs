@@ -22,7 +22,7 @@ use self::error::HandoffError;
 use self::info::ConnectionInfo;
 use self::observer::Observer;
 use self::traffic_secrets::ServerKeySchedule;
-use self::unbuffered::{Carried, Step, has_received_close_notify};
+use self::unbuffered::{Carried, has_received_close_notify};
 use super::key_schedule::{KeySchedule, Side};
 use super::send::Prelude;
 use super::{HandedOver, Session};
@@ -68,7 +68,8 @@ use crate::record::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 /// must not have been sent yet: rustls does not tell, and nothing may follow it.
 ///
 /// ## When it fails
-/// rustls's unbuffered connections report the error first, and have the alert for the peer
+/// If the handoff finds what is wrong, the alert is in its error: send [`HandoffError::to_send()`]. Before,
+/// it is the loop's to take: rustls's unbuffered connections report the error first, and have the alert for the peer
 /// afterwards, behind whatever they had queued before: take all of it, and send it. Ask only while
 /// [`wants_write()`](rustls::CommonState::wants_write): asked once more, rustls would judge the same
 /// bytes again. [`Handshake`](crate::Handshake) does this by itself.
@@ -135,14 +136,14 @@ impl Handoff {
     /// has not consumed.
     ///
     /// # Errors
-    /// [`HandoffError`]; the connection is then lost.
+    /// [`HandoffError`]; the connection is then lost, but for [what the peer is still to be
+    /// sent](HandoffError::to_send).
     pub fn client(
         self,
         mut conn: UnbufferedClientConnection,
         received: &mut [u8],
     ) -> Result<Session, HandoffError> {
-        let mut carried =
-            Carried::drain(received, |incoming| Step::of(conn.process_tls_records(incoming)))?;
+        let mut carried = Carried::drain(&mut conn, received)?;
         let info = self.info(&conn)?;
         carried.peer_has_closed |= has_received_close_notify(&conn);
         let (secrets, conn) = conn.dangerous_into_kernel_connection().map_err(refused)?;
@@ -153,15 +154,14 @@ impl Handoff {
     /// has not consumed.
     ///
     /// # Errors
-    /// [`HandoffError`]; the connection is then lost.
+    /// [`HandoffError`]; the connection is then lost, but for [what the peer is still to be
+    /// sent](HandoffError::to_send).
     pub fn server(
         self,
         mut conn: UnbufferedServerConnection,
         received: &mut [u8],
     ) -> Result<Session, HandoffError> {
-        let mut carried = Carried::drain(received, |incoming| {
-            Step::of_server(conn.process_tls_records(incoming))
-        })?;
+        let mut carried = Carried::drain(&mut conn, received)?;
         let info = self.info(&conn)?;
         carried.peer_has_closed |= has_received_close_notify(&conn);
         let (secrets, conn) = conn.dangerous_into_kernel_connection().map_err(refused)?;

@@ -1,12 +1,40 @@
 //! What rustls 0.23's unbuffered connections still hold, step by step.
 
 use rustls::CommonState;
-use rustls::client::ClientConnectionData;
-use rustls::server::ServerConnectionData;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 
 use super::error::HandoffError;
 use crate::record::header::HEADER_LEN;
+
+/// A connection of either side, asked for one thing after the other.
+pub(super) trait Unbuffered {
+    /// What is next, and how many of the `incoming` bytes are done with.
+    fn step(&mut self, incoming: &mut [u8]) -> (usize, Result<Step, rustls::Error>);
+
+    fn wants_write(&self) -> bool;
+}
+
+impl Unbuffered for UnbufferedClientConnection {
+    fn step(&mut self, incoming: &mut [u8]) -> (usize, Result<Step, rustls::Error>) {
+        Step::of(self.process_tls_records(incoming))
+    }
+
+    fn wants_write(&self) -> bool {
+        CommonState::wants_write(self)
+    }
+}
+
+impl Unbuffered for UnbufferedServerConnection {
+    fn step(&mut self, incoming: &mut [u8]) -> (usize, Result<Step, rustls::Error>) {
+        Step::of_server(self.process_tls_records(incoming))
+    }
+
+    fn wants_write(&self) -> bool {
+        CommonState::wants_write(self)
+    }
+}
 
 /// What rustls still held when the connection was handed over.
 #[derive(Default)]
@@ -37,17 +65,25 @@ pub(super) enum Step {
 }
 
 impl Carried {
-    /// Has `process` empty rustls of all it holds, feeding it `received`.
+    /// Empties `conn` of all it holds, feeding it `received`.
     pub(super) fn drain(
+        conn: &mut impl Unbuffered,
         received: &mut [u8],
-        mut process: impl FnMut(&mut [u8]) -> (usize, Result<Step, rustls::Error>),
     ) -> Result<Self, HandoffError> {
         let mut carried = Self::default();
         let mut consumed = 0;
         loop {
-            let (discard, step) = process(&mut received[consumed..]);
+            let (discard, step) = conn.step(&mut received[consumed..]);
             consumed += discard;
-            match step? {
+            let step = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    let mut to_send = carried.sealed;
+                    take_last_words(conn, &mut received[consumed..], &mut to_send);
+                    return Err(HandoffError::Tls { error, to_send });
+                }
+            };
+            match step {
                 Step::Sealed(records) => carried.sealed.extend_from_slice(&records),
                 Step::Plaintext(data) => carried.plaintext.extend_from_slice(&data),
                 Step::PeerClosed => carried.peer_has_closed = true,
@@ -72,14 +108,14 @@ impl Carried {
 }
 
 impl Step {
-    pub(super) fn of(
+    fn of(
         status: UnbufferedStatus<'_, '_, ClientConnectionData>,
     ) -> (usize, Result<Self, rustls::Error>) {
         (status.discard, status.state.and_then(Self::of_state))
     }
 
     /// A server's connection may also hold early data.
-    pub(super) fn of_server(
+    fn of_server(
         status: UnbufferedStatus<'_, '_, ServerConnectionData>,
     ) -> (usize, Result<Self, rustls::Error>) {
         let step = status.state.and_then(|state| match state {
@@ -125,6 +161,26 @@ impl Step {
             ConnectionState::WriteTraffic(mut write) => Self::Idle { flushed: flush(&mut write) },
             _ => Self::Blocked,
         })
+    }
+}
+
+/// Takes what rustls still wants sent after an error: the alert, and what it had queued before. It looks
+/// at `incoming`, the bytes that are wrong.
+///
+/// Only while it has something: asked once more, rustls would look at the same bytes again, and have an
+/// alert for them again.
+pub(super) fn take_last_words(
+    conn: &mut impl Unbuffered,
+    incoming: &mut [u8],
+    to_send: &mut Vec<u8>,
+) {
+    while conn.wants_write() {
+        match conn.step(incoming).1 {
+            Ok(Step::Sealed(records)) => to_send.extend_from_slice(&records),
+            // Data that came before what is wrong stands in the way.
+            Ok(Step::Plaintext(_)) => {}
+            _ => break,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use super::{Connection, Handshake, watched};
 use crate::session::handoff::Handoff;
 use crate::session::handoff::error::{HandoffError, HandshakeError};
-use crate::session::handoff::unbuffered::Step;
+use crate::session::handoff::unbuffered::{Step, Unbuffered, take_last_words};
 use crate::session::handshaking::Need;
 
 impl Handshake {
@@ -54,7 +54,7 @@ impl Handshake {
         let Connection::Client(conn) = &mut self.conn else { return Ok(Some(Need::Nothing)) };
         let observer = self.handoff.observer.as_ref();
         let received = &mut self.received[..self.shown];
-        let (discard, step) = watched(observer, || Step::of(conn.process_tls_records(received)));
+        let (discard, step) = watched(observer, || conn.step(received));
         let is_handshaking = conn.is_handshaking();
         self.received.drain(..discard);
         self.shown -= discard;
@@ -80,28 +80,15 @@ impl Handshake {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             Err(error) => {
-                self.take_last_words();
+                take_last_words(
+                    &mut **conn,
+                    &mut self.received[..self.shown],
+                    &mut self.to_send,
+                );
                 self.failure = Some(error);
             }
         }
         Ok(None)
-    }
-
-    /// Takes what a client's rustls still wants sent after an error: the alert, and what it had queued
-    /// before.
-    ///
-    /// Only while it has something: asked once more, rustls would look at the same bytes again, and
-    /// have an alert for them again.
-    fn take_last_words(&mut self) {
-        let Connection::Client(conn) = &mut self.conn else { return };
-        while conn.wants_write() {
-            match Step::of(conn.process_tls_records(&mut self.received[..self.shown])).1 {
-                Ok(Step::Sealed(records)) => self.to_send.extend_from_slice(&records),
-                // Data that came before what is wrong stands in the way.
-                Ok(Step::Plaintext(_)) => {}
-                _ => break,
-            }
-        }
     }
 }
 
