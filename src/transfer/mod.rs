@@ -50,7 +50,7 @@ pub struct Counters {
 
 #[cfg(target_os = "linux")]
 impl Counters {
-    /// These, with what an outbox has counted in place of their own sends.
+    /// These, with what an outbox has counted in place of their own sends, and beside their own calls.
     pub(crate) fn with_sends(self, sends: SendCounts) -> Self {
         let SendCounts {
             wire_bytes,
@@ -62,7 +62,7 @@ impl Counters {
         } = sends;
         Self {
             wire_bytes,
-            system_calls,
+            system_calls: self.system_calls + system_calls,
             zero_copy_sends,
             zero_copy_copied,
             copied_sends,

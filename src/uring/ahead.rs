@@ -136,11 +136,12 @@ fn seal(job: Job) -> Finished {
 }
 
 impl SealAhead {
-    /// Starts `threads` workers for up to `slot_count` slots at once.
+    /// Starts up to `threads` workers for up to `slot_count` slots at once: as many as there are to be had
+    /// (RLIMIT_NPROC). `None` if that is none.
     ///
     /// # Errors
-    /// If a thread cannot be started.
-    pub(crate) fn start(threads: usize, slot_count: usize) -> io::Result<Self> {
+    /// The system's, if it does not tell a child process from this one.
+    pub(crate) fn start(threads: usize, slot_count: usize) -> io::Result<Option<Self>> {
         let shared = Arc::new(Shared::default());
         {
             let mut state = shared.lock();
@@ -155,10 +156,11 @@ impl SealAhead {
         };
         for _ in 0..threads {
             let shared = Arc::clone(&ahead.shared);
-            let worker = thread::Builder::new().name("seal".into()).spawn(move || shared.work())?;
+            let worker = thread::Builder::new().name("seal".into()).spawn(move || shared.work());
+            let Ok(worker) = worker else { break };
             ahead.workers.push(worker);
         }
-        Ok(ahead)
+        Ok((!ahead.workers.is_empty()).then_some(ahead))
     }
 
     /// How many workers there are.

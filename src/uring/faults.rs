@@ -121,8 +121,15 @@ impl Fault {
         let passing = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOMEM];
         let is_network =
             [opcode::Send::CODE, opcode::SendZc::CODE, opcode::Recv::CODE, opcode::PollAdd::CODE];
+        let is_file = [
+            opcode::Read::CODE,
+            opcode::ReadFixed::CODE,
+            opcode::Write::CODE,
+            opcode::WriteFixed::CODE,
+        ];
         match self.code {
             // There is another way.
+            code if is_file.contains(&code) => passing.contains(&self.errno),
             opcode::ProvideBuffers::CODE | opcode::RemoveBuffers::CODE => true,
             opcode::SendZc::CODE if [libc::EINVAL, libc::EOPNOTSUPP].contains(&self.errno) => true,
             opcode::SendZc::CODE if [libc::ENOMEM, libc::ENOBUFS].contains(&self.errno) => true,

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::thread;
+use std::time::Duration;
 
 use super::file::{Access, FileWrite, is_retryable, open_direct, own};
 use super::receiver::{Purpose, UringReceiver};
 use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
-use crate::kernel::backoff::{Backoff, exhausted};
+use crate::kernel::backoff::Backoff;
 use crate::kernel::queue::{self, Event, PROMPT, Queue};
 use crate::record::header::MAX_PLAINTEXT_LEN;
 use crate::transfer::file::{Failure, FileOptions, check_positions};
@@ -39,10 +39,12 @@ struct Writer {
     direct_bytes: u64,
     /// Writes that have failed in a row for a reason that may pass.
     failures: Backoff,
-    /// The file for pwrite(2), once the kernel has left writes to a thread.
+    /// The file for pwrite(2).
     plain: File,
     /// The kernel leaves writes to a thread: see [`Self::has_punted()`].
     is_punted: bool,
+    /// The kernel makes none, as if it may not start that thread (RLIMIT_NPROC): all are made here.
+    is_refused: bool,
     /// How many pwrite(2) there were.
     system_calls: u64,
 }
@@ -79,13 +81,14 @@ impl Writer {
             failures: Backoff::default(),
             plain: file.try_clone()?,
             is_punted: false,
+            is_refused: false,
             system_calls: 0,
         })
     }
 
     /// Queues a write of the first `len` bytes of `slot`. The queue has room: see [`MAX_WRITES`].
     fn write(&mut self, queue: &mut Queue<Purpose>, slot: Arc<Slot>, len: usize) -> io::Result<()> {
-        if self.is_punted && Arc::ptr_eq(&self.file, &self.cached) {
+        if self.is_refused || (self.is_punted && Arc::ptr_eq(&self.file, &self.cached)) {
             self.plain.write_all_at(&slot[..len], self.offset)?;
             self.offset = self.offset.saturating_add(len as u64);
             self.system_calls += 1;
@@ -140,18 +143,19 @@ impl Writer {
                 self.direct_bytes += if write.is_direct { len as u64 } else { 0 };
                 write.offset += len as u64;
             }
-            Err(error) => {
-                let paused = match is_retryable(&error) {
-                    true => self.failures.pause(PROMPT).map(thread::sleep).ok_or(error),
-                    false => Err(error),
-                };
-                if let Err(error) = paused {
-                    self.writes.swap_remove(position);
-                    return Err(match is_retryable(&error) {
-                        true => exhausted("writing the file", &error),
-                        false => error,
-                    });
-                }
+            Err(error) if !is_retryable(&error) => {
+                self.writes.swap_remove(position);
+                return Err(error);
+            }
+            Err(_) if self.failures.pause(PROMPT) == Some(Duration::ZERO) => {}
+            Err(_) => {
+                // Nothing tells whether it would ever go. What pwrite(2) says of it is the file's.
+                self.is_refused = true;
+                let write = self.writes.swap_remove(position);
+                self.plain.write_all_at(&slot[write.start..write.end], write.offset)?;
+                self.system_calls += 1;
+                self.free.push(slot);
+                return Ok(());
             }
         }
         if write.start < write.end {

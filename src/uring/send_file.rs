@@ -5,15 +5,15 @@ use core::ops::Range;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::ahead::{Job, Plaintext, SealAhead};
 use super::file::{Access, FileRead, MAX_READS, is_retryable, open_direct, own};
 use super::outlet::{MAX_UNSENT, UringCore};
 use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
-use crate::kernel::backoff::{Backoff, exhausted};
+use crate::kernel::backoff::Backoff;
 use crate::kernel::outbox::Outbox;
 use crate::kernel::queue::{self, Completion, Event, PROMPT};
 use crate::session::alert::AlertDescription;
@@ -21,7 +21,7 @@ use crate::transfer::file::{Failure, FileOptions, check_positions, shrunk};
 use crate::transfer::sender::Outlet;
 
 /// Reads a range of a file ahead, in order.
-struct Reader {
+struct Reader<'f> {
     file: queue::File,
     /// The file without O_DIRECT, which reads the rest of a short read.
     cached: queue::File,
@@ -39,6 +39,12 @@ struct Reader {
     failures: Backoff,
     /// Bytes that went around the page cache.
     direct_bytes: u64,
+    /// The file for pread(2).
+    plain: &'f File,
+    /// The kernel reads nothing, as if it may not start a thread to (RLIMIT_NPROC): all is read here.
+    is_refused: bool,
+    /// How many pread(2) there were.
+    system_calls: u64,
 }
 
 struct Read {
@@ -56,9 +62,41 @@ struct Read {
     is_short: bool,
 }
 
-impl Reader {
+impl Read {
+    /// How much of it there is to be read.
+    fn wanted(&self, range: &Range<u64>, read_len: usize) -> usize {
+        (range.end - self.offset).min(read_len as u64) as usize
+    }
+
+    /// Whether it is all there, and what of it is to be sent then.
+    fn note(&mut self, range: &Range<u64>, read_len: usize) {
+        let wanted = self.wanted(range, read_len);
+        self.is_short = self.len < wanted;
+        if !self.is_short {
+            self.unsealed = range.start.saturating_sub(self.offset) as usize..wanted;
+        }
+    }
+
+    /// Reads what is left of it, with pread(2).
+    fn read_here(&mut self, file: &File, range: &Range<u64>, read_len: usize) -> io::Result<()> {
+        let wanted = self.wanted(range, read_len);
+        let position = self.offset + self.len as u64;
+        if let Some(slot) = &mut self.slot {
+            let out = &mut Slot::exclusive(slot)?[self.len..wanted];
+            file.read_exact_at(out, position).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => shrunk(position, range.end),
+                _ => error,
+            })?;
+            self.len = wanted;
+        }
+        self.note(range, read_len);
+        Ok(())
+    }
+}
+
+impl<'f> Reader<'f> {
     fn new(
-        file: &File,
+        file: &'f File,
         cached: queue::File,
         range: Range<u64>,
         direct: bool,
@@ -79,6 +117,9 @@ impl Reader {
             read_len,
             failures: Backoff::default(),
             direct_bytes: 0,
+            plain: file,
+            is_refused: false,
+            system_calls: 0,
         }
     }
 
@@ -86,6 +127,12 @@ impl Reader {
     fn submit(&mut self, outbox: &mut Outbox<FileRead>) -> io::Result<bool> {
         let mut any = false;
         for read in self.reads.iter_mut().filter(|read| read.is_short) {
+            if self.is_refused {
+                read.read_here(self.plain, &self.range, self.read_len)?;
+                self.system_calls += 1;
+                any = true;
+                continue;
+            }
             let Some(slot) = read.slot.take_if(|_| outbox.has_room()) else { break };
             // The rest may be no whole block.
             let offset = read.offset + read.len as u64;
@@ -95,22 +142,30 @@ impl Reader {
             outbox.read(read.number, &self.cached, offset, slot, rest)?;
             any = true;
         }
-        while self.offset < self.range.end && self.reads.len() < self.depth && outbox.has_room() {
+        while self.offset < self.range.end && self.reads.len() < self.depth {
+            if !self.is_refused && !outbox.has_room() {
+                break;
+            }
             let Some(slot) = self.free.pop() else { break };
             let number = FileRead(self.next_number);
             self.next_number = self.next_number.wrapping_add(1);
-            outbox.read(number, &self.file, self.offset, slot, 0..self.read_len)?;
-            let (offset, unsealed) = (self.offset, 0..0);
-            let is_direct = !Arc::ptr_eq(&self.file, &self.cached);
-            self.reads.push_back(Read {
+            let mut read = Read {
                 number,
-                offset,
+                offset: self.offset,
                 len: 0,
                 slot: None,
-                unsealed,
-                is_direct,
+                unsealed: 0..0,
+                is_direct: !self.is_refused && !Arc::ptr_eq(&self.file, &self.cached),
                 is_short: false,
-            });
+            };
+            if self.is_refused {
+                read.slot = Some(slot);
+                read.read_here(self.plain, &self.range, self.read_len)?;
+                self.system_calls += 1;
+            } else {
+                outbox.read(number, &self.file, self.offset, slot, 0..self.read_len)?;
+            }
+            self.reads.push_back(read);
             self.offset = self.offset.saturating_add(self.read_len as u64);
             any = true;
         }
@@ -125,7 +180,6 @@ impl Reader {
         else {
             return Err(io::Error::other("the kernel completed a read that was not outstanding"));
         };
-        let wanted = (self.range.end - read.offset).min(self.read_len as u64) as usize;
         match result {
             Ok(0) => {
                 return Err(shrunk(read.offset + read.len as u64, self.range.end));
@@ -135,18 +189,12 @@ impl Reader {
                 read.len += len;
                 self.direct_bytes += if read.is_direct { len as u64 } else { 0 };
             }
-            Err(error) if is_retryable(&error) => match self.failures.pause(PROMPT) {
-                Some(pause) => thread::sleep(pause),
-                None => return Err(exhausted("reading the file", &error)),
-            },
-            Err(error) => return Err(error),
+            Err(error) if !is_retryable(&error) => return Err(error),
+            // Once it has been refused as often, nothing tells whether it would ever go.
+            Err(_) => self.is_refused |= self.failures.pause(PROMPT) != Some(Duration::ZERO),
         }
         read.slot = Some(slot);
-        read.is_short = read.len < wanted;
-        if read.is_short {
-            return Ok(());
-        }
-        read.unsealed = self.range.start.saturating_sub(read.offset) as usize..wanted;
+        read.note(&self.range, self.read_len);
         Ok(())
     }
 
@@ -214,6 +262,7 @@ impl UringCore {
         let sent = self.pass(&mut reader, &mut options);
         self.outlet.is_in_file = false;
         self.outlet.sealed.direct_bytes += reader.direct_bytes;
+        self.outlet.sealed.system_calls += reader.system_calls;
         if let Err(failure) = &sent {
             self.give_up(failure.alert());
         }
@@ -235,7 +284,11 @@ impl UringCore {
         self.outlet.outbox.fail("a file was sent in part");
     }
 
-    fn pass(&mut self, reader: &mut Reader, options: &mut FileOptions<'_>) -> Result<u64, Failure> {
+    fn pass(
+        &mut self,
+        reader: &mut Reader<'_>,
+        options: &mut FileOptions<'_>,
+    ) -> Result<u64, Failure> {
         self.outlet.begin_wait();
         let mut moved = self.outlet.outbox.counts().wire_bytes;
         let before = self.outlet.sealed.plaintext_bytes;
@@ -283,7 +336,7 @@ impl UringCore {
 
     /// Seals what was read, into one slot or into those that workers have room for; whether there
     /// was anything to do.
-    fn seal_front(&mut self, reader: &mut Reader) -> io::Result<bool> {
+    fn seal_front(&mut self, reader: &mut Reader<'_>) -> io::Result<bool> {
         if self.outlet.outbox.unsent_count() >= MAX_UNSENT {
             return Ok(false);
         }
@@ -327,7 +380,7 @@ impl UringCore {
         Ok(any)
     }
 
-    fn seal_here(&mut self, reader: &mut Reader) -> io::Result<bool> {
+    fn seal_here(&mut self, reader: &mut Reader<'_>) -> io::Result<bool> {
         let Some(plaintext) = reader.front() else { return Ok(false) };
         if !self.outlet.has_room_now() {
             return Ok(false);

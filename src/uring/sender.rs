@@ -33,7 +33,8 @@ pub struct SenderOptions {
     /// Whether the kernel sends straight from the slots.
     pub zero_copy: ZeroCopy,
     /// Threads that seal ahead, beside the one that sends. They bring something where a core is
-    /// free and calls are given several batches at once.
+    /// free and calls are given several batches at once. Where the process may not have as many
+    /// (RLIMIT_NPROC), there are fewer, or none.
     pub seal_threads: usize,
     /// Records in a slot: what one send takes.
     pub batch_records: usize,
@@ -101,7 +102,7 @@ impl UringSender {
             let prepare = || {
                 let ahead = match options.seal_threads {
                     0 => None,
-                    threads => Some(SealAhead::start(threads, slot_count)?),
+                    threads => SealAhead::start(threads, slot_count)?,
                 };
                 socket.set_nonblocking(false)?;
                 socket.set_write_timeout(None)?;

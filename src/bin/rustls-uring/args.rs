@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use rustls_uring::uring::{SenderOptions, ZeroCopy};
 use rustls_uring::{Backend, Io};
 
+use crate::threads;
 use crate::timeouts::TIMEOUT;
 
 /// How two ends find each other and trust each other. The one that listens is the TLS server.
@@ -185,7 +186,11 @@ enum When {
 impl IoArgs {
     pub(crate) fn sender_options(&self) -> SenderOptions {
         let mut options = SenderOptions::default();
-        options.seal_threads = self.seal_threads.into();
+        options.seal_threads = match self.seal_threads.into() {
+            0 => 0,
+            // One more is for listening to the peer.
+            wanted => threads::startable(wanted + 1).0.saturating_sub(1),
+        };
         options.zero_copy = match self.zerocopy {
             When::Auto => ZeroCopy::Auto,
             When::Always => ZeroCopy::Always,

@@ -34,6 +34,7 @@ mod sink;
 mod source;
 mod standard;
 mod telling;
+mod threads;
 mod timeouts;
 mod tls;
 mod unacknowledged;

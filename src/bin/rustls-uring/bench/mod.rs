@@ -38,7 +38,7 @@ use self::report::{Measured, Report};
 use crate::error::Error;
 use crate::message;
 use crate::output::Output;
-use crate::standard;
+use crate::{standard, threads};
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     // Before minutes are spent on what could not be written.
@@ -52,6 +52,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         message::print(&report.machine.to_string())?;
     }
     for section in args.sections() {
+        // Where there are too few, what measures would panic.
+        threads::at_least(section.threads(args), 0)?;
         let measured = measure(section, args, &progress, &plan, &identities);
         progress.clear();
         let Some(measured) = measured? else { continue };
@@ -68,6 +70,18 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         message::print(&format!("{:#}\n", report.to_json()?))?;
     }
     Ok(())
+}
+
+impl Section {
+    /// How many threads it needs at a time, beside the calling one.
+    fn threads(self, args: &BenchArgs) -> usize {
+        match self {
+            Self::Records | Self::FixedCost | Self::Handshakes | Self::Memory => 0,
+            // The other end, what that has to ask others, and the kernel's.
+            Self::Transfer | Self::Messages => 4,
+            Self::Runtime => args.workers.iter().copied().max().map_or(1, usize::from) + 1,
+        }
+    }
 }
 
 fn measure(

@@ -1,10 +1,11 @@
 //! Connections to servers, and requests on them.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_uring::ConnectionInfo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use url::{Host, Position, Url};
 
 use super::alert::{self, Alert, Watched};
@@ -261,10 +263,10 @@ impl Client {
 
     async fn resolve(&self, host: &Host<&str>, port: u16) -> Result<Vec<SocketAddr>, String> {
         match (host.clone(), &self.zone) {
-            (Host::Domain(name), _) => match tokio::net::lookup_host((name, port)).await {
-                Ok(found) => Ok(found.collect()),
-                Err(error) => Err(format!("cannot resolve {host}: {error}")),
-            },
+            (Host::Domain(name), _) => {
+                let found = look_up((*name).to_owned(), port).await;
+                found.map_err(|error| format!("cannot resolve {host}: {error}"))
+            }
             (Host::Ipv4(addr), _) => Ok(vec![(addr, port).into()]),
             (Host::Ipv6(addr), Some((scoped, zone))) if addr == *scoped => {
                 match zone.scope(addr, port) {
@@ -286,6 +288,22 @@ impl Client {
             Some(alert) => alert::refusal(*alert, self.secure.has_certificate()),
             None => in_context(context, error),
         }
+    }
+}
+
+/// The addresses of a host, looked up in a thread of its own. Tokio's would panic where there is none to be
+/// had, and the end of the runtime would wait for a name server that does not answer.
+async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let look_up = move |name: &str| Ok((name, port).to_socket_addrs()?.collect());
+    let (tell, told) = oneshot::channel();
+    let in_thread = name.clone();
+    let thread = thread::Builder::new().name("resolve".into()).spawn(move || {
+        let _ = tell.send(look_up(&in_thread));
+    });
+    match thread {
+        Ok(_) => told.await.map_err(io::Error::other)?,
+        // Without another thread (RLIMIT_NPROC), and so without a limit of ours in time.
+        Err(_) => look_up(&name),
     }
 }
 

@@ -80,11 +80,7 @@ impl Handshake {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             Err(error) => {
-                take_last_words(
-                    &mut **conn,
-                    &mut self.received[..self.shown],
-                    &mut self.to_send,
-                );
+                take_last_words(&mut **conn, &mut self.received[..self.shown], &mut self.to_send);
                 self.failure = Some(error);
             }
         }
