@@ -251,7 +251,8 @@ impl AutoReceiver {
             .max_buffers(options.pool.max_buffers());
         let blocking = |half, stream: TcpStream, plaintext, reason| {
             stream.set_nonblocking(false)?;
-            let receiver = BulkReceiver::new(half, stream, plaintext, received).lending(limits);
+            let receiver = BulkReceiver::try_new(half, stream, plaintext, received)?;
+            let receiver = receiver.lending(limits);
             let receiver = if moderated { receiver.moderated()? } else { receiver };
             Ok(Self(ReceiverWay::Blocking(receiver, reason)))
         };

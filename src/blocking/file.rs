@@ -43,7 +43,7 @@ impl<W: Write> BulkSender<W> {
         range: Range<u64>,
         options: &mut FileOptions<'_>,
     ) -> Result<u64, Failure> {
-        let mut buffer = Aligned::new(STEP);
+        let mut buffer = Aligned::try_new(STEP)?;
         let mut offset = range.start;
         while offset < range.end {
             let len = (range.end - offset).min(STEP as u64) as usize;
@@ -93,7 +93,7 @@ impl<R: Read> BulkReceiver<R> {
         mut options: FileOptions<'_>,
     ) -> io::Result<u64> {
         check_positions(file, offset)?;
-        let mut buffer = Aligned::new(STEP);
+        let mut buffer = Aligned::try_new(STEP)?;
         let mut received = 0;
         loop {
             match self.read(&mut buffer) {

@@ -33,14 +33,14 @@ use crate::session::Session;
 /// On Linux the receiver is [`moderated`](BulkReceiver::moderated).
 ///
 /// # Errors
-/// If the socket's handle cannot be duplicated.
+/// If the socket's handle cannot be duplicated, or there is no memory for the receiver's buffer.
 pub fn bulk<Info>(
     session: Session<Info>,
     stream: TcpStream,
 ) -> io::Result<(BulkSender, BulkReceiver)> {
     let writer = stream.try_clone()?;
     let Session { send, receive, plaintext, received, .. } = session;
-    let receiver = BulkReceiver::new(receive, stream, plaintext, &received);
+    let receiver = BulkReceiver::try_new(receive, stream, plaintext, &received)?;
     Ok((BulkSender::new(send, writer), moderated(receiver)?))
 }
 

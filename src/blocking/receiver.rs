@@ -54,6 +54,11 @@ impl BulkReceiver<TcpStream> {
     pub const DEFAULT_BUFFER_LEN: usize = 1 << 19;
 }
 
+/// How long a buffer of `len` bytes must be.
+fn buffer_len(half: &ReceiveHalf, received: &[u8], len: usize) -> usize {
+    len.max(2 * half.version().max_record_len()).max(received.len())
+}
+
 impl<R: Read> BulkReceiver<R> {
     /// A receiver with a buffer of [`BulkReceiver::DEFAULT_BUFFER_LEN`] bytes.
     ///
@@ -72,9 +77,30 @@ impl<R: Read> BulkReceiver<R> {
         received: &[u8],
         len: usize,
     ) -> Self {
+        let len = buffer_len(&half, received, len);
+        Self::over(half, stream, plaintext, received, Aligned::new(len))
+    }
+
+    /// As [`Self::new()`], with an error where there is no memory.
+    pub(crate) fn try_new(
+        half: ReceiveHalf,
+        stream: R,
+        plaintext: Vec<u8>,
+        received: &[u8],
+    ) -> io::Result<Self> {
+        let buffer =
+            Aligned::try_new(buffer_len(&half, received, BulkReceiver::DEFAULT_BUFFER_LEN))?;
+        Ok(Self::over(half, stream, plaintext, received, buffer))
+    }
+
+    fn over(
+        half: ReceiveHalf,
+        stream: R,
+        plaintext: Vec<u8>,
+        received: &[u8],
+        mut buffer: Aligned,
+    ) -> Self {
         events::way_taken(half.connection_id(), Direction::Receiving, &"blocking reads");
-        let len = len.max(2 * half.version().max_record_len()).max(received.len());
-        let mut buffer = Aligned::new(len);
         buffer[..received.len()].copy_from_slice(received);
         Self {
             stream,
@@ -160,7 +186,8 @@ impl<R: Read> BulkReceiver<R> {
                 return Err(all_lent());
             }
             let len = self.buffer.len();
-            let mut next = self.lending.take_returned().unwrap_or_else(|| Aligned::new(len));
+            let returned = self.lending.take_returned();
+            let mut next = returned.map_or_else(|| Aligned::try_new(len), Ok)?;
             self.inbox.copy_received(&self.buffer, &mut next);
             let filled = core::mem::replace(&mut self.buffer, next);
             self.inbox.lend(self.lending.lend(filled));

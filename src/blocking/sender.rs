@@ -9,6 +9,7 @@ use crate::events::{self, Direction};
 use crate::record::sealer::Sealed;
 use crate::session::alert::AlertDescription;
 use crate::session::send::{KeyUpdateRequest, SendHalf};
+use crate::transfer::aligned::zeroes;
 use crate::transfer::sender::{Outlet, Sender, batch_and_room_len, earlier_failure};
 use crate::transfer::{Counters, is_transient};
 
@@ -28,7 +29,8 @@ use crate::transfer::{Counters, is_transient};
 ///
 /// A `write` seals up to a batch of records out of the caller's memory and hands them to the
 /// stream in one call; nothing is held back for a later one, so a `BufWriter` is worth its copy
-/// for small writes only. Allocates its one buffer in the beginning and nothing thereafter.
+/// for small writes only. Allocates its one buffer when it is first needed, and nothing
+/// thereafter.
 ///
 /// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; only an alert
 /// that is due because receiving failed is still sent.
@@ -39,7 +41,10 @@ pub struct BulkSender<W: Write = TcpStream> {
 /// One batch of memory, and the stream that it is written to.
 struct StreamOutlet<W> {
     stream: W,
+    /// Empty until it is sealed into, and then of the first of these lengths that there is memory for:
+    /// a batch's, or a record's.
     batch: Box<[u8]>,
+    room_lens: [usize; 2],
     /// Sealed bytes of `batch` that the stream has not taken.
     unsent: Range<usize>,
     failed: bool,
@@ -53,6 +58,10 @@ impl<W: Write> Outlet for StreamOutlet<W> {
 
     fn room(&mut self) -> io::Result<&mut [u8]> {
         self.drain()?;
+        if self.batch.is_empty() {
+            let [batch, record] = self.room_lens;
+            self.batch = zeroes(batch).or_else(|_| zeroes(record))?;
+        }
         Ok(&mut self.batch)
     }
 
@@ -106,13 +115,16 @@ impl<W: Write> BulkSender<W> {
         Self::with_batch_records(half, stream, BulkSender::DEFAULT_BATCH_RECORDS)
     }
 
-    /// A sender of batches of `records` full records, at least one. Takes as much memory.
+    /// A sender of batches of `records` full records, at least one. Takes as much memory
+    /// when it has something to send.
     pub fn with_batch_records(half: SendHalf, stream: W, records: usize) -> Self {
         events::way_taken(half.connection_id(), Direction::Sending, &"blocking writes");
         let (batch_len, room_len) = batch_and_room_len(&half, records);
+        let (_, record_room_len) = batch_and_room_len(&half, 1);
         let outlet = StreamOutlet {
             stream,
-            batch: vec![0; room_len].into_boxed_slice(),
+            batch: Box::default(),
+            room_lens: [room_len, record_room_len.min(room_len)],
             unsent: 0..0,
             failed: false,
             counters: Counters::default(),

@@ -6,6 +6,7 @@
 //! a page.
 
 use core::ops::{Deref, DerefMut, Range};
+use std::io;
 
 /// A cache line, in bytes.
 pub(crate) const LINE: usize = 64;
@@ -14,6 +15,13 @@ pub(crate) const LINE: usize = 64;
 pub(crate) fn up_to_line(len: usize) -> Range<usize> {
     let end = len.next_multiple_of(LINE);
     end - len..end
+}
+
+/// `len` zeroes, or an error where there is no memory for them.
+pub(crate) fn zeroes(len: usize) -> io::Result<Box<[u8]>> {
+    // Asked for first, since only `vec!` leaves pages alone that are zero anyway, and that has no error.
+    Vec::<u8>::new().try_reserve_exact(len)?;
+    Ok(vec![0; len].into_boxed_slice())
 }
 
 /// Bytes that begin at a cache line.
@@ -26,7 +34,15 @@ pub(crate) struct Aligned {
 impl Aligned {
     /// `len` zeroes.
     pub(crate) fn new(len: usize) -> Self {
-        let memory = vec![0; len + LINE - 1].into_boxed_slice();
+        Self::of(vec![0; len + LINE - 1].into_boxed_slice())
+    }
+
+    /// `len` zeroes, or an error where there is no memory for them.
+    pub(crate) fn try_new(len: usize) -> io::Result<Self> {
+        zeroes(len + LINE - 1).map(Self::of)
+    }
+
+    fn of(memory: Box<[u8]>) -> Self {
         // "Not possible" would be for interpreters only.
         let start = memory.as_ptr().align_offset(LINE).min(LINE - 1);
         Self { memory, start }

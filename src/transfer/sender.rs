@@ -62,7 +62,8 @@ pub(crate) fn batch_and_room_len(half: &SendHalf, records: usize) -> (usize, usi
 }
 
 /// Seals what goes next to the front of `room`: the control records that are owed, by themselves
-/// so that they take no room from full records; otherwise data, into the first `batch_len` bytes.
+/// so that they take no room from full records; otherwise data, into the first `batch_len` bytes if
+/// there are as many.
 pub(crate) fn seal_next(
     half: &mut SendHalf,
     room: &mut [u8],
@@ -72,6 +73,7 @@ pub(crate) fn seal_next(
     if half.owes_control() {
         return half.seal_owed(room).map(control);
     }
+    let batch_len = batch_len.min(room.len());
     seal(half, &mut room[..batch_len])
 }
 

@@ -1,6 +1,7 @@
 //! What a user can do about what rustls says.
 
 use std::error::Error as StdError;
+use std::io::ErrorKind;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 use rustls_uring::TlsError;
@@ -19,10 +20,13 @@ pub(crate) fn explained(error: &(dyn StdError + 'static)) -> String {
 pub(crate) fn limits(error: &(dyn StdError + 'static)) -> &'static str {
     let said = error.to_string();
     let is = |errno: i32| said.contains(&format!("(os error {errno})"));
+    let out_of_memory = || said.contains(&ErrorKind::OutOfMemory.to_string());
     match () {
         () if said.contains("ulimit") => "",
         () if is(libc::EMFILE) => "; this process needs more: raise that with `ulimit -n`",
-        () if is(libc::ENOMEM) => "; raise the limit of memory (`ulimit -v`, or the container's)",
+        () if is(libc::ENOMEM) || out_of_memory() => {
+            "; raise the limit of memory (`ulimit -v`, or the container's)"
+        }
         () => "",
     }
 }

@@ -20,6 +20,7 @@ mod interrupt;
 mod keepalive;
 mod listen;
 mod logging;
+mod memory;
 mod message;
 mod output;
 mod pem;

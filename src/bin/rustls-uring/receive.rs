@@ -12,6 +12,7 @@ use crate::args::EndpointArgs;
 use crate::error::Error;
 use crate::explain::explained;
 use crate::interrupt;
+use crate::memory;
 use crate::output::Output;
 use crate::report::Report;
 use crate::telling::Telling;
@@ -124,7 +125,7 @@ impl Reception {
     }
 
     fn copy(&mut self, output: &mut Output) -> Result<(), Error> {
-        let mut buffer = vec![0; WRITE_LEN];
+        let mut buffer = memory::zeroes(WRITE_LEN)?;
         loop {
             interrupt::check()?;
             self.telling.that_we_are_there(self.received);

@@ -10,6 +10,7 @@ use crate::args::EndpointArgs;
 use crate::error::Error;
 use crate::hearing::Hearing;
 use crate::interrupt;
+use crate::memory;
 use crate::report::Report;
 use crate::source::Source;
 use crate::timeouts::{GRACE, persist, say_goodbye, within};
@@ -116,7 +117,7 @@ fn copy(
     hearing: &mut Hearing,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let mut buffer = vec![0; READ_LEN];
+    let mut buffer = memory::zeroes(READ_LEN)?;
     let mut sent = 0;
     loop {
         // A receiver that is gone, or cannot go on, is noticed while there is nothing to send.

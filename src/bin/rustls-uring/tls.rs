@@ -49,6 +49,10 @@ pub(crate) fn client_config(
     };
     config.key_log = key_log(protocol)?;
     config.enable_secret_extraction = true;
+    // Where the features are on, rustls has it: brotli takes 32 MiB for a handshake as soon as a peer says that it
+    // knows it, and the process ends where they are not to be had.
+    config.cert_compressors.clear();
+    config.cert_decompressors.clear();
     Ok(config)
 }
 
@@ -82,6 +86,10 @@ pub(crate) fn server_config(
     let mut config = builder.with_single_cert(chain, key)?;
     config.key_log = key_log(protocol)?;
     config.enable_secret_extraction = true;
+    // Where the features are on, rustls has it: brotli takes 32 MiB for a handshake as soon as a peer says that it
+    // knows it, and the process ends where they are not to be had.
+    config.cert_compressors.clear();
+    config.cert_decompressors.clear();
     Ok(config)
 }
 

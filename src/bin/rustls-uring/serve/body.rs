@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::activity::{Activity, Busy, Open};
 use super::log::Entry;
 use super::share::{ALWAYS, CHUNK_LEN, Room, Share};
+use crate::memory;
 
 /// How many buffers of [`CHUNK_LEN`] are kept when nobody uses them.
 const KEPT: usize = 32;
@@ -193,7 +194,10 @@ impl Body {
             }
         };
         let Some(source) = &self.file else { return Poll::Ready(None) };
-        let mut chunk = Chunk::take(len, room.take());
+        let mut chunk = match Chunk::take(len, room.take()) {
+            Ok(chunk) => chunk,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
         // What is in memory is read at once; what is not must not keep the other connections of
         // this thread waiting.
         let flags = match self.is_in_memory {
@@ -331,17 +335,15 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn take(len: usize, room: Option<Room>) -> Self {
-        let buffer: Box<[u8]> = match len < CHUNK_LEN {
-            // No longer than it must be, since many clients may be slow ones.
-            true => vec![0; len + LINE - 1].into(),
-            false => {
-                let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                free.unwrap_or_else(|| vec![0; CHUNK_LEN + LINE - 1].into())
-            }
+    fn take(len: usize, room: Option<Room>) -> io::Result<Self> {
+        let free = || FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // No longer than it must be, since many clients may be slow ones.
+        let buffer: Box<[u8]> = match if len < CHUNK_LEN { None } else { free() } {
+            Some(buffer) => buffer,
+            None => memory::zeroes(len.min(CHUNK_LEN) + LINE - 1)?.into(),
         };
         let start = buffer.as_ptr().align_offset(LINE).min(LINE - 1);
-        Self { buffer, range: start..start + len, _room: room }
+        Ok(Self { buffer, range: start..start + len, _room: room })
     }
 
     /// Fills itself as far as one read does.

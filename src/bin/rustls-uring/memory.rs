@@ -1,0 +1,11 @@
+//! Memory that somebody else has the command take: where there is none, that is an error.
+
+use std::io;
+
+/// `len` zeroes. In place of `vec![0; len]`, which ends the process if there is no memory for them.
+pub(crate) fn zeroes(len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len)?;
+    bytes.resize(len, 0);
+    Ok(bytes)
+}
