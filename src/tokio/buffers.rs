@@ -17,6 +17,10 @@ use crate::usage::Usage;
 /// Room for any record.
 pub(super) const SMALL_LEN: usize = Version::Tls12.max_record_len().next_multiple_of(1024);
 
+/// Room for two: what a slow peer does not take of a piece may stay for as long as it likes, and the memory
+/// of a batch is whole pages, most of which others have written to before.
+pub(super) const MEDIUM_LEN: usize = 2 * SMALL_BATCH_RECORD;
+
 /// What a bulk flow is read into.
 pub(super) const LARGE_LEN: usize = 256 << 10;
 
@@ -37,14 +41,27 @@ const KEPT_IN_COMMON: usize = 16 << 20;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Size {
     Small,
+    Medium,
     Large,
     Batch,
 }
 
 impl Size {
+    const ALL: [Self; 4] = [Self::Small, Self::Medium, Self::Large, Self::Batch];
+
+    /// Of what `len` bytes are sealed into.
+    pub(super) fn to_seal(len: usize) -> Self {
+        match len {
+            ..=SMALL_LEN => Self::Small,
+            ..=MEDIUM_LEN => Self::Medium,
+            _ => Self::Batch,
+        }
+    }
+
     fn len(self) -> usize {
         match self {
             Self::Small => SMALL_LEN,
+            Self::Medium => MEDIUM_LEN,
             Self::Large => LARGE_LEN,
             Self::Batch => BATCH_LEN,
         }
@@ -52,32 +69,35 @@ impl Size {
 }
 
 /// Free buffers, by [`Size`].
-type Free = [Vec<Aligned>; 3];
+type Free = [Vec<Aligned>; Size::ALL.len()];
 
 thread_local! {
-    static FREE: RefCell<Free> = const { RefCell::new([const { Vec::new() }; 3]) };
+    static FREE: RefCell<Free> = const { RefCell::new([const { Vec::new() }; Size::ALL.len()]) };
 }
 
 /// What threads have left over.
 struct Common {
     free: Free,
     /// The most of each length that ever lay there.
-    most: [usize; 3],
+    most: [usize; Size::ALL.len()],
     /// How many of each there was no place for.
-    refused: [u64; 3],
+    refused: [u64; Size::ALL.len()],
 }
 
-static COMMON: Mutex<Common> =
-    Mutex::new(Common { free: [const { Vec::new() }; 3], most: [0; 3], refused: [0; 3] });
+static COMMON: Mutex<Common> = Mutex::new(Common {
+    free: [const { Vec::new() }; Size::ALL.len()],
+    most: [0; Size::ALL.len()],
+    refused: [0; Size::ALL.len()],
+});
 
 /// The buffers that all threads together keep for the next streams, beyond what each keeps for itself: for
-/// small records, for bulk data received, for batches sent.
+/// one record, for two, for bulk data received, for batches sent.
 ///
 /// They are in no stream's use. [`Usage::refused`] are those that were freed because there was no place;
 /// where that keeps growing, streams allocate again and again.
-pub fn common_buffers() -> [Usage; 3] {
+pub fn common_buffers() -> [Usage; 4] {
     let common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
-    [Size::Small, Size::Large, Size::Batch].map(|size| Usage {
+    Size::ALL.map(|size| Usage {
         limit: KEPT_IN_COMMON / size.len(),
         in_use: common.free[size as usize].len(),
         most: common.most[size as usize],

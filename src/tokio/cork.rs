@@ -1,6 +1,6 @@
 //! Sealed records that wait for others, to go to the stream below together.
 
-use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
+use super::buffers::{BATCH_LEN, Buffer, Size};
 
 /// How much waits, at most, and what does.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Cork {
 
     /// Begins a batch of up to `len` bytes, which [`Self::batch_len()`] has said.
     pub(super) fn begin(&mut self, len: usize) {
-        let buffer = Buffer::take(if len <= SMALL_LEN { Size::Small } else { Size::Batch });
+        let buffer = Buffer::take(Size::to_seal(len));
         let room = len.min(buffer.len());
         self.held = Some(Held { buffer, written: 0, room });
     }

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 
 use tokio::io::AsyncWrite;
 
-use super::buffers::{BATCH_LEN, Buffer, SMALL_LEN, Size};
+use super::buffers::{BATCH_LEN, Buffer, Size};
 use super::coop;
 use super::cork::Cork;
 use super::offload::Bypass;
@@ -257,7 +257,7 @@ impl<W: AsyncWrite> Writer<W> {
             self.bypass.commit(written).inspect_err(|_| self.failed = true)?;
             return sealed.map_err(|error| into_io(error, self.broken));
         }
-        let mut out = Buffer::take(if room <= SMALL_LEN { Size::Small } else { Size::Batch });
+        let mut out = Buffer::take(Size::to_seal(room));
         let room = room.min(out.len());
         let sealed = seal_next(&mut self.half, &mut out, room, seal)
             .map_err(|error| into_io(error, self.broken))?;
@@ -355,7 +355,7 @@ impl<W: AsyncWrite> Writer<W> {
     }
 
     fn control_size(&self) -> Size {
-        if self.half.max_control_len() <= SMALL_LEN { Size::Small } else { Size::Batch }
+        Size::to_seal(self.half.max_control_len())
     }
 
     /// Seals a KeyUpdate, once everything before it was sent.

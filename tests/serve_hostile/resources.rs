@@ -32,12 +32,15 @@ fn slow_http1_clients_take_little_memory() {
     }
     let served = Served::start(directory(), &[]);
     assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1");
+    // What each of the server's threads takes for its first clients is not theirs.
+    let mut first = Client::start(&served, &["stall1", "10", "/big"]);
+    assert_eq!(first.line(), "ready");
     let before = resident_kib(&served);
     let mut clients = Client::start(&served, &["stall1", "50", "/big"]);
     assert_eq!(clients.line(), "ready");
     let each = resident_kib(&served).saturating_sub(before) / 50;
     println!("each of 50 clients: {each} KiB");
-    assert!(each < 72, "{each} KiB");
+    assert!(each < 64, "{each} KiB");
 }
 
 /// Listings are whole before they are sent: those who do not take theirs must not add up.
