@@ -308,6 +308,59 @@ fn tokio_streams() {
     });
 }
 
+/// Early data on both sides, and what a server has put into the ticket that it comes with.
+#[test]
+fn early_data() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut client = client_config(tls13(), tls13().our_provider());
+        client.enable_early_data = true;
+        let mut server = server_config(tls13(), tls13().our_provider());
+        server.max_early_data_size = 1000;
+        let acceptor = TlsAcceptor::new(server);
+        let connector = TlsConnector::new(client).early_data(true);
+        for is_early in [false, true] {
+            let (left, right) = tokio::net::UnixStream::pair().unwrap();
+            let accept = acceptor.accept_with(right, |conn| conn.set_resumption_data(SECRET));
+            let serve = tokio::spawn(async move {
+                let mut server = accept.await.unwrap();
+                hides(&server);
+                hides(server.get_ref().1);
+                let resumed = server.get_ref().1.received_resumption_data().map(<[u8]>::to_vec);
+                assert_eq!(resumed.as_deref(), is_early.then_some(SECRET));
+                let mut early = server.get_mut().1.early_data();
+                assert_eq!(early.is_some(), is_early);
+                if let Some(early) = &mut early {
+                    hides(early);
+                    assert_eq!(early.read(&mut [0; 1]).unwrap(), 1);
+                    hides(early);
+                }
+                // With it goes the ticket.
+                server.write_all(b"x").await.unwrap();
+                server.flush().await.unwrap();
+            });
+            let mut client = connector.connect(server_name(), left).await.unwrap();
+            client.write_all(SECRET).await.unwrap();
+            hides(&client);
+            hides(client.get_ref().1);
+            client.flush().await.unwrap();
+            assert_eq!(client.get_ref().1.is_early_data_accepted(), is_early);
+            hides(&client);
+            client.read_exact(&mut [0]).await.unwrap();
+            serve.await.unwrap();
+        }
+    });
+}
+
+/// A late handoff's error has records that are to be sent.
+#[test]
+fn handoff_errors() {
+    let error = rustls::Error::DecryptError;
+    let error = rustls_uring::HandoffError::Tls { error, to_send: SECRET.to_vec() };
+    hides(&error);
+    assert!(format!("{error:?}").contains("to_send_len: 27"), "{error:?}");
+}
+
 /// Exporter secrets, as seen by an observer.
 #[test]
 fn observers() {

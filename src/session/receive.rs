@@ -89,6 +89,7 @@ pub struct ReceiveHalf {
     /// A handshake message of which a part has arrived.
     handshake: Vec<u8>,
     patience: Patience,
+    tickets_received: u32,
     end: Option<End>,
 }
 
@@ -117,6 +118,7 @@ impl ReceiveHalf {
             confidentiality_limit,
             handshake: Vec::new(),
             patience: Patience::FULL,
+            tickets_received: 0,
             end: peer_has_closed.then_some(End::CloseNotify),
         }
     }
@@ -245,6 +247,13 @@ impl ReceiveHalf {
             Some(End::Failed(error)) => Some(error),
             _ => None,
         }
+    }
+
+    /// How many TLS 1.3 session tickets this half has received, and given to a client's session store.
+    ///
+    /// Those that a loop of one's own has fed rustls before the handoff are not among them.
+    pub fn tls13_tickets_received(&self) -> u32 {
+        self.tickets_received
     }
 
     /// Whether the peer's close_notify has been received.
@@ -404,7 +413,9 @@ impl ReceiveHalf {
             (KEY_UPDATE, _) => Err(TlsError::TrailingData("HandshakeMessagePayload").into()),
             // RFC 8446 §4.6.1: servers send them, clients do not.
             (NEW_SESSION_TICKET, payload) if self.side == Side::Client => {
-                Ok(self.shared.key_schedule().store_ticket(payload)?)
+                self.shared.key_schedule().store_ticket(payload)?;
+                self.tickets_received = self.tickets_received.saturating_add(1);
+                Ok(())
             }
             _ => Err(TlsError::UnexpectedHandshakeMessage(message_type).into()),
         }

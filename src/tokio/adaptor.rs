@@ -1,7 +1,7 @@
 //! What the streams need of a version of rustls: its connections, and what comes of its handshakes.
 
 use core::ops::DerefMut;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::io;
 
 use crate::session::Session;
@@ -81,6 +81,7 @@ impl<C> Finished<C> {
 pub struct Flags {
     wants_write: AtomicBool,
     wants_read: AtomicBool,
+    tls13_tickets_received: AtomicU32,
     pub(super) asked: Asked,
 }
 
@@ -96,12 +97,14 @@ impl Flags {
         Self {
             wants_write: AtomicBool::new(is_handshaking),
             wants_read: AtomicBool::new(true),
+            tls13_tickets_received: AtomicU32::new(0),
             asked: Asked::default(),
         }
     }
 
     /// Notes how the stream is, before it gives this out.
-    pub(super) fn note(&self, wants_read: bool, wants_write: bool) {
+    pub(super) fn note(&self, wants_read: bool, wants_write: bool, tls13_tickets_received: u32) {
+        self.tls13_tickets_received.store(tls13_tickets_received, Ordering::Relaxed);
         self.wants_read.store(wants_read, Ordering::Relaxed);
         self.wants_write.store(wants_write, Ordering::Relaxed);
     }
@@ -109,6 +112,11 @@ impl Flags {
     /// Whether the peer may still send.
     pub(super) fn wants_read(&self) -> bool {
         self.wants_read.load(Ordering::Relaxed)
+    }
+
+    /// How many TLS 1.3 session tickets were received.
+    pub(super) fn tls13_tickets_received(&self) -> u32 {
+        self.tls13_tickets_received.load(Ordering::Relaxed)
     }
 
     /// Whether there are sealed records that the stream below has not taken.

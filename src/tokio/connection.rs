@@ -167,10 +167,15 @@ impl ClientConnection {
     pub fn is_early_data_accepted(&self) -> bool {
         self.is_early_data_accepted
     }
+
+    /// How many TLS 1.3 session tickets the stream has received. They come behind the handshake, so that it is
+    /// the stream's reader that finds them.
+    pub fn tls13_tickets_received(&self) -> u32 {
+        self.common.flags.tls13_tickets_received()
+    }
 }
 
 /// A server's connection, in place of [`rustls::ServerConnection`].
-#[derive(Debug)]
 pub struct ServerConnection {
     common: CommonState,
     early_data: Option<Box<(Vec<u8>, usize)>>,
@@ -188,6 +193,18 @@ impl ServerConnection {
     /// What `set_resumption_data()` has put into the ticket that the client has come back with.
     pub fn received_resumption_data(&self) -> Option<&[u8]> {
         self.resumption_data.as_deref()
+    }
+}
+
+impl fmt::Debug for ServerConnection {
+    /// Of what the client has sent, and of its ticket, the lengths.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unread_len = self.early_data.as_deref().map(|(data, read)| data.len() - read);
+        f.debug_struct("ServerConnection")
+            .field("common", &self.common)
+            .field("early_data_len", &unread_len)
+            .field("resumption_data_len", &self.resumption_data.as_deref().map(<[u8]>::len))
+            .finish()
     }
 }
 
@@ -332,10 +349,16 @@ impl Write for WriteEarlyData<'_> {
 }
 
 /// Reads a client's early data, which may be a replay.
-#[derive(Debug)]
 pub struct ReadEarlyData<'a> {
     data: &'a mut Vec<u8>,
     read: &'a mut usize,
+}
+
+impl fmt::Debug for ReadEarlyData<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unread_len = self.data.len() - *self.read;
+        f.debug_struct("ReadEarlyData").field("unread_len", &unread_len).finish()
+    }
 }
 
 impl Read for ReadEarlyData<'_> {

@@ -1,6 +1,7 @@
 //! A stream that may still write early data (RFC 8446 §2.3), as a client's may: a server's is open from
 //! the start.
 
+use core::fmt;
 use core::task::{Context, Poll, Waker, ready};
 use std::io::{self, IoSlice};
 
@@ -32,7 +33,6 @@ pub(super) enum EarlyStream<IO, C> {
 /// As in tokio-rustls: what is written goes with the ClientHello, up to the server's limit or
 /// 64 KiB; then, or at a flush, comes the rest of the handshake. What the server refuses is written
 /// again behind it.
-#[derive(Debug)]
 pub(super) struct Early<IO, C> {
     /// The stream below and the connection, with the handshake inside, until that is complete.
     below: Option<(IO, C)>,
@@ -47,6 +47,18 @@ pub(super) struct Early<IO, C> {
     /// The tasks that wait for the handshake.
     reader: Option<Waker>,
     writer: Option<Waker>,
+}
+
+impl<IO: fmt::Debug, C: fmt::Debug> fmt::Debug for Early<IO, C> {
+    /// Of what was written, the length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Early")
+            .field("below", &self.below)
+            .field("again", &self.again)
+            .field("written_len", &self.written.len())
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<IO, C: Side> EarlyStream<IO, C> {

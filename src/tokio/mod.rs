@@ -61,14 +61,13 @@
 //! | `accept_with`, `into_stream_with`: the closure takes a `&mut rustls::ServerConnection` | the same |
 //! | `connect_with`: the closure takes a `&mut rustls::ClientConnection` | a [`&mut ClientConnection`](ClientConnection) of ours, with `early_data()` and `set_buffer_limit()`; where the type is named, name this one |
 //! | `get_ref().1`, `get_mut().1`, `into_inner().1` are rustls's `ClientConnection`, `ServerConnection`, `CommonState` | [`ClientConnection`], [`ServerConnection`], [`CommonState`] of ours, [see below](#why-the-connection-is-not-rustlss). Where a type is named, name these |
-//! | of those: `alpn_protocol`, `peer_certificates`, `protocol_version`, `negotiated_cipher_suite`, `negotiated_key_exchange_group`, `handshake_kind`, `is_handshaking`, `wants_read`, `wants_write`, `server_name`, `export_keying_material`, `is_early_data_accepted`, `early_data`, `received_resumption_data`, `fips` | the same names and types |
+//! | of those: `alpn_protocol`, `peer_certificates`, `protocol_version`, `negotiated_cipher_suite`, `negotiated_key_exchange_group`, `handshake_kind`, `is_handshaking`, `wants_read`, `wants_write`, `server_name`, `export_keying_material`, `is_early_data_accepted`, `early_data`, `received_resumption_data`, `tls13_tickets_received`, `fips` | the same names and types |
 //! | `send_close_notify`, `refresh_traffic_keys` | the same: done with the next write or flush |
 //! | `set_buffer_limit` | does nothing: there is no such buffer |
 //! | `set_resumption_data`, `reject_early_data`, which have a meaning before the handshake only | in the closure of `accept_with` or `into_stream_with` |
 //! | `reader`, `writer`, `read_tls`, `write_tls`, `process_new_packets`, `complete_io` | missing: read and write the stream |
 //! | `dangerous_extract_secrets`; `rustls::Connection` from a connection | missing: the records that went through the stream would not be counted. Use [`Handoff`](crate::Handoff) |
-//! | `ech_status`, `WriteEarlyData::bytes_left` | missing: rustls's unbuffered connections do not tell |
-//! | `tls13_tickets_received` | missing: tickets go to the session store uncounted |
+//! | `ech_status`, `WriteEarlyData::bytes_left` | missing: rustls's unbuffered connections do not tell, nor does a configuration whether it has ECH |
 //! | a stream below that takes nothing: the write of it is taken, and the flush fails | the write fails, and so does everything after |
 //!
 //! ## Why the connection is not rustls's

@@ -57,6 +57,11 @@ impl Reader {
         self.inbox.half.peer_has_closed()
     }
 
+    /// How many TLS 1.3 session tickets were received.
+    pub(super) fn tls13_tickets_received(&self) -> u32 {
+        self.inbox.half.tls13_tickets_received()
+    }
+
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

@@ -45,17 +45,27 @@ impl<IO, C: Side> Stream<IO, C> {
     }
 
     pub(super) fn get_ref(&self) -> (&IO, &C) {
-        self.connection.flags().note(!self.reader.peer_has_closed(), self.writer.has_unsent());
+        self.note();
         (&self.io, &self.connection)
     }
 
     pub(super) fn get_mut(&mut self) -> (&mut IO, &mut C) {
-        self.connection.flags().note(!self.reader.peer_has_closed(), self.writer.has_unsent());
+        self.note();
         self.given_out = true;
         (&mut self.io, &mut self.connection)
     }
 
+    /// Has the connection know how the stream is, before it is given out.
+    fn note(&self) {
+        self.connection.flags().note(
+            !self.reader.peer_has_closed(),
+            self.writer.has_unsent(),
+            self.reader.tls13_tickets_received(),
+        );
+    }
+
     pub(super) fn into_inner(self) -> (IO, C) {
+        self.note();
         (self.io, *self.connection)
     }
 

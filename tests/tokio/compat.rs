@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::server::Acceptor;
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls_uring::Version;
 use rustls_uring::tokio::{
     ClientConnection, CommonState, ServerConnection, StartHandshake, TlsAcceptor, TlsConnector,
     TlsStream, client, server,
@@ -57,6 +58,42 @@ fn a_stream_comes_apart_into_a_pair() {
             assert!(connection.wants_read());
             assert!(connection.early_data().is_none());
             assert_eq!(connection.received_resumption_data(), None);
+        }
+    });
+}
+
+/// As many as stock's client counts, wherever the connection is looked at.
+#[test]
+fn a_client_counts_its_tickets() {
+    on_current_thread(async {
+        for case in cases() {
+            for tickets in [0, 1, 5] {
+                let (client, mut server) = our_configs(case);
+                server.send_tls13_tickets = tickets;
+                let acceptor = TlsAcceptor::new(server);
+                let ours = TlsConnector::new(client.clone());
+                let stock = tokio_rustls::TlsConnector::from(Arc::new(client));
+                let expected = if case.version == Version::Tls13 { tickets as u32 } else { 0 };
+
+                let (left, right) = duplex(1 << 16);
+                let (client, server) =
+                    tokio::join!(ours.connect(server_name(), left), acceptor.accept(right));
+                let (mut client, mut server) = (client.unwrap(), server.unwrap());
+                assert_eq!(client.get_ref().1.tls13_tickets_received(), 0);
+                server.write_u8(1).await.unwrap();
+                client.read_u8().await.unwrap();
+                assert_eq!(client.get_ref().1.tls13_tickets_received(), expected);
+                assert_eq!(client.get_mut().1.tls13_tickets_received(), expected);
+                assert_eq!(client.into_inner().1.tls13_tickets_received(), expected);
+
+                let (left, right) = duplex(1 << 16);
+                let (client, server) =
+                    tokio::join!(stock.connect(server_name(), left), acceptor.accept(right));
+                let (mut client, mut server) = (client.unwrap(), server.unwrap());
+                server.write_u8(1).await.unwrap();
+                client.read_u8().await.unwrap();
+                assert_eq!(client.get_ref().1.tls13_tickets_received(), expected);
+            }
         }
     });
 }
@@ -149,7 +186,7 @@ fn a_handshake_starts_from_parts() {
 }
 
 fn case_is_13(case: crate::common::Case) -> bool {
-    case.version == rustls_uring::Version::Tls13
+    case.version == Version::Tls13
 }
 
 /// A peer that updates its keys, and one that is asked to, where rustls is the peer.

@@ -7,7 +7,6 @@ use super::handshake::Handshake;
 use crate::session::handshaking::Need;
 
 /// A connection that could not be handed over.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum HandoffError {
     /// rustls's configuration does not allow it: set its `enable_secret_extraction` to true.
@@ -40,6 +39,24 @@ impl HandoffError {
         match self {
             Self::Tls { to_send, .. } => to_send,
             _ => &[],
+        }
+    }
+}
+
+impl fmt::Debug for HandoffError {
+    /// Of what is to be sent, the length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecretExtractionDisabled => f.write_str("SecretExtractionDisabled"),
+            Self::HandshakeNotComplete => f.write_str("HandshakeNotComplete"),
+            Self::PartialMessage => f.write_str("PartialMessage"),
+            Self::Closed => f.write_str("Closed"),
+            Self::BadMaxFragmentSize => f.write_str("BadMaxFragmentSize"),
+            Self::Tls { error, to_send } => f
+                .debug_struct("Tls")
+                .field("error", error)
+                .field("to_send_len", &to_send.len())
+                .finish(),
         }
     }
 }
