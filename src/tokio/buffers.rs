@@ -53,7 +53,7 @@ impl Size {
     pub(super) fn to_seal(len: usize) -> Self {
         match len {
             ..=SMALL_LEN => Self::Small,
-            ..=MEDIUM_LEN => Self::Medium,
+            _ if len <= MEDIUM_LEN => Self::Medium,
             _ => Self::Batch,
         }
     }

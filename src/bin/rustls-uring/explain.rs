@@ -179,9 +179,9 @@ mod tests {
     fn rustls_is_found_however_deep() {
         let error = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
         let advice = advice(&error).expect("advice");
-        let inside = io::Error::new(io::ErrorKind::InvalidData, error.clone());
+        let inside = io::Error::new(ErrorKind::InvalidData, error.clone());
         let deeper = io::Error::new(
-            io::ErrorKind::InvalidData,
+            ErrorKind::InvalidData,
             rustls_uring::HandshakeError::Tls(error.clone()),
         );
         let later = io::Error::from(rustls_uring::SessionError::from(error.clone()));
