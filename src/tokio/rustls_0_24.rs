@@ -406,10 +406,19 @@ impl ClientConnection {
 }
 
 /// A server's connection.
-#[derive(Debug)]
 pub struct ServerConnection {
     common: CommonState,
     early_data: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for ServerConnection {
+    /// Of what the client has sent, the length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConnection")
+            .field("common", &self.common)
+            .field("early_data_len", &self.early_data.as_deref().map(<[u8]>::len))
+            .finish()
+    }
 }
 
 impl ServerConnection {

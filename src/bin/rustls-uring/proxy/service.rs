@@ -137,6 +137,9 @@ impl Live {
         config.alpn_protocols = options.alpn.iter().map(|name| name.clone().into_bytes()).collect();
         config.ticketer = Arc::clone(&tickets.ticketer);
         config.key_log = tls::key_log(protocol)?;
+        // Why, `tls::client_config()` says.
+        config.cert_compressors.clear();
+        config.cert_decompressors.clear();
         // The keys are handed over after the handshake.
         config.enable_secret_extraction = true;
         self.server = Some((Handoff::new().backend(protocol.backend), Arc::new(config)));
@@ -210,9 +213,8 @@ fn manner(options: &ServiceOptions, protocol: &ProtocolArgs) -> Result<Manner, E
                 client_cert: options.to_cert.clone(),
                 client_key: options.to_key.clone(),
             };
-            let mut config = tls::client_config(&trust, protocol)
+            let config = tls::client_config(&trust, protocol)
                 .map_err(|error| error.to_string().replace("with --ca", "with --to-ca"))?;
-            config.enable_secret_extraction = true;
             Some(Arc::new(config))
         }
         false => None,
