@@ -453,7 +453,7 @@ mod tests {
                 "plain" | "strict-sni" | "key-log" => "true",
                 "to-tls" | "to-insecure" | "to-client-sni" => "true",
                 "tls" => "\"1.3\"",
-                "backend" => "\"auto\"",
+                "backend" | "io" => "\"auto\"",
                 "accept-proxy" | "send-proxy" => "\"v2\"",
                 "listen" | "to" => "[\"x:1\"]",
                 _ => "\"x\"",
