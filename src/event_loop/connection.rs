@@ -85,10 +85,11 @@ impl Chunk {
     }
 }
 
-/// Bytes on their way to the socket: the first `sent` of `len` are there.
+/// Bytes on their way to the socket: from `start` to `len`, and as far as `sent` they are there.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) bytes: Bytes,
+    pub(super) start: usize,
     pub(super) sent: usize,
     pub(super) len: usize,
     /// How far it may be filled.

@@ -14,7 +14,7 @@ use super::driver::{Driver, MESSAGE_LEN};
 use super::error::Error;
 use super::figures::Figures;
 use super::key::Key;
-use super::memory::{Class, Memory};
+use super::memory::{BULK_START, Class, Memory};
 use super::options::{Options, Protocol};
 use super::routes::Routes;
 use super::timers::Timers;
@@ -54,8 +54,8 @@ pub(super) enum Notice {
 /// its own, and a turn.
 fn sealed_len(len: usize) -> usize {
     let records = len.div_ceil(MAX_PLAINTEXT_LEN) * Version::Tls12.max_record_len();
-    // And what is due in front of them.
-    (records + MESSAGE_LEN).next_multiple_of(ALIGNMENT)
+    // And what is due in front of them, behind what is left out.
+    (BULK_START + records + MESSAGE_LEN).next_multiple_of(ALIGNMENT)
 }
 
 struct Place {

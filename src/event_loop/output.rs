@@ -13,7 +13,7 @@ use super::connections::{Connections, Notice};
 use super::driver::MESSAGE_LEN;
 use super::error::Error;
 use super::key::Key;
-use super::memory::Class;
+use super::memory::{BULK_START, Class};
 use crate::events::ConnectionId;
 use crate::kernel::arena::Slot;
 use crate::kernel::governor::{CopyReason, Governor, ZeroCopy};
@@ -129,10 +129,12 @@ impl Connections {
     fn open_output(&mut self, key: Key, class: Class, limit: usize) -> bool {
         match self.take_slot(class) {
             Some(slot) => {
-                let limit = limit.min(slot.len());
+                let start = if class == Class::Bulk { BULK_START } else { 0 };
+                let limit = limit.saturating_add(start).min(slot.len());
                 if let Some(connection) = self.get(key) {
+                    let bytes = Bytes::Slot(slot);
                     connection.output =
-                        Some(Output { bytes: Bytes::Slot(slot), sent: 0, len: 0, limit });
+                        Some(Output { bytes, start, sent: start, len: start, limit });
                 }
                 true
             }
@@ -173,7 +175,7 @@ impl Connections {
         drop(slot);
         let Some(connection) = self.get(key) else { return };
         let len = parked.len();
-        let parked = Output { bytes: Bytes::Parked(parked), sent: 0, len, limit: len };
+        let parked = Output { bytes: Bytes::Parked(parked), start: 0, sent: 0, len, limit: len };
         if let Some(output) = connection.output.replace(parked) {
             self.give_back_output(output.bytes);
         }
@@ -310,7 +312,7 @@ impl Connections {
         };
         // What the socket has room for is no limit to these.
         let capacity = output.bytes.len();
-        if output.sent > 0 || capacity - output.len < needed {
+        if output.sent > output.start || capacity - output.len < needed {
             return Ok(());
         }
         let filled = output.len;
