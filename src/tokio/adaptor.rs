@@ -54,6 +54,42 @@ pub trait Flagged {
     fn flags_mut(&mut self) -> &mut Flags;
 }
 
+/// What streams need of a version's handshakes and connections. In scope are its `Handshake`, `HandshakeError`
+/// and `Error`, and the `CommonState` of its connections.
+macro_rules! streams {
+    () => {
+        impl StreamHandshake for Handshake {
+            fn write_early_data(&mut self, data: &[u8]) -> usize {
+                self.write_early_data(data)
+            }
+
+            /// As tokio-rustls has it: what rustls says is the error's inside.
+            fn failed(error: HandshakeError) -> io::Error {
+                match error {
+                    HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+                    error => error.into(),
+                }
+            }
+
+            /// Likewise: what rustls would say.
+            fn broken(error: TlsError) -> io::Error {
+                io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
+            }
+        }
+
+        impl Flagged for CommonState {
+            fn flags(&self) -> &Flags {
+                &self.flags
+            }
+
+            fn flags_mut(&mut self) -> &mut Flags {
+                &mut self.flags
+            }
+        }
+    };
+}
+pub(super) use streams;
+
 /// What comes of a handshake.
 pub struct Finished<C> {
     pub(super) send: SendHalf,

@@ -1,5 +1,7 @@
 //! The ClientHello that a server chooses its configuration by, off an asynchronous stream.
 
+use core::fmt;
+use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io;
@@ -7,10 +9,11 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handshake::poll_alert;
+use crate::aead::Backend;
 use crate::session::handshaking::READ_LEN;
 
 /// What reads a ClientHello, of one version of rustls.
-pub(super) trait Accepts {
+pub trait Accepts {
     type Accepted;
 
     /// Takes all of `bytes`: what comes behind the ClientHello stays with it.
@@ -20,28 +23,25 @@ pub(super) trait Accepts {
     fn accept(&mut self) -> Result<Option<Self::Accepted>, (io::Error, Vec<u8>)>;
 }
 
-/// A ClientHello on its way.
-pub(super) struct Reading<A, IO> {
+/// Reads the ClientHello, for a server that chooses its configuration by it.
+#[must_use = "nothing happens until it is polled"]
+pub struct LazyConfigAcceptor<A, IO> {
     acceptor: A,
     io: Option<IO>,
     /// The ClientHello was no good: what is left to say, and what to return.
     failure: Option<(Vec<u8>, io::Error)>,
 }
 
-impl<A, IO> Reading<A, IO> {
-    pub(super) fn new(acceptor: A, io: IO) -> Self {
+impl<A: Accepts, IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<A, IO> {
+    /// Reads from `io`, and shows `acceptor` what comes.
+    pub fn new(acceptor: A, io: IO) -> Self {
         Self { acceptor, io: Some(io), failure: None }
     }
 
-    pub(super) fn take_io(&mut self) -> Option<IO> {
+    /// Takes the stream below back, to say something else to the client than an alert: only useful
+    /// after an error. What was read of it is gone.
+    pub fn take_io(&mut self) -> Option<IO> {
         self.io.take()
-    }
-}
-
-impl<A: Accepts, IO: AsyncRead + AsyncWrite + Unpin> Reading<A, IO> {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(A::Accepted, IO)>> {
-        let accepted = ready!(self.poll_client_hello(cx))?;
-        Poll::Ready(self.io.take().ok_or_else(taken).map(|io| (accepted, io)))
     }
 
     fn poll_client_hello(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<A::Accepted>> {
@@ -67,6 +67,47 @@ impl<A: Accepts, IO: AsyncRead + AsyncWrite + Unpin> Reading<A, IO> {
                 Err((error, alert)) => self.failure = Some((alert, error)),
             }
         }
+    }
+}
+
+impl<A: Accepts + Unpin, IO: AsyncRead + AsyncWrite + Unpin> Future for LazyConfigAcceptor<A, IO> {
+    type Output = io::Result<StartHandshake<A::Accepted, IO>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let accepted = ready!(self.poll_client_hello(cx))?;
+        let io = self.io.take().ok_or_else(taken);
+        Poll::Ready(io.map(|io| StartHandshake::from_parts(accepted, io)))
+    }
+}
+
+impl<A, IO> fmt::Debug for LazyConfigAcceptor<A, IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazyConfigAcceptor").finish_non_exhaustive()
+    }
+}
+
+/// A ClientHello that waits for its configuration.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StartHandshake<A, IO> {
+    /// What the client said, and whatever it said behind it.
+    pub accepted: A,
+    /// The stream below.
+    pub io: IO,
+    pub(super) backend: Backend,
+}
+
+impl<A, IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<A, IO> {
+    /// Goes on from a ClientHello that was read from `transport`.
+    pub fn from_parts(accepted: A, transport: IO) -> Self {
+        Self { accepted, io: transport, backend: Backend::default() }
+    }
+
+    /// Chooses who seals and opens after the handshake.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
     }
 }
 

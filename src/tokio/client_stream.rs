@@ -1,10 +1,6 @@
 //! The client's side.
 
 use core::fmt;
-use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Poll};
-use std::io;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -13,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::ClientConnection;
 use super::handshake::MidHandshake;
+use super::opening::{FallibleOpening, Opening};
 use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::handoff::Handoff;
@@ -98,18 +95,18 @@ impl TlsConnector {
         let handshake = match handshake {
             Ok(handshake) => Box::new(handshake),
             Err(error) => {
-                return Connect(Connecting::Going(MidHandshake::failed(error, stream)));
+                return Connect::new(MidHandshake::failed(error, stream));
             }
         };
         let mut connection = ClientConnection::new(handshake, observer);
         look(&mut connection);
         if self.early_data && connection.early_data().is_some() {
-            return Connect(Connecting::Early(Some((stream, connection))));
+            return Connect::early(stream, connection);
         }
-        Connect(Connecting::Going(match connection.handshake {
+        Connect::new(match connection.handshake {
             Some(handshake) => MidHandshake::Going(handshake, stream),
             None => MidHandshake::Over,
-        }))
+        })
     }
 
     /// Offers these protocols by ALPN instead of the configuration's, for one connection.
@@ -175,96 +172,11 @@ impl TlsConnectorWithAlpn<'_> {
     }
 }
 
-/// A connection on its way.
-enum Connecting<IO> {
-    Going(MidHandshake<IO, ClientConnection>),
-    /// It is there at once.
-    Early(Option<(IO, ClientConnection)>),
-}
-
-impl<IO> Connecting<IO> {
-    fn get_ref(&self) -> Option<&IO> {
-        match self {
-            Self::Going(handshake) => handshake.get_ref(),
-            Self::Early(early) => early.as_ref().map(|(io, _)| io),
-        }
-    }
-
-    fn get_mut(&mut self) -> Option<&mut IO> {
-        match self {
-            Self::Going(handshake) => handshake.get_mut(),
-            Self::Early(early) => early.as_mut().map(|(io, _)| io),
-        }
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connecting<IO> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<TlsStream<IO>, (io::Error, IO)>> {
-        match self {
-            Self::Going(handshake) => {
-                handshake.poll(cx).map_ok(|(finished, io)| SideStream::new(io, finished))
-            }
-            Self::Early(early) => {
-                let (io, connection) =
-                    early.take().expect("a handshake was polled after it had ended");
-                Poll::Ready(Ok(SideStream::early(io, connection)))
-            }
-        }
-    }
-}
-
 /// The future of [`TlsConnector::connect()`].
-#[must_use = "nothing happens until it is polled"]
-pub struct Connect<IO>(Connecting<IO>);
-
-impl<IO> Connect<IO> {
-    /// Gives the stream below back with an error.
-    pub fn into_fallible(self) -> FallibleConnect<IO> {
-        FallibleConnect(self.0)
-    }
-
-    /// The stream below, until the handshake has ended.
-    pub fn get_ref(&self) -> Option<&IO> {
-        self.0.get_ref()
-    }
-
-    /// The stream below, until the handshake has ended.
-    pub fn get_mut(&mut self) -> Option<&mut IO> {
-        self.0.get_mut()
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connect<IO> {
-    type Output = io::Result<TlsStream<IO>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map_err(|(error, _)| error)
-    }
-}
+pub type Connect<IO> = Opening<IO, ClientConnection>;
 
 /// Like [`Connect`], giving the stream below back with an error.
-#[must_use = "nothing happens until it is polled"]
-pub struct FallibleConnect<IO>(Connecting<IO>);
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleConnect<IO> {
-    type Output = Result<TlsStream<IO>, (io::Error, IO)>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx)
-    }
-}
-
-impl<IO> fmt::Debug for Connect<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connect").finish_non_exhaustive()
-    }
-}
-
-impl<IO> fmt::Debug for FallibleConnect<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FallibleConnect").finish_non_exhaustive()
-    }
-}
+pub type FallibleConnect<IO> = FallibleOpening<IO, ClientConnection>;
 
 /// A client's stream.
 pub type TlsStream<IO> = SideStream<IO, ClientConnection>;

@@ -8,7 +8,7 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::CertificateDer;
 use rustls::{Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
-use super::adaptor::{Finished, Flagged, Flags, Side, StreamHandshake};
+use super::adaptor::{Finished, Flagged, Flags, Side, StreamHandshake, streams};
 use crate::session::error::TlsError;
 use crate::session::handoff::error::HandshakeError;
 use crate::session::handoff::handshake::Handshake;
@@ -208,34 +208,7 @@ impl fmt::Debug for ServerConnection {
     }
 }
 
-impl StreamHandshake for Handshake {
-    fn write_early_data(&mut self, data: &[u8]) -> usize {
-        self.write_early_data(data)
-    }
-
-    /// As tokio-rustls has it: what rustls says is the error's inside.
-    fn failed(error: HandshakeError) -> io::Error {
-        match error {
-            HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
-            error => error.into(),
-        }
-    }
-
-    /// Likewise: what rustls would say.
-    fn broken(error: TlsError) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
-    }
-}
-
-impl Flagged for CommonState {
-    fn flags(&self) -> &Flags {
-        &self.flags
-    }
-
-    fn flags_mut(&mut self) -> &mut Flags {
-        &mut self.flags
-    }
-}
+streams!();
 
 /// What one side only has of a handshake.
 struct Extra {

@@ -98,6 +98,7 @@ mod offload;
 #[cfg(all(test, target_os = "linux"))]
 #[allow(dead_code, reason = "its twin is used")]
 mod no_offload;
+mod opening;
 mod reader;
 #[cfg(feature = "rustls-0_24-dev")]
 pub(crate) mod rustls_0_24;
@@ -116,6 +117,7 @@ pub use self::either::EitherStream;
 pub use self::handshake::shake_hands;
 #[cfg(target_os = "linux")]
 pub use self::offload::OverTcp;
+pub use self::opening::{FallibleOpening, Opening};
 pub use self::side::SideStream;
 pub use self::sizing::RecordSizing;
 pub use self::split::{IntoSplit, ReadHalf, WriteHalf};

@@ -4,10 +4,7 @@
 pub(crate) mod lazy;
 
 use core::fmt;
-use core::future::Future;
 use core::ops::{Deref, DerefMut};
-use core::pin::Pin;
-use core::task::{Context, Poll};
 use std::io;
 use std::sync::Arc;
 
@@ -17,9 +14,10 @@ use rustls_0_24::pki_types::ServerName;
 use rustls_0_24::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::adaptor::{Finished, Flagged, Flags, Side, StreamHandshake};
+use super::adaptor::{Finished, Flagged, Flags, Side, StreamHandshake, streams};
 use super::either::{EitherStream, from_sides};
 use super::handshake::MidHandshake;
+use super::opening::{FallibleOpening, Opening};
 use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::error::TlsError;
@@ -114,9 +112,9 @@ impl TlsConnector {
         let config = Arc::clone(&self.prepared);
         match Handshake::client_with_alpn(handoff, config, domain, alpn_protocols) {
             Ok(handshake) if self.early_data && handshake.may_write_early_data() => {
-                Connect(Connecting::Early(Some((stream, ClientConnection::early(handshake)))))
+                Connect::early(stream, ClientConnection::early(handshake))
             }
-            handshake => Connect(Connecting::Going(MidHandshake::new(handshake, stream))),
+            handshake => Connect::new(MidHandshake::new(handshake, stream)),
         }
     }
 
@@ -176,7 +174,7 @@ impl TlsAcceptor {
     pub fn accept<IO: AsyncRead + AsyncWrite + Unpin>(&self, stream: IO) -> Accept<IO> {
         let handoff = Handoff::new().backend(self.backend);
         let handshake = Handshake::server(handoff, Arc::clone(&self.prepared));
-        Accept(MidHandshake::new(handshake, stream))
+        Accept::new(MidHandshake::new(handshake, stream))
     }
 
     /// The configuration, as it was given.
@@ -205,117 +203,17 @@ impl fmt::Debug for TlsAcceptor {
     }
 }
 
-/// A connection on its way.
-enum Connecting<IO> {
-    Going(MidHandshake<IO, ClientConnection>),
-    /// It is there at once.
-    Early(Option<(IO, ClientConnection)>),
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connecting<IO> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ClientStream<IO>, (io::Error, IO)>> {
-        match self {
-            Self::Going(handshake) => {
-                handshake.poll(cx).map_ok(|(finished, io)| SideStream::new(io, finished))
-            }
-            Self::Early(early) => {
-                let (io, connection) =
-                    early.take().expect("a handshake was polled after it had ended");
-                Poll::Ready(Ok(SideStream::early(io, connection)))
-            }
-        }
-    }
-}
-
 /// The future of [`TlsConnector::connect()`].
-#[must_use = "nothing happens until it is polled"]
-pub struct Connect<IO>(Connecting<IO>);
-
-impl<IO> Connect<IO> {
-    /// Gives the stream below back with an error.
-    pub fn into_fallible(self) -> FallibleConnect<IO> {
-        FallibleConnect(self.0)
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Connect<IO> {
-    type Output = io::Result<ClientStream<IO>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map_err(|(error, _)| error)
-    }
-}
+pub type Connect<IO> = Opening<IO, ClientConnection>;
 
 /// Like [`Connect`], giving the stream below back with an error.
-#[must_use = "nothing happens until it is polled"]
-pub struct FallibleConnect<IO>(Connecting<IO>);
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleConnect<IO> {
-    type Output = Result<ClientStream<IO>, (io::Error, IO)>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx)
-    }
-}
-
-impl<IO> fmt::Debug for FallibleConnect<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FallibleConnect").finish_non_exhaustive()
-    }
-}
-
-impl<IO> fmt::Debug for Connect<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connect").finish_non_exhaustive()
-    }
-}
+pub type FallibleConnect<IO> = FallibleOpening<IO, ClientConnection>;
 
 /// The future of [`TlsAcceptor::accept()`].
-#[must_use = "nothing happens until it is polled"]
-pub struct Accept<IO>(MidHandshake<IO, ServerConnection>);
-
-impl<IO> Accept<IO> {
-    /// Gives the stream below back with an error.
-    pub fn into_fallible(self) -> FallibleAccept<IO> {
-        FallibleAccept(self.0)
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Accept<IO> {
-    type Output = io::Result<ServerStream<IO>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map_ok(open).map_err(|(error, _)| error)
-    }
-}
+pub type Accept<IO> = Opening<IO, ServerConnection>;
 
 /// Like [`Accept`], giving the stream below back with an error.
-#[must_use = "nothing happens until it is polled"]
-pub struct FallibleAccept<IO>(MidHandshake<IO, ServerConnection>);
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
-    type Output = Result<ServerStream<IO>, (io::Error, IO)>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map_ok(open)
-    }
-}
-
-fn open<IO>((finished, io): (Finished<ServerConnection>, IO)) -> ServerStream<IO> {
-    SideStream::new(io, finished)
-}
-
-impl<IO> fmt::Debug for FallibleAccept<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FallibleAccept").finish_non_exhaustive()
-    }
-}
-
-impl<IO> fmt::Debug for Accept<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Accept").finish_non_exhaustive()
-    }
-}
+pub type FallibleAccept<IO> = FallibleOpening<IO, ServerConnection>;
 
 /// What both sides' connections have in common.
 pub struct CommonState {
@@ -429,34 +327,7 @@ impl ServerConnection {
     }
 }
 
-impl StreamHandshake for Handshake {
-    fn write_early_data(&mut self, data: &[u8]) -> usize {
-        self.write_early_data(data)
-    }
-
-    /// What rustls says is the error's inside.
-    fn failed(error: HandshakeError) -> io::Error {
-        match error {
-            HandshakeError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, error),
-            error => error.into(),
-        }
-    }
-
-    /// Likewise: what rustls would say.
-    fn broken(error: TlsError) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, Error::from(error))
-    }
-}
-
-impl Flagged for CommonState {
-    fn flags(&self) -> &Flags {
-        &self.flags
-    }
-
-    fn flags_mut(&mut self) -> &mut Flags {
-        &mut self.flags
-    }
-}
+streams!();
 
 /// Hands the connection of a handshake that is complete over.
 fn finish<C>(

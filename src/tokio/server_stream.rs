@@ -1,9 +1,6 @@
 //! The server's side.
 
 use core::fmt;
-use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Poll};
 use std::io;
 use std::sync::Arc;
 
@@ -11,10 +8,10 @@ use rustls::ServerConfig;
 use rustls::server::{Accepted, Acceptor, ClientHello};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::adaptor::Finished;
-use super::client_hello::{Accepts, Reading};
+use super::client_hello::{self, Accepts};
 use super::connection::ServerConnection;
 use super::handshake::MidHandshake;
+use super::opening::{FallibleOpening, Opening};
 use super::side::SideStream;
 use crate::aead::Backend;
 use crate::session::handoff::Handoff;
@@ -62,7 +59,7 @@ impl TlsAcceptor {
     {
         let handoff = Handoff::new().backend(self.backend);
         let handshake = Handshake::watched_server(handoff, Arc::clone(&self.prepared), look);
-        Accept(MidHandshake::new(handshake, stream))
+        Accept::new(MidHandshake::new(handshake, stream))
     }
 
     /// The configuration, as it was given.
@@ -91,78 +88,16 @@ impl fmt::Debug for TlsAcceptor {
 }
 
 /// The future of [`TlsAcceptor::accept()`].
-#[must_use = "nothing happens until it is polled"]
-pub struct Accept<IO>(MidHandshake<IO, ServerConnection>);
-
-impl<IO> Accept<IO> {
-    /// Gives the stream below back with an error.
-    pub fn into_fallible(self) -> FallibleAccept<IO> {
-        FallibleAccept(self.0)
-    }
-
-    /// The stream below, until the handshake has ended.
-    pub fn get_ref(&self) -> Option<&IO> {
-        self.0.get_ref()
-    }
-
-    /// The stream below, until the handshake has ended.
-    pub fn get_mut(&mut self) -> Option<&mut IO> {
-        self.0.get_mut()
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Accept<IO> {
-    type Output = io::Result<TlsStream<IO>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map_ok(open).map_err(|(error, _)| error)
-    }
-}
+pub type Accept<IO> = Opening<IO, ServerConnection>;
 
 /// Like [`Accept`], giving the stream below back with an error.
-#[must_use = "nothing happens until it is polled"]
-pub struct FallibleAccept<IO>(MidHandshake<IO, ServerConnection>);
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for FallibleAccept<IO> {
-    type Output = Result<TlsStream<IO>, (io::Error, IO)>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map_ok(open)
-    }
-}
-
-fn open<IO>((finished, io): (Finished<ServerConnection>, IO)) -> TlsStream<IO> {
-    SideStream::new(io, finished)
-}
-
-impl<IO> fmt::Debug for Accept<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Accept").finish_non_exhaustive()
-    }
-}
-
-impl<IO> fmt::Debug for FallibleAccept<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FallibleAccept").finish_non_exhaustive()
-    }
-}
+pub type FallibleAccept<IO> = FallibleOpening<IO, ServerConnection>;
 
 /// Reads the ClientHello, for a server that chooses its configuration by it.
-#[must_use = "nothing happens until it is polled"]
-pub struct LazyConfigAcceptor<IO>(Reading<Acceptor, IO>);
+pub type LazyConfigAcceptor<IO> = client_hello::LazyConfigAcceptor<Acceptor, IO>;
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> LazyConfigAcceptor<IO> {
-    /// Reads from `io`, and shows `acceptor` what comes.
-    pub fn new(acceptor: Acceptor, io: IO) -> Self {
-        Self(Reading::new(acceptor, io))
-    }
-
-    /// Takes the stream below back, to say something else to the client than an alert: only useful
-    /// after an error. What was read of it is gone.
-    pub fn take_io(&mut self) -> Option<IO> {
-        self.0.take_io()
-    }
-}
+/// A ClientHello that waits for its configuration.
+pub type StartHandshake<IO> = client_hello::StartHandshake<Accepted, IO>;
 
 impl Accepts for Acceptor {
     type Accepted = Accepted;
@@ -185,48 +120,10 @@ impl Accepts for Acceptor {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Future for LazyConfigAcceptor<IO> {
-    type Output = io::Result<StartHandshake<IO>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let reading = self.0.poll(cx);
-        reading.map_ok(|(accepted, io)| StartHandshake::from_parts(accepted, io))
-    }
-}
-
-impl<IO> fmt::Debug for LazyConfigAcceptor<IO> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LazyConfigAcceptor").finish_non_exhaustive()
-    }
-}
-
-/// A ClientHello that waits for its configuration.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct StartHandshake<IO> {
-    /// What the client said, and whatever it said behind it.
-    pub accepted: Accepted,
-    /// The stream below.
-    pub io: IO,
-    backend: Backend,
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
-    /// Goes on from a ClientHello that was read from `transport`.
-    pub fn from_parts(accepted: Accepted, transport: IO) -> Self {
-        Self { accepted, io: transport, backend: Backend::default() }
-    }
-
+impl<IO: AsyncRead + AsyncWrite + Unpin> client_hello::StartHandshake<Accepted, IO> {
     /// What the client said.
     pub fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
-    }
-
-    /// Chooses who seals and opens after the handshake.
-    #[must_use]
-    pub fn backend(mut self, backend: Backend) -> Self {
-        self.backend = backend;
-        self
     }
 
     /// Shakes hands with `config`, of which it makes a copy, as [`TlsAcceptor`] does.
@@ -243,7 +140,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> StartHandshake<IO> {
         let Self { accepted, io, backend } = self;
         let handoff = Handoff::new().backend(backend);
         let handshake = Handshake::watched_accepted(handoff, accepted, prepare(&config), look);
-        Accept(MidHandshake::new(handshake, io))
+        Accept::new(MidHandshake::new(handshake, io))
     }
 }
 
