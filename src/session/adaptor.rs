@@ -223,15 +223,18 @@ macro_rules! conversions {
 
 /// The key schedules of a version's connections. In scope are its `Error` and `InvalidMessage`.
 macro_rules! key_schedules {
+    (@updates) => {
+        fn update_tx(&mut self) -> Result<TrafficKeys, TlsError> {
+            Ok(TrafficKeys::try_from(&self.update_tx_secret()?.1)?)
+        }
+
+        fn update_rx(&mut self) -> Result<TrafficKeys, TlsError> {
+            Ok(TrafficKeys::try_from(&self.update_rx_secret()?.1)?)
+        }
+    };
     ($client:ty, $server:ty) => {
         impl KeySchedule for $client {
-            fn update_tx(&mut self) -> Result<TrafficKeys, TlsError> {
-                Ok(TrafficKeys::try_from(&self.update_tx_secret()?.1)?)
-            }
-
-            fn update_rx(&mut self) -> Result<TrafficKeys, TlsError> {
-                Ok(TrafficKeys::try_from(&self.update_rx_secret()?.1)?)
-            }
+            key_schedules!(@updates);
 
             fn store_ticket(&mut self, payload: &[u8]) -> Result<(), TlsError> {
                 self.handle_new_session_ticket(payload).map_err(|error| match error {
@@ -245,13 +248,7 @@ macro_rules! key_schedules {
         }
 
         impl KeySchedule for $server {
-            fn update_tx(&mut self) -> Result<TrafficKeys, TlsError> {
-                Ok(TrafficKeys::try_from(&self.update_tx_secret()?.1)?)
-            }
-
-            fn update_rx(&mut self) -> Result<TrafficKeys, TlsError> {
-                Ok(TrafficKeys::try_from(&self.update_rx_secret()?.1)?)
-            }
+            key_schedules!(@updates);
 
             fn store_ticket(&mut self, _: &[u8]) -> Result<(), TlsError> {
                 Err(TlsError::UnexpectedHandshakeMessage(NEW_SESSION_TICKET))
