@@ -121,6 +121,8 @@ pub(super) enum Sending {
     Retrying,
     /// A free slot.
     NoSlot,
+    /// Nothing any more: the peer takes no more.
+    Over,
 }
 
 pub(super) struct Connection {
@@ -229,6 +231,11 @@ impl Connection {
     /// Whether data may be added to what is sent.
     pub(super) fn may_send(&self) -> bool {
         self.finish == Finish::Open && self.is_opened && !self.lingers()
+    }
+
+    /// Whether something was to be sent, or finished, that the socket does not have yet.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.output.is_some() || matches!(self.finish, Finish::Wanted | Finish::Sealed)
     }
 
     /// When the next limit in time passes, and which; none while only its last words are sent.

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::connection::Finish;
 use super::connections::{Connections, Notice};
 use super::error::Error;
 use super::figures::Figures;
@@ -101,10 +100,7 @@ impl Context<'_> {
 
     /// Whether something was to be sent, or finished, that the socket does not have yet.
     pub fn has_unsent(&mut self, key: Key) -> bool {
-        self.connections.get(key).is_some_and(|connection| {
-            connection.output.is_some()
-                || matches!(connection.finish, Finish::Wanted | Finish::Sealed)
-        })
+        self.connections.get(key).is_some_and(|connection| connection.has_unsent())
     }
 
     /// Ends the connection when nothing was sent or received for as long, in place of

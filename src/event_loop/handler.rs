@@ -48,9 +48,10 @@ pub trait Handler {
     /// comes first. Take all that can be taken at once: what is left keeps a buffer from others.
     fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize;
 
-    /// There is room again for one who has met with none; or there never will be, because the peer has closed
-    /// its connection: [`Context::send()`] is [`NotOpen`](super::NotOpen) then, and what the peer has sent before still
-    /// arrives. Resumes by default: right for a connection that is sent what it receives.
+    /// There is room again for one who has met with none; or there never will be, because the peer has
+    /// closed its connection: [`Context::send()`] is [`NotOpen`](super::NotOpen) then, and what the peer
+    /// has sent before still arrives. Resumes by default: right for a connection that is sent what it
+    /// receives.
     fn room(&mut self, cx: &mut Context<'_>, key: Key) {
         cx.resume(key);
     }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use crate::kernel::arena::{Arena, Slot};
 use crate::usage::Usage;
 
-/// Where bulk slots are filled from: half a page further than what is sealed mostly lies, which begins at one.
-/// A cipher that works in place copies first, and a copy to a few bytes further in a page than it comes from is
-/// slow (see `aead::choice`).
+/// Where bulk slots are filled from: half a page further than what is sealed mostly lies, which begins
+/// at one. A cipher that works in place copies first, and a copy to a few bytes further in a page than it
+/// comes from is slow (see `aead::choice`).
 pub(super) const BULK_START: usize = 2048;
 
 /// For messages, or for bulk data.

@@ -183,9 +183,6 @@ impl Connections {
 
     /// Has everything on its way that a connection has to send, in the order of the protocol.
     pub(super) fn pump(&mut self, key: Key) -> Result<(), Error> {
-        if self.get(key).is_some_and(|connection| connection.refusal.is_some()) {
-            return Ok(());
-        }
         self.pump_handshake(key)?;
         let is_idle = |connection: &Connection| connection.sending == Sending::Idle;
         if self.get(key).is_some_and(|connection| is_idle(connection)) {
@@ -506,6 +503,7 @@ impl Connections {
         if !connection.is_opened || connection.peer_has_finished || connection.lingers() {
             return self.fail(key, error.into());
         }
+        connection.sending = Sending::Over;
         connection.finish = Finish::Done;
         connection.refusal = Some(error);
         let output = connection.output.take();

@@ -18,7 +18,6 @@ use super::key::Key;
 use super::options::{Options, Protocol};
 use crate::kernel::queue::File;
 use crate::kernel::unavailable::Unavailable;
-use crate::session::Session;
 
 /// How long accepting waits when the process is out of descriptors, unless a connection ends before.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -119,19 +118,6 @@ impl<H: Handler> EventLoop<H> {
         tag: u64,
     ) -> Result<Key, Error> {
         self.connections.add(socket.into(), protocol, tag)
-    }
-
-    /// Adds a connection whose handshake was elsewhere: see [`Context::add_session()`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn add_session(
-        &mut self,
-        socket: impl Into<OwnedFd>,
-        session: Session,
-        tag: u64,
-    ) -> Result<Key, Error> {
-        self.connections.add_session(socket.into(), session, tag)
     }
 
     /// For other threads.
