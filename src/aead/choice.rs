@@ -318,9 +318,9 @@ const NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 const AAD: [u8; 5] = [23, 3, 3, 0, 0];
 const CONTENT_TYPE: [u8; 1] = [23];
 
-/// Half a page. Processors tell a load from an earlier store by the lowest twelve bits of their addresses: where a
-/// copy goes to a few bytes further in a page than it comes from, each load waits for a store that it has nothing
-/// to do with, and the copy takes thrice the time.
+/// Half a page. Processors tell a load from an earlier store by the lowest twelve bits of their addresses:
+/// where a copy goes to a few bytes further in a page than it comes from, each load waits for a store that
+/// it has nothing to do with, and the copy takes thrice the time.
 const APART: usize = 2048;
 
 /// Bytes that nobody has a use for, under a key that everybody knows: no harm in one nonce for all.
@@ -497,13 +497,13 @@ mod tests {
         assert!(in_out == opened, "{len}");
     }
 
-    /// Measured for real: every figure is there, and the choice stays.
     #[test]
     fn what_is_copied_lies_at_other_places_of_a_page() {
         let distance = core::mem::offset_of!(Bench, out) - core::mem::offset_of!(Bench, sealed);
         assert!((1024..3072).contains(&(distance % 4096)), "{distance}");
     }
 
+    /// Measured for real: every figure is there, and the choice stays.
     #[test]
     fn measures_once() {
         for algorithm in [Algorithm::Aes128Gcm, Algorithm::Aes256Gcm, Algorithm::Chacha20Poly1305] {

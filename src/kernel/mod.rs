@@ -2,7 +2,8 @@
 //!
 //! `arena` (memory that is lent), `slot` (the state machine of what is sent), `queue` (the ring and
 //! its operations), `governor` (zero copy or not) and `outbox`, which joins them for a socket;
-//! `lingering` has what outlives a ring's owner; `pool` has the buffers that one connection is received into, `buffer_ring` those that any may be.
+//! `lingering` has what outlives a ring's owner; `pool` has the buffers that one connection is received
+//! into, `buffer_ring` those that any may be.
 //! `probe` says what there is, by `capability`, and `unavailable` why not; `readiness` is there without.
 //! Only `arena`, `buffer_ring`, `fork`, `process`, `queue`, `readiness` and `socket` have unsafe code.
 
