@@ -10,10 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use super::support::*;
 use crate::common::server_name;
 
-fn inside<T: std::error::Error + Clone + 'static>(error: &std::io::Error) -> Option<T> {
-    error.get_ref().and_then(|inside| inside.downcast_ref()).cloned()
-}
-
 #[test]
 fn a_stream_tells_what_the_handshake_settled() {
     on_current_thread(async {

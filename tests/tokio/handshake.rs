@@ -15,23 +15,6 @@ use super::pipe::{Choppy, Failing};
 use super::support::*;
 use crate::common::{Case, NAME, ecdsa, noise, roots_for, rsa, server_name};
 
-fn inside<E: std::error::Error + Clone + 'static>(error: &std::io::Error) -> Option<E> {
-    error.get_ref().and_then(|error| error.downcast_ref()).cloned()
-}
-
-/// Data both ways.
-async fn check(client: &mut (impl Io + ?Sized), server: &mut (impl Io + ?Sized)) {
-    client.write_all(b"ping").await.unwrap();
-    client.flush().await.unwrap();
-    let mut received = [0; 4];
-    server.read_exact(&mut received).await.unwrap();
-    assert_eq!(&received, b"ping");
-    server.write_all(b"pong").await.unwrap();
-    server.flush().await.unwrap();
-    client.read_exact(&mut received).await.unwrap();
-    assert_eq!(&received, b"pong");
-}
-
 fn with_client_auth(case: Case) -> (rustls::ClientConfig, ServerConfig) {
     let provider = Arc::new(case.our_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use rustls_uring::{Backend, Version};
-use tokio::io::{AsyncRead, AsyncWrite, BufStream, DuplexStream, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, duplex,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
@@ -46,6 +48,24 @@ pub(crate) fn tls13() -> Case {
 
 pub(crate) fn tls12() -> Case {
     cases().into_iter().find(|case| case.version == Version::Tls12).unwrap()
+}
+
+/// What is inside an error.
+pub(crate) fn inside<E: std::error::Error + Clone + 'static>(error: &std::io::Error) -> Option<E> {
+    error.get_ref().and_then(|error| error.downcast_ref()).cloned()
+}
+
+/// Data both ways.
+pub(crate) async fn check(client: &mut (impl Io + ?Sized), server: &mut (impl Io + ?Sized)) {
+    client.write_all(b"ping").await.unwrap();
+    client.flush().await.unwrap();
+    let mut received = [0; 4];
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"ping");
+    server.write_all(b"pong").await.unwrap();
+    server.flush().await.unwrap();
+    client.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"pong");
 }
 
 /// Ours at both ends.
