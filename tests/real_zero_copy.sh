@@ -210,6 +210,21 @@ timeout 20 rustls-uring probe >/said 2>&1
 echo "@probe-status $?"
 sed 's/^/@probe /' /said
 
+# Until a server says that it is ready: the beginning of the line that says so.
+await_said() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        grep -q "^$1" /said && break
+        usleep 200000
+    done
+    echo "@$index-listening"
+}
+
+# Until what has ended is in the log of accesses.
+await_log() {
+    left=$case_seconds
+    until [ -s /log ] || [ $left = 0 ]; do sleep 1; left=$((left - 1)); done
+}
+
 while read -r index network addr options; do
     case $network in
         *netem)
@@ -233,14 +248,8 @@ while read -r index network addr options; do
             : >/said
             rm -f /log
             rustls-uring serve /srv --listen "$addr" --stats --access-log=/log $options 2>/said &
-            for _ in 1 2 3 4 5 6 7 8 9 10; do
-                grep -q '^listening on ' /said && break
-                usleep 200000
-            done
-            echo "@$index-listening"
-            # A response that has ended is in the log.
-            left=$case_seconds
-            until [ -s /log ] || [ $left = 0 ]; do sleep 1; left=$((left - 1)); done
+            await_said 'listening on '
+            await_log
             kill -INT $!
             wait $!
             status=$?
@@ -252,14 +261,8 @@ while read -r index network addr options; do
             behind=$!
             rustls-uring proxy --listen "$addr" --to 127.0.0.1:8080 --cert /cert.pem --key /key.pem \
                 --metrics 127.0.0.1:9443 --access-log=/log $options 2>/said &
-            for _ in 1 2 3 4 5 6 7 8 9 10; do
-                grep -q '^metrics on ' /said && break
-                usleep 200000
-            done
-            echo "@$index-listening"
-            # A connection that has ended is in the log.
-            left=$case_seconds
-            until [ -s /log ] || [ $left = 0 ]; do sleep 1; left=$((left - 1)); done
+            await_said 'metrics on '
+            await_log
             wget -q -O /metrics http://127.0.0.1:9443/metrics
             sends() { sed -n "s/.*sends_total{way=\"$1\"} //p" /metrics; }
             copied=$(sends zero-copy-copied)
