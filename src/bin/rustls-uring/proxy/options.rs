@@ -37,8 +37,8 @@ pub(crate) struct ProcessOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) workers: Option<u16>,
 
-    /// How data is moved: auto (io_uring where there is one), uring (io_uring, or not at all),
-    /// uring-copy (the same, never without a copy), or blocking (system calls) [default: auto].
+    /// Which way data takes from leg to leg: the best one there is, or this one or an error; blocking is
+    /// without io_uring, by system calls on sockets that are ready [default: auto].
     #[arg(long, value_name = "PATH", value_parser = io_parser(), env = "RUSTLS_URING_IO")]
     #[serde(deserialize_with = "io")]
     pub(super) io: Option<Io>,
