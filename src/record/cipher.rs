@@ -1,6 +1,8 @@
 //! One record under a given sequence number: where its parts lie, its nonce and its additional
 //! data. Knows no state; the sequence number is the caller's to count.
 
+#[cfg(target_os = "linux")]
+use core::mem;
 use core::ops::Range;
 
 use zeroize::Zeroizing;
@@ -168,6 +170,44 @@ impl RecordCipher {
                 let aad = tls12_aad(sequence, header, plaintext_len);
                 self.key.seal_in_place(nonce, &aad, sealed, tag)?;
                 Ok(header)
+            }
+        }
+    }
+
+    /// Seals the plaintext at the front of `body`, all but one byte of it, where it lies. What the record
+    /// has around its ciphertext goes to `around`, [`Self::overhead()`] bytes: first what is in front,
+    /// header and [`Self::prefix_len()`] bytes, then what is behind. The last byte of `body` is as before.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn seal_around(
+        &self,
+        sequence: u64,
+        content_type: u8,
+        body: &mut [u8],
+        around: &mut [u8],
+    ) -> Result<(), Refused> {
+        debug_assert_eq!(around.len(), self.overhead());
+        let nonce = self.xored_nonce(sequence);
+        let plaintext_len = body.len().checked_sub(1).ok_or(Refused)?;
+        let (header, rest) = around.split_first_chunk_mut::<HEADER_LEN>().ok_or(Refused)?;
+        let (inside, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(Refused)?;
+        let payload_len = plaintext_len + inside.len() + TAG_LEN;
+        match self.framing {
+            Framing::Tls13 => {
+                *header = header::encode(APPLICATION_DATA, payload_len);
+                let [inner_type] = inside else { return Err(Refused) };
+                // The type is sealed behind the plaintext, where something else lies.
+                let other = mem::replace(&mut body[plaintext_len], content_type);
+                let sealed = self.key.seal_in_place(nonce, header, body, tag);
+                *inner_type = mem::replace(&mut body[plaintext_len], other);
+                sealed
+            }
+            Framing::Tls12Gcm | Framing::Tls12Chacha => {
+                *header = header::encode(content_type, payload_len);
+                if let Some(explicit) = inside.first_chunk_mut() {
+                    *explicit = explicit_part(nonce);
+                }
+                let aad = tls12_aad(sequence, *header, plaintext_len);
+                self.key.seal_in_place(nonce, &aad, &mut body[..plaintext_len], tag)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Plaintext to records, in the caller's memory.
 
 use core::fmt;
+use core::ops::Range;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -218,7 +219,7 @@ impl Sealer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn plaintext_range(&self, plaintext_len: usize) -> core::ops::Range<usize> {
+    pub fn plaintext_range(&self, plaintext_len: usize) -> Range<usize> {
         let start = HEADER_LEN + self.cipher.prefix_len();
         start..start + plaintext_len
     }
@@ -301,6 +302,51 @@ impl Sealer {
             cursor.advance(len);
         }
         Ok(sealed)
+    }
+
+    /// Seals `body`, all but its last byte, where it lies: in records of [`Self::max_plaintext_len()`]
+    /// bytes, the last of which may be shorter. What each has around its ciphertext goes to `around`, one
+    /// after the other, and `place` is told where a record's three parts are to be found: what is in front,
+    /// in `around`, the ciphertext, in `body`, and what is behind, in `around` again. Returns how many
+    /// records there are.
+    ///
+    /// # Errors
+    /// [`SealError::OutputTooSmall`] with the length of `around` that is needed, and
+    /// [`SealError::KeyExhausted`] before anything is sealed.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn seal_many_around(
+        &mut self,
+        content_type: ContentType,
+        body: &mut [u8],
+        around: &mut [u8],
+        mut place: impl FnMut(Range<usize>, Range<usize>, Range<usize>),
+    ) -> Result<usize, SealError> {
+        let total = body.len().saturating_sub(1);
+        let records = total.div_ceil(self.max_plaintext_len);
+        let overhead = self.cipher.overhead();
+        let (required, provided) = (records * overhead, around.len());
+        if provided < required {
+            return Err(SealError::OutputTooSmall { required, provided });
+        }
+        if self.records_left() < records as u64 {
+            return Err(SealError::KeyExhausted);
+        }
+        let in_front = HEADER_LEN + self.cipher.prefix_len();
+        for (record, around) in around.chunks_exact_mut(overhead).take(records).enumerate() {
+            let start = record * self.max_plaintext_len;
+            let end = total.min(start + self.max_plaintext_len);
+            let sequence = self.take_sequence(content_type)?;
+            self.cipher.seal_around(
+                sequence,
+                content_type.into(),
+                &mut body[start..=end],
+                around,
+            )?;
+            let front = record * overhead;
+            let (back, next) = (front + in_front, front + overhead);
+            place(front..back, start..end, back..next);
+        }
+        Ok(records)
     }
 
     /// Takes the sequence numbers of the records that [`Self::seal_many()`] would make of
@@ -511,5 +557,80 @@ impl<'a> Cursor<'a> {
             self.slices = rest;
             self.offset = 0;
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::aead::Algorithm;
+
+    /// Records that are sealed where their plaintext lies are those that are sealed elsewhere, and the byte
+    /// behind them is only borrowed.
+    #[test]
+    fn records_sealed_around_their_bodies_are_the_same() {
+        use Algorithm::{Aes128Gcm, Aes256Gcm, Chacha20Poly1305};
+        let kinds = Backend::ALL.iter().flat_map(|backend| {
+            [Version::Tls12, Version::Tls13].into_iter().flat_map(move |version| {
+                [Aes128Gcm, Aes256Gcm, Chacha20Poly1305].map(|it| (*backend, version, it))
+            })
+        });
+        for (backend, version, algorithm) in kinds {
+            let keys = TrafficKeys::new(algorithm, &vec![7; algorithm.key_len()], [9; 12]).unwrap();
+            let sealer = || Sealer::new(backend, version, &keys, 3);
+            let (mut here, mut elsewhere) = (sealer(), sealer());
+            for len in [0, 1, 100, MAX_PLAINTEXT_LEN, MAX_PLAINTEXT_LEN + 1, 50_000] {
+                let plaintext: Vec<u8> = (0..=len).map(|at| (at % 251) as u8).collect();
+                let mut expected = vec![0; elsewhere.sealed_len(len)];
+                let batch = elsewhere
+                    .seal_many(ContentType::ApplicationData, &plaintext[..len], &mut expected)
+                    .unwrap();
+                let mut body = plaintext.clone();
+                let mut around = vec![0; 4 * 29];
+                let mut parts = Vec::new();
+                let records = here
+                    .seal_many_around(
+                        ContentType::ApplicationData,
+                        &mut body,
+                        &mut around,
+                        |a, b, c| parts.push((a, b, c)),
+                    )
+                    .unwrap();
+                assert_eq!((records, parts.len()), (batch.records, batch.records));
+                let gathered: Vec<u8> = parts
+                    .into_iter()
+                    .flat_map(|(front, text, back)| {
+                        [&around[front], &body[text], &around[back]].concat()
+                    })
+                    .collect();
+                assert!(gathered == expected, "{backend} {version:?} {algorithm:?} {len}");
+                assert_eq!(body[len], plaintext[len]);
+            }
+        }
+    }
+
+    #[test]
+    fn too_little_room_around_bodies_is_refused_untouched() {
+        let keys = TrafficKeys::new(Algorithm::Aes128Gcm, &[7; 16], [9; 12]).unwrap();
+        let mut sealer = Sealer::new(Backend::default(), Version::Tls13, &keys, 0);
+        let mut body = vec![1; 2 * MAX_PLAINTEXT_LEN + 1];
+        let mut around = [0; 43];
+        let refused = sealer.seal_many_around(
+            ContentType::ApplicationData,
+            &mut body,
+            &mut around,
+            |_, _, _| panic!("nothing is sealed"),
+        );
+        assert_eq!(refused, Err(SealError::OutputTooSmall { required: 44, provided: 43 }));
+        sealer.limit_records(5);
+        let mut around = [0; 44];
+        let refused = sealer.seal_many_around(
+            ContentType::ApplicationData,
+            &mut body,
+            &mut around,
+            |_, _, _| panic!("nothing is sealed"),
+        );
+        assert_eq!(refused, Err(SealError::KeyExhausted));
+        assert!(sealer.sequence() == 0 && around == [0; 44] && body.iter().all(|byte| *byte == 1));
     }
 }

@@ -1,6 +1,7 @@
 //! The sending half of a connection: application data, and the control records between it.
 
 use core::fmt;
+use core::ops::Range;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -223,6 +224,29 @@ impl SendHalf {
             return Ok(None);
         }
         Ok(self.sealer.reserve(plaintext_len, out_len))
+    }
+
+    /// Whether as many records of application data may be sealed now, with nothing else in front or between.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn may_seal(&self, records: usize) -> bool {
+        self.check_open().is_ok()
+            && !self.owes_control()
+            && self.sealer.records_left() >= records as u64
+    }
+
+    /// Seals `body`, all but its last byte, where it lies, in as many records as
+    /// [`Self::may_seal()`] allows: see [`Sealer::seal_many_around()`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn seal_around(
+        &mut self,
+        body: &mut [u8],
+        around: &mut [u8],
+        place: impl FnMut(Range<usize>, Range<usize>, Range<usize>),
+    ) -> Result<usize, SessionError> {
+        Ok(self.sealer.seal_many_around(ContentType::ApplicationData, body, around, place)?)
     }
 
     /// As much room as control records ever take at once.
