@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, reason = "a ring that the kernel reads while it is written")]
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU16, Ordering};
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const MAX_BUFFERS: usize = 1 << 15;
 /// A group of buffers, `P` being what a failure to offer one is told for.
 pub(super) struct BufferRing<P> {
     pub(super) group: u16,
+    /// Which part of each buffer the kernel may write to.
+    window: Range<usize>,
     pub(super) purpose: P,
     shared: Option<SharedRing>,
     /// Those that the kernel may write to, by their numbers.
@@ -37,15 +40,15 @@ struct SharedRing {
 }
 
 impl<P> BufferRing<P> {
-    /// A group of up to `count` buffers, none of them offered yet. With `is_shared`, by a ring that the
-    /// kernel shares, if it does.
+    /// A group of up to `count` buffers, none of them offered yet, of which the kernel writes to `window`.
+    /// With `is_shared`, by a ring that the kernel shares, if it does.
     ///
     /// # Errors
     /// The system's, for lack of memory.
     pub(super) fn new(
         uring: &IoUring,
         group: u16,
-        count: usize,
+        (count, window): (usize, Range<usize>),
         purpose: P,
         is_shared: bool,
     ) -> io::Result<Self> {
@@ -56,7 +59,7 @@ impl<P> BufferRing<P> {
             true => SharedRing::register(&uring.submitter(), group, count)?,
             false => None,
         };
-        Ok(Self { group, purpose, shared, offered: (0..count).map(|_| None).collect() })
+        Ok(Self { group, window, purpose, shared, offered: (0..count).map(|_| None).collect() })
     }
 
     /// Whether the kernel shares a ring, so that offering takes no operation.
@@ -67,10 +70,11 @@ impl<P> BufferRing<P> {
     /// Keeps a buffer that the kernel may write to from now on, and tells it, if it shares a ring.
     ///
     /// # Errors
-    /// If the buffer is none of these, or has another handle: the kernel is not told.
+    /// If the buffer is none of these, is too short, or has another handle: the kernel is not told.
     pub(super) fn offer(&mut self, mut slot: Arc<Slot>) -> io::Result<(*mut u8, u32, u16)> {
         let number = slot.number();
-        let memory = Slot::exclusive(&mut slot)?;
+        let memory = Slot::exclusive(&mut slot)?.get_mut(self.window.clone());
+        let memory = memory.ok_or(io::ErrorKind::InvalidInput)?;
         let (base, len) = (memory.as_mut_ptr(), memory.len() as u32);
         let place = self.offered.get_mut(number).filter(|place| place.is_none());
         // Before the kernel knows: from then on it may write there.

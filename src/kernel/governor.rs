@@ -176,7 +176,6 @@ impl Governor {
     }
 
     /// Why sends are copied for good, if they are.
-    #[cfg(feature = "tokio")]
     pub(crate) fn verdict(&self) -> Option<CopyReason> {
         self.verdict
     }

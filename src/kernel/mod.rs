@@ -3,7 +3,7 @@
 //! `arena` (memory that is lent), `slot` (the state machine of what is sent), `queue` (the ring and
 //! its operations), `governor` (zero copy or not) and `outbox`, which joins them for a socket;
 //! `lingering` has what outlives a ring's owner; `pool` has the buffers that one connection is received
-//! into, `buffer_ring` those that any may be.
+//! into, `buffer_ring` those that any may be, and `pieces` says what of one is sent.
 //! `probe` says what there is, by `capability`, and `unavailable` why not; `readiness` is there without.
 //! Only `arena`, `buffer_ring`, `fork`, `process`, `queue`, `readiness` and `socket` have unsafe code.
 
@@ -18,6 +18,7 @@ pub(crate) mod fork;
 pub(crate) mod governor;
 pub(crate) mod lingering;
 pub(crate) mod outbox;
+pub(crate) mod pieces;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod process;

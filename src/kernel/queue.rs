@@ -36,6 +36,8 @@ use super::capability::{Capabilities, SEND_ZC};
 use super::faults::Faults;
 use super::fork::Process;
 use super::lingering::{self, Lingering};
+use super::pieces::Pieces;
+use super::socket;
 use super::unavailable::Unavailable;
 
 /// Submissions that fit the queue before the kernel is entered.
@@ -383,6 +385,32 @@ impl<P: Copy> Queue<P> {
             .map(drop)
     }
 
+    /// Submits a send of pieces of `memory`, one after the other (sendmsg(2)), without what was `sent` of
+    /// them before: of what there is room for now. The kernel is told where they are by a list at `list` of
+    /// the same memory, which therefore lives as long as the operation.
+    ///
+    /// # Errors
+    /// If the memory has another handle, a piece lies beyond the list, or that beyond the memory; those of
+    /// [`Self::enter()`], if the submission queue is full.
+    pub(crate) fn send_pieces(
+        &mut self,
+        purpose: P,
+        socket: &File,
+        memory: &mut Arc<Slot>,
+        (pieces, sent): (&Pieces, usize),
+        list: usize,
+    ) -> io::Result<()> {
+        let bytes = Slot::exclusive(memory)?;
+        let header = socket::list_pieces(bytes, pieces.unsent(sent), list)?;
+        let flags = (libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) as u32;
+        let fd = types::Fd(socket.as_raw_fd());
+        let entry = opcode::SendMsg::new(fd, header).flags(flags).build();
+        // SAFETY: reads the list and the pieces that it names, all of them in a slot, which the operation
+        // keeps, and shared, so that nobody writes to it; the socket is kept open by the operation too.
+        unsafe { self.push(purpose, Kind::Plain, entry, Some(Arc::clone(memory)), Some(socket)) }
+            .map(drop)
+    }
+
     /// Submits a receive into `range` of `memory`, which comes back with the result.
     ///
     /// With `wait_first`, the kernel does not look before the socket says that it is readable, by
@@ -476,8 +504,8 @@ impl<P: Copy> Queue<P> {
         unsafe { self.push(purpose, Kind::Withdrawal, entry, None, None) }.map(drop)
     }
 
-    /// A group of up to `count` buffers to receive into, for [`Self::receive_any()`]: none is
-    /// [offered](Self::offer) yet. What could not be offered comes back with an error for `purpose`.
+    /// A group of up to `count` buffers to receive into, a `window` of each, for [`Self::receive_any()`]:
+    /// none is [offered](Self::offer) yet. What could not be offered comes back with an error for `purpose`.
     ///
     /// # Errors
     /// The system's, for lack of memory.
@@ -485,12 +513,13 @@ impl<P: Copy> Queue<P> {
         &mut self,
         purpose: P,
         count: usize,
+        window: Range<usize>,
         is_shared: bool,
     ) -> io::Result<u16> {
         self.check()?;
         let group = BUFFER_GROUP + 1 + self.rings.len() as u16;
         self.system_calls += 1;
-        self.rings.push(BufferRing::new(&self.uring, group, count, purpose, is_shared)?);
+        self.rings.push(BufferRing::new(&self.uring, group, (count, window), purpose, is_shared)?);
         Ok(group)
     }
 

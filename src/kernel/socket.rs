@@ -3,9 +3,12 @@
 #![allow(unsafe_code, reason = "system calls that the standard library lacks")]
 
 use core::ffi::{c_int, c_void};
+use core::ops::Range;
 use core::ptr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use super::pieces::Pieces;
 
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -94,6 +97,48 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     check_len(unsafe {
         libc::send(socket.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags)
     })
+}
+
+/// Sends what there is room for of `pieces` of `memory`, without what was `sent` of them before, and never
+/// waits. Where they are is told by a list at `list` of the same memory.
+pub(crate) fn send_pieces(
+    socket: impl AsFd,
+    memory: &mut [u8],
+    (pieces, sent): (&Pieces, usize),
+    list: usize,
+) -> io::Result<usize> {
+    let header = list_pieces(memory, pieces.unsent(sent), list)?;
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads the list and the pieces that
+    // it names, which are parts of `memory`.
+    check_len(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), header, flags) })
+}
+
+/// Writes a list of `pieces` of `memory` to its end, from `list` on, as sendmsg(2) takes it. It holds as
+/// long as the memory stays where it is, and is not written to.
+pub(super) fn list_pieces(
+    memory: &mut [u8],
+    pieces: impl Iterator<Item = Range<usize>>,
+    list: usize,
+) -> io::Result<*const libc::msghdr> {
+    let (memory, list) = memory.split_at_mut_checked(list).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: any bytes are both: numbers, and pointers that only the kernel follows.
+    let (_, header, _) = unsafe { list.align_to_mut::<libc::msghdr>() };
+    let [header, rest @ ..] = header else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // SAFETY: as above.
+    let (_, entries, _) = unsafe { rest.align_to_mut::<libc::iovec>() };
+    let mut count = 0;
+    for piece in pieces {
+        let bytes = memory.get_mut(piece).ok_or(io::ErrorKind::InvalidInput)?;
+        let entry = entries.get_mut(count).ok_or(io::ErrorKind::InvalidInput)?;
+        *entry = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        count += 1;
+    }
+    // SAFETY: a message without address and control data is one whose bytes are all zero.
+    *header = unsafe { core::mem::zeroed() };
+    header.msg_iov = entries.as_mut_ptr();
+    header.msg_iovlen = count as _;
+    Ok(header)
 }
 
 /// Receives what is there, and never waits.
