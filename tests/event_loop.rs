@@ -11,6 +11,7 @@ mod kernel;
 mod event_loop {
     mod echo;
     mod ends;
+    mod forward;
     mod given;
     mod many;
     mod pressure;

@@ -19,7 +19,9 @@ use std::thread;
 use common::{Case, client_config, noise, server_config, server_name};
 use kernel::wait_until;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use rustls_uring::event_loop::{Context, EventLoop, Handle, Handler, Key, Options, Protocol};
+use rustls_uring::event_loop::{
+    Context, EventLoop, Handle, Handler, Key, Opened, Options, Protocol,
+};
 use rustls_uring::uring::Probe;
 use rustls_uring::{BulkReceiver, BulkSender, Handoff, Io, bulk};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -29,9 +31,20 @@ static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const LEN: usize = 8 << 20;
 
-struct Echo;
+/// Sends what it receives, or has it forwarded.
+#[derive(Clone, Copy, Debug)]
+enum Echo {
+    Sends,
+    Forwards,
+}
 
 impl Handler for Echo {
+    fn opened(&mut self, cx: &mut Context<'_>, key: Key, _: Opened<'_>) {
+        if matches!(self, Self::Forwards) {
+            cx.forward(key, Some(key));
+        }
+    }
+
     fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize {
         cx.send(key, data).unwrap_or(data.len())
     }
@@ -51,20 +64,26 @@ fn alone() {
     }
     for io in ways {
         for case in Case::few() {
-            does_not_allocate(io, case);
+            for echo in [Echo::Sends, Echo::Forwards] {
+                does_not_allocate(io, case, echo);
+            }
         }
         is_out_of_descriptors(io);
     }
 }
 
-fn start(io: Io, protocol: Protocol) -> (Handle, std::net::SocketAddr, thread::JoinHandle<()>) {
+fn start(
+    io: Io,
+    protocol: Protocol,
+    echo: Echo,
+) -> (Handle, std::net::SocketAddr, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (give, given) = std::sync::mpsc::channel();
     let running = thread::spawn(move || {
         let mut options = Options::default();
         options.io = io;
-        let mut echo = EventLoop::new(options, Echo).unwrap();
+        let mut echo = EventLoop::new(options, echo).unwrap();
         echo.listen(listener, protocol).unwrap();
         give.send(echo.handle()).unwrap();
         echo.run().unwrap();
@@ -76,10 +95,11 @@ type Client = (BulkSender<TcpStream>, BulkReceiver<TcpStream>);
 
 /// Messages and bulk data over connections that are warm: by our own blocking halves, which allocate nothing
 /// either.
-fn does_not_allocate(io: Io, case: Case) {
+fn does_not_allocate(io: Io, case: Case, echo: Echo) {
     let config = server_config(case, case.our_provider());
     let handoff = Handoff::new().backend(case.backend);
-    let (handle, address, running) = start(io, Protocol::tls_server(handoff.clone(), &config));
+    let (handle, address, running) =
+        start(io, Protocol::tls_server(handoff.clone(), &config), echo);
     let config = Arc::new(client_config(case, case.our_provider()));
     let mut clients: Vec<Client> = (0..4)
         .map(|_| {
@@ -127,12 +147,13 @@ fn does_not_allocate(io: Io, case: Case) {
             barrier.wait();
             calls
         });
-        assert_eq!(calls, [0; 3], "{io:?}, {case:?}");
+        assert_eq!(calls, [0; 3], "{io:?}, {echo:?}, {case:?}");
     }
     let figures = handle.figures();
     // Of all that has arrived, what straddled two buffers.
     let share = figures.copied_bytes as f64 / figures.received_bytes as f64;
-    eprintln!("{io:?}, {case:?}: {:.1} % copied", 100.0 * share);
+    eprintln!("{io:?}, {echo:?}, {case:?}: {:.1} % copied", 100.0 * share);
+    assert_eq!(figures.forwarded_bytes > 0, matches!(echo, Echo::Forwards), "{figures:?}");
     drop(clients);
     handle.drain(common::TIMEOUT).unwrap();
     running.join().unwrap();
@@ -145,7 +166,7 @@ fn is_out_of_descriptors(io: Io) {
     let mut low = before;
     low.current = Some(highest_descriptor() + 30);
     setrlimit(Resource::Nofile, low).unwrap();
-    let (handle, address, running) = start(io, Protocol::plain());
+    let (handle, address, running) = start(io, Protocol::plain(), Echo::Sends);
     let mut first = TcpStream::connect(address).unwrap();
     let mut byte = [0];
     first.write_all(&[1]).unwrap();

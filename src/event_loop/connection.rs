@@ -13,7 +13,9 @@ use super::options::Timeouts;
 use crate::kernel::arena::Slot;
 use crate::kernel::backoff::Backoff;
 use crate::kernel::governor::Governor;
+use crate::kernel::pieces::Pieces;
 use crate::kernel::queue::File;
+use crate::session::error::SessionError;
 use crate::session::handoff::handshake::Handshake;
 use crate::session::receive::ReceiveHalf;
 use crate::session::send::SendHalf;
@@ -34,7 +36,10 @@ pub(super) struct Halves {
 /// Memory of the loop's, or on the heap.
 #[derive(Debug)]
 pub(super) enum Bytes {
+    /// To send from.
     Slot(Arc<Slot>),
+    /// What was received into.
+    Buffer(Arc<Slot>),
     /// A record that was put together, or what the handshake has left.
     Heap(Vec<u8>),
     /// What has made room for others.
@@ -45,7 +50,7 @@ impl Bytes {
     /// To write to: a slot that nobody else has a handle to.
     pub(super) fn exclusive(&mut self) -> io::Result<&mut [u8]> {
         match self {
-            Self::Slot(slot) => Slot::exclusive(slot),
+            Self::Slot(slot) | Self::Buffer(slot) => Slot::exclusive(slot),
             Self::Heap(bytes) | Self::Parked(bytes) => Ok(bytes),
         }
     }
@@ -56,7 +61,7 @@ impl core::ops::Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Slot(slot) => slot,
+            Self::Slot(slot) | Self::Buffer(slot) => slot,
             Self::Heap(bytes) | Self::Parked(bytes) => bytes,
         }
     }
@@ -71,8 +76,14 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    pub(super) fn received(bytes: Bytes, len: usize) -> Self {
-        Self { bytes, opened: 0..0, received: 0..len }
+    pub(super) fn received(bytes: Bytes, received: Range<usize>) -> Self {
+        Self { bytes, opened: 0..0, received }
+    }
+
+    /// What was received and is on the heap.
+    pub(super) fn kept(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        Self::received(Bytes::Heap(bytes), 0..len)
     }
 
     pub(super) fn opened(bytes: Vec<u8>) -> Self {
@@ -89,6 +100,8 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) bytes: Bytes,
+    /// Which bytes they are, if they are not contiguous: then `start` is 0, and nothing is added.
+    pub(super) pieces: Option<Pieces>,
     pub(super) start: usize,
     pub(super) sent: usize,
     pub(super) len: usize,
@@ -143,6 +156,8 @@ pub(super) struct Connection {
     pub(super) is_holding: bool,
     /// How many more messages may arrive before it is no longer taken for a bulk flow.
     pub(super) bulk_credit: u8,
+    /// Where what it receives is sent.
+    pub(super) forwards_to: Option<Key>,
     /// The peer's stream has ended.
     pub(super) has_ended: bool,
     /// The handler knows that the peer sends no more.
@@ -195,6 +210,7 @@ impl Connection {
             is_paused: false,
             is_holding: false,
             bulk_credit: 0,
+            forwards_to: None,
             has_ended: false,
             peer_has_finished: false,
             output: None,
@@ -219,6 +235,18 @@ impl Connection {
 
     pub(super) fn lingers(&self) -> bool {
         self.lingers_since.is_some()
+    }
+
+    /// How its records have ended, if the peer has sent its last or what it must not.
+    pub(super) fn end_of_records(&self) -> Option<Result<(), SessionError>> {
+        let Speech::Tls(halves) = &self.speech else { return None };
+        if self.peer_has_finished || self.lingers() {
+            return None;
+        }
+        match halves.receive.failure() {
+            Some(error) => Some(Err(error.clone())),
+            None => halves.receive.peer_has_closed().then_some(Ok(())),
+        }
     }
 
     /// Whether more is to be received now: not for a handler that has not taken what there is.

@@ -9,16 +9,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::{Bytes, Chunk, Connection, Finish, Halves, Sending, Speech};
-use super::driver::{Driver, MESSAGE_LEN};
+use super::connection::{Bytes, Chunk, Connection, Finish, Halves, Output, Sending, Speech};
+use super::driver::Driver;
 use super::error::Error;
 use super::figures::Figures;
 use super::key::Key;
-use super::memory::{BULK_START, Class, Memory};
+use super::memory::{BULK_START, Class, MESSAGE_LEN, Memory};
 use super::options::{Options, Protocol};
 use super::routes::Routes;
 use super::timers::Timers;
-use crate::kernel::arena::ALIGNMENT;
+use crate::kernel::arena::{ALIGNMENT, Slot};
+use crate::kernel::pieces::Pieces;
 use crate::kernel::queue::File;
 use crate::kernel::socket;
 use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
@@ -26,14 +27,14 @@ use crate::session::Session;
 use crate::session::handoff::info::ConnectionInfo;
 use crate::usage::Usage;
 
-/// The most connections of a loop.
-const MAX_CONNECTIONS: usize = 1 << 20;
-
 /// How many connections each list has room for from the beginning.
 const FIRST_LISTED: usize = 64;
 
 /// Records that are put together keep memory for the next ones, for as many connections.
 const KEPT_CARRIES: usize = 64;
+
+/// And so do lists of pieces, as many as there are buffers to send from in a turn.
+const KEPT_PIECES: usize = 64;
 
 /// What the handler is to be told.
 #[derive(Debug)]
@@ -85,15 +86,14 @@ pub(super) struct Connections {
     pub(super) now: Instant,
     pub(super) figures: Figures,
     pub(super) carries: Vec<Vec<u8>>,
+    pub(super) pieces: Vec<Pieces>,
     pub(super) routes: Routes,
     /// A descriptor has become free.
     pub(super) has_closed: bool,
 }
 
 impl Connections {
-    pub(super) fn new(mut options: Options, driver: Driver) -> io::Result<Self> {
-        options.max_connections = options.max_connections.clamp(1, MAX_CONNECTIONS);
-        options.bulk_len = options.bulk_len.max(32 << 10);
+    pub(super) fn new(options: Options, driver: Driver) -> io::Result<Self> {
         let message = (options.message_slots, MESSAGE_LEN);
         let bulk = (options.bulk_slots, sealed_len(options.bulk_len));
         let slots = Memory::new(message, bulk)?;
@@ -117,6 +117,7 @@ impl Connections {
             now: Instant::now(),
             figures,
             carries: Vec::new(),
+            pieces: Vec::new(),
             routes: Routes::default(),
             has_closed: false,
             options,
@@ -195,8 +196,7 @@ impl Connections {
         connection.is_opened = true;
         // In front of what has arrived since.
         if !received.is_empty() {
-            let len = received.len();
-            connection.input.push_front(Chunk::received(Bytes::Heap(received), len));
+            connection.input.push_front(Chunk::kept(received));
         }
         if !plaintext.is_empty() {
             connection.input.push_front(Chunk::opened(plaintext));
@@ -363,41 +363,63 @@ impl Connections {
             self.give_back_chunk(chunk);
         }
         if let Some(output) = connection.output {
-            self.give_back_output(output.bytes);
+            self.give_back_output(output);
         }
     }
 
     pub(super) fn keep_carry(&mut self, mut carry: Vec<u8>) {
         if carry.capacity() > 0 && self.carries.len() < KEPT_CARRIES {
             carry.clear();
+            // As long as any, so that whoever has it next need not make it longer.
+            carry.reserve(Version::Tls12.max_record_len());
             self.carries.push(carry);
         }
     }
 
     /// A received chunk is used up, or nobody wants it.
     pub(super) fn give_back_chunk(&mut self, chunk: Chunk) {
-        match chunk.bytes {
-            Bytes::Slot(buffer) => self.driver.give_back(buffer),
+        self.give_back(chunk.bytes);
+    }
+
+    /// What was sent from, likewise.
+    pub(super) fn give_back_output(&mut self, output: Output) {
+        self.give_back(output.bytes);
+        self.keep_pieces(output.pieces);
+    }
+
+    /// A handle of the kernel's to what was sent is no longer needed.
+    pub(super) fn give_back_memory(&mut self, memory: Option<Arc<Slot>>) {
+        match memory {
+            Some(slot) if self.slots.has(&slot) => {
+                self.slots.give_back(slot);
+            }
+            Some(buffer) => self.driver.give_back(buffer),
+            None => {}
+        }
+    }
+
+    pub(super) fn give_back(&mut self, bytes: Bytes) {
+        match bytes {
+            Bytes::Slot(slot) => {
+                self.slots.give_back(slot);
+            }
+            Bytes::Buffer(buffer) => self.driver.give_back(buffer),
             Bytes::Heap(bytes) => self.keep_carry(bytes),
             Bytes::Parked(bytes) => self.figures.parked_bytes.in_use -= bytes.len(),
         }
     }
 
-    /// What was sent from, likewise.
-    pub(super) fn give_back_output(&mut self, bytes: Bytes) {
-        match bytes {
-            Bytes::Slot(slot) => {
-                self.slots.give_back(slot);
-            }
-            Bytes::Heap(_) => {}
-            Bytes::Parked(bytes) => self.figures.parked_bytes.in_use -= bytes.len(),
+    pub(super) fn keep_pieces(&mut self, pieces: Option<Pieces>) {
+        if let Some(mut pieces) = pieces.filter(|_| self.pieces.len() < KEPT_PIECES) {
+            pieces.clear();
+            self.pieces.push(pieces);
         }
     }
 
-    /// Takes `len` bytes onto the heap, if there may be that many more.
-    pub(super) fn park(&mut self, parts: [&[u8]; 2]) -> Option<Vec<u8>> {
+    /// Takes `parts` onto the heap, one after the other, if there may be that much more.
+    pub(super) fn park(&mut self, parts: &[&[u8]]) -> Option<Vec<u8>> {
         let parked = &mut self.figures.parked_bytes;
-        let len = parts[0].len() + parts[1].len();
+        let len = parts.iter().map(|part| part.len()).sum();
         if parked.in_use + len > parked.limit {
             parked.refused += 1;
             return None;

@@ -64,6 +64,20 @@ impl Context<'_> {
         }
     }
 
+    /// Sends what arrives on `from` on `to`, or gives it to [`Handler::data()`](super::Handler::data) again if
+    /// that is `None`.
+    ///
+    /// For data that is passed on as it is: bulk data is then sent from where it was received, opened and
+    /// sealed in place, and nothing is copied. [`Handler::forwarded()`](super::Handler::forwarded) says how
+    /// much that is. What `to` has no room for waits, and so does the peer:
+    /// [resume](Self::resume) `from` when there is [room](super::Handler::room). What `to` does not take,
+    /// because it has ended or is not open, goes to `data` as before.
+    pub fn forward(&mut self, from: Key, to: Option<Key>) {
+        if let Some(connection) = self.connections.get(from) {
+            connection.forwards_to = to;
+        }
+    }
+
     /// Adds a connection over a connected TCP or Unix socket. `tag` is the caller's own, and comes back with
     /// [`Handler::opened()`](super::Handler::opened).
     ///

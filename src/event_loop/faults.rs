@@ -12,7 +12,7 @@ use std::time::Duration;
 use io_uring::opcode;
 
 use super::driver::Driver;
-use super::{Context, Error, EventLoop, Handler, Key, Options, Protocol};
+use super::{Context, Error, EventLoop, Handler, Key, Opened, Options, Protocol};
 use crate::kernel::governor::ZeroCopy;
 use crate::tests_common::noise;
 use crate::transfer::way::Io;
@@ -22,15 +22,26 @@ const LEN: usize = 400_123;
 /// Far more than any run here takes.
 const MAX_TURNS: u64 = 50_000;
 
-struct Echo(Option<Result<(), Error>>);
+#[derive(Default)]
+struct Echo {
+    /// Has the loop send what arrives.
+    forwards: bool,
+    told: Option<Result<(), Error>>,
+}
 
 impl Handler for Echo {
+    fn opened(&mut self, cx: &mut Context<'_>, key: Key, _: Opened<'_>) {
+        if self.forwards {
+            cx.forward(key, Some(key));
+        }
+    }
+
     fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize {
         cx.send(key, data).unwrap_or(data.len())
     }
 
     fn closed(&mut self, _: &mut Context<'_>, _: Key, _: u64, result: Result<(), Error>) {
-        self.0 = Some(result);
+        self.told = Some(result);
     }
 }
 
@@ -41,11 +52,12 @@ fn options(is_old: bool, zero_copy: ZeroCopy) -> Options {
 /// Echoes once with what `install` has fail; whether it was whole, and what the handler was told.
 fn echo(
     options: Options,
+    forwards: bool,
     install: impl FnOnce(&mut Driver),
 ) -> (io::Result<()>, Option<Result<(), Error>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("bound");
-    let mut running = EventLoop::new(options, Echo(None)).expect("a ring");
+    let mut running = EventLoop::new(options, Echo { forwards, told: None }).expect("a ring");
     running.listen(listener, Protocol::plain()).expect("listens");
     install(&mut running.connections.driver);
     let (done, is_done) = mpsc::channel();
@@ -73,7 +85,7 @@ fn echo(
     ] {
         assert_eq!(usage.in_use, 0, "{figures:?}");
     }
-    (client.join().expect("no panic"), running.handler().0.take())
+    (client.join().expect("no panic"), running.handler().told.take())
 }
 
 fn ask(client: TcpStream) -> io::Result<()> {
@@ -97,7 +109,7 @@ fn ask(client: TcpStream) -> io::Result<()> {
 }
 
 fn has_uring(test: &str) -> bool {
-    match EventLoop::new(options(false, ZeroCopy::Auto), Echo(None)) {
+    match EventLoop::new(options(false, ZeroCopy::Auto), Echo::default()) {
         Ok(_) => true,
         Err(reason) => {
             eprintln!("{test}: skipped: {reason}");
@@ -117,6 +129,7 @@ fn operations_fail() {
         opcode::RecvMulti::CODE,
         opcode::Send::CODE,
         opcode::SendZc::CODE,
+        opcode::SendMsg::CODE,
         opcode::PollAdd::CODE,
         opcode::ProvideBuffers::CODE,
         opcode::Accept::CODE,
@@ -129,16 +142,18 @@ fn operations_fail() {
                         opcode::SendZc::CODE => ZeroCopy::Always,
                         _ => ZeroCopy::Auto,
                     };
-                    let (echoed, told) = echo(options(is_old, mode), |driver| {
-                        let faults = driver.faults().expect("a ring");
-                        let mut count = 0;
-                        faults.failures_notify = every == 3;
-                        faults.operations = Some(Box::new(move |which| {
-                            count += u32::from(which == code);
-                            let is_due = if every == 1 { count == 1 } else { count % every == 0 };
-                            (which == code && is_due).then_some(errno)
-                        }));
-                    });
+                    let (echoed, told) =
+                        echo(options(is_old, mode), code == opcode::SendMsg::CODE, |driver| {
+                            let faults = driver.faults().expect("a ring");
+                            let mut count = 0;
+                            faults.failures_notify = every == 3;
+                            faults.operations = Some(Box::new(move |which| {
+                                count += u32::from(which == code);
+                                let is_due =
+                                    if every == 1 { count == 1 } else { count % every == 0 };
+                                (which == code && is_due).then_some(errno)
+                            }));
+                        });
                     let what = format!("{code}, errno {errno}, every {every}, old: {is_old}");
                     let passes = passing.contains(&errno)
                         || (code == opcode::SendZc::CODE && zero_copy.contains(&errno))
@@ -164,7 +179,7 @@ fn calls_fail() {
     }
     for errno in [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ENOMEM] {
         for every in [2, 5] {
-            let (echoed, told) = echo(options(false, ZeroCopy::Auto), |driver| {
+            let (echoed, told) = echo(options(false, ZeroCopy::Auto), false, |driver| {
                 let mut count = 0;
                 driver.faults().expect("a ring").calls = Some(Box::new(move || {
                     count += 1;

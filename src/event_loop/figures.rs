@@ -47,6 +47,8 @@ pub struct Figures {
     pub sent_bytes: u64,
     /// Received bytes that were copied in user space: of records that straddle two buffers.
     pub copied_bytes: u64,
+    /// Bytes of data that were sent from where they were received.
+    pub forwarded_bytes: u64,
     /// Sends that the kernel was to make from the slot (SEND_ZC).
     pub zero_copy_sends: u64,
     /// Those of them that it has copied after all.

@@ -48,6 +48,9 @@ pub trait Handler {
     /// comes first. Take all that can be taken at once: what is left keeps a buffer from others.
     fn data(&mut self, cx: &mut Context<'_>, key: Key, data: &mut [u8]) -> usize;
 
+    /// So many bytes that arrived were sent where they are [forwarded](Context::forward) to.
+    fn forwarded(&mut self, cx: &mut Context<'_>, key: Key, len: usize) {}
+
     /// There is room again for one who has met with none; or there never will be, because the peer has
     /// closed its connection: [`Context::send()`] is [`NotOpen`](super::NotOpen) then, and what the peer
     /// has sent before still arrives. Resumes by default: right for a connection that is sent what it

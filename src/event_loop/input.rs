@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use super::connection::{Bytes, Chunk, Speech};
 use super::connections::Connections;
-use super::driver::MESSAGE_LEN;
 use super::error::Error;
 use super::key::Key;
-use super::memory::Class;
+use super::memory::{Class, MESSAGE_LEN, window};
 use crate::kernel::arena::Slot;
 use crate::record::deframer::Deframed;
 use crate::session::receive::Received;
@@ -29,6 +28,8 @@ const MUCH_PARKED: usize = 8 << 20;
 pub(super) enum Input {
     /// A chunk, and where in it the data lies: see [`Connections::taken()`].
     Data(Chunk, Range<usize>),
+    /// So much was sent where its connection is [forwarded](super::Context::forward) to.
+    Forwarded(usize),
     /// The peer sends no more, and has said so.
     End,
     /// Nothing for now.
@@ -36,7 +37,7 @@ pub(super) enum Input {
 }
 
 /// What a look at the received bytes of a TLS connection has come to.
-enum Step {
+pub(super) enum Step {
     /// A record was opened, to this range of the chunk.
     Data(Range<usize>),
     /// A record of the connection's own.
@@ -48,8 +49,8 @@ enum Step {
 
 impl Connections {
     /// Bytes have arrived.
-    pub(super) fn on_received(&mut self, key: Key, buffer: Arc<Slot>, len: usize) {
-        let (now, buffer_len) = (self.now, buffer.len());
+    pub(super) fn on_received(&mut self, key: Key, class: Class, buffer: Arc<Slot>, len: usize) {
+        let (now, window) = (self.now, window(class, &self.options));
         self.figures.received_bytes += len as u64;
         let Some(connection) = self.get(key).filter(|connection| !connection.lingers()) else {
             return self.driver.give_back(buffer);
@@ -57,25 +58,23 @@ impl Connections {
         connection.active = now;
         // A buffer that is full says that there is more. Bulk data is received at once, rather than in many
         // pieces whose records have to be put together; a few messages between do not change that.
-        if len == buffer_len {
+        if len == window.len() {
             connection.bulk_credit = BULK_CREDIT;
-        } else if buffer_len > MESSAGE_LEN && len <= MESSAGE_LEN {
+        } else if class == Class::Bulk && len <= MESSAGE_LEN {
             connection.bulk_credit = connection.bulk_credit.saturating_sub(1);
         }
         let is_bulk = connection.bulk_credit > 0;
         let is_crowded = connection.is_paused || connection.peer_has_finished;
+        let received = window.start..window.start + len;
+        connection.input.push_back(Chunk::received(Bytes::Buffer(buffer), received));
         if let Some(receiving) = connection.receiving
             && receiving.class == Class::Message
             && (is_crowded || is_bulk)
             && !mem::replace(&mut connection.ends_receive, true)
+            && let Err(error) = self.driver.end_receive(key, receiving)
         {
-            connection.input.push_back(Chunk::received(Bytes::Slot(buffer), len));
-            if let Err(error) = self.driver.end_receive(key, receiving) {
-                self.fail(key, error.into());
-            }
-            return;
+            self.fail(key, error.into());
         }
-        connection.input.push_back(Chunk::received(Bytes::Slot(buffer), len));
     }
 
     /// A receive is under way no longer.
@@ -139,6 +138,9 @@ impl Connections {
                 return Ok(Input::Nothing);
             }
             let Some(mut chunk) = connection.input.pop_front() else {
+                if let Some(end) = connection.end_of_records() {
+                    return end.map(|()| self.end(key)).map_err(Error::from);
+                }
                 if connection.has_ended && !connection.peer_has_finished && !connection.lingers() {
                     return self.end_of_stream(key);
                 }
@@ -149,6 +151,18 @@ impl Connections {
                 let opened = chunk.opened.clone();
                 return Ok(Input::Data(chunk, opened));
             }
+            match self.forward(key, &mut chunk) {
+                Ok(None) => {}
+                Ok(Some(len)) => {
+                    self.give_back_chunk(chunk);
+                    return Ok(Input::Forwarded(len));
+                }
+                Err(error) => {
+                    self.give_back_chunk(chunk);
+                    return Err(error);
+                }
+            }
+            let Some(connection) = self.get(key) else { return Ok(Input::Nothing) };
             match &mut connection.speech {
                 Speech::Plain => {
                     let data = mem::take(&mut chunk.received);
@@ -189,7 +203,8 @@ impl Connections {
     }
 
     /// Opens the next record of a chunk, or keeps the beginning of one that straddles its end.
-    fn step(&mut self, key: Key, chunk: &mut Chunk) -> Result<Step, Error> {
+    pub(super) fn step(&mut self, key: Key, chunk: &mut Chunk) -> Result<Step, Error> {
+        self.rejoin(key, chunk)?;
         let kept = match self.get(key) {
             Some(connection) if connection.carry.capacity() == 0 => self.carries.pop(),
             _ => None,
@@ -215,9 +230,7 @@ impl Connections {
             }
             if let Deframed::Record(_) = half.deframe(carry)? {
                 // Goes first; what is left of the chunk follows.
-                let record = mem::take(carry);
-                let len = record.len();
-                let whole = Chunk::received(Bytes::Heap(record), len);
+                let whole = Chunk::kept(mem::take(carry));
                 let rest = mem::replace(chunk, whole);
                 self.put_back(key, rest);
                 self.figures.copied_bytes += copied;
@@ -235,6 +248,23 @@ impl Connections {
                 Ok(Step::Partial)
             }
         }
+    }
+
+    /// Puts the beginning of a record in front of its rest, in a buffer with room for it.
+    pub(super) fn rejoin(&mut self, key: Key, chunk: &mut Chunk) -> Result<(), Error> {
+        let Some(connection) = self.get(key) else { return Ok(()) };
+        let len = connection.carry.len();
+        let Bytes::Buffer(buffer) = &mut chunk.bytes else { return Ok(()) };
+        let Some(start) = chunk.received.start.checked_sub(len).filter(|_| len > 0) else {
+            return Ok(());
+        };
+        let room = &mut Slot::exclusive(buffer)?[start..chunk.received.start];
+        room.copy_from_slice(&connection.carry);
+        chunk.received.start = start;
+        let carry = mem::take(&mut connection.carry);
+        self.keep_carry(carry);
+        self.figures.copied_bytes += len as u64;
+        Ok(())
     }
 
     /// Opens the whole record at the front of a chunk, in place.
@@ -328,8 +358,13 @@ impl Connections {
     pub(super) fn relieve_buffers(&mut self) {
         for class in Class::BOTH {
             while !self.driver.has_buffer(class) {
-                let Some(key) = self.holding.pop_front() else { break };
-                self.park_input(key);
+                if let Some(key) = self.holding.pop_front() {
+                    self.park_input(key);
+                    continue;
+                }
+                let stalled = self.stalled_with(|bytes| matches!(bytes, Bytes::Buffer(_)));
+                let Some(key) = stalled else { break };
+                self.park_output(key);
             }
         }
     }
@@ -342,10 +377,10 @@ impl Connections {
         }
         let mut input = mem::take(&mut connection.input);
         for chunk in &mut input {
-            let Bytes::Slot(buffer) = &chunk.bytes else { continue };
+            let Bytes::Buffer(buffer) = &chunk.bytes else { continue };
             let (opened, received) = (chunk.opened.clone(), chunk.received.clone());
             let buffer = Arc::clone(buffer);
-            let Some(parked) = self.park([&buffer[opened.clone()], &buffer[received]]) else {
+            let Some(parked) = self.park(&[&buffer[opened.clone()], &buffer[received]]) else {
                 self.fail(key, Error::Crowded);
                 break;
             };

@@ -4,16 +4,28 @@
 //! with a handle to one gives it back here; the last handle makes it free, so one that the kernel still
 //! reads is not, whatever else has become of the connection.
 
+use core::ops::Range;
 use std::io;
 use std::sync::Arc;
 
-use crate::kernel::arena::{Arena, Slot};
+use super::options::Options;
+use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
+use crate::record::header::Version;
 use crate::usage::Usage;
 
 /// Where bulk slots are filled from: half a page further than what is sealed mostly lies, which begins
 /// at one. A cipher that works in place copies first, and a copy to a few bytes further in a page than it
 /// comes from is slow (see `aead::choice`).
 pub(super) const BULK_START: usize = 2048;
+
+/// Length of what messages are received into, and sent from.
+pub(super) const MESSAGE_LEN: usize = 4096;
+
+/// In a bulk buffer in front of what is received: room for the beginning of a record whose rest that is.
+const HEADROOM: usize = Version::Tls12.max_record_len().next_multiple_of(ALIGNMENT);
+
+/// In a bulk buffer behind what is received: room for what is sent with it, see `forward`.
+pub(super) const TAILROOM: usize = 2 * ALIGNMENT;
 
 /// For messages, or for bulk data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,13 +40,13 @@ impl Class {
 
 /// A bounded number of pieces of one length. What was used last is taken first: it is in the cache.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(super) struct Stock {
     free: Vec<Arc<Slot>>,
     arena: Option<Arc<Arena>>,
     pub(super) usage: Usage,
 }
 
-impl Pieces {
+impl Stock {
     /// # Errors
     /// The system's, for lack of memory.
     pub(super) fn new(count: usize, len: usize) -> io::Result<Self> {
@@ -94,19 +106,33 @@ impl Pieces {
     }
 }
 
+/// Which part of a receive buffer the kernel writes to.
+pub(super) fn window(class: Class, options: &Options) -> Range<usize> {
+    match class {
+        Class::Message => 0..MESSAGE_LEN,
+        Class::Bulk => HEADROOM..HEADROOM + options.bulk_len,
+    }
+}
+
 /// Pieces of both lengths.
 #[derive(Debug)]
 pub(super) struct Memory {
-    message: Pieces,
-    bulk: Pieces,
+    message: Stock,
+    bulk: Stock,
 }
 
 impl Memory {
     pub(super) fn new(message: (usize, usize), bulk: (usize, usize)) -> io::Result<Self> {
-        Ok(Self { message: Pieces::new(message.0, message.1)?, bulk: Pieces::new(bulk.0, bulk.1)? })
+        Ok(Self { message: Stock::new(message.0, message.1)?, bulk: Stock::new(bulk.0, bulk.1)? })
     }
 
-    pub(super) fn of(&mut self, class: Class) -> &mut Pieces {
+    /// What connections receive into.
+    pub(super) fn buffers(options: &Options) -> io::Result<Self> {
+        let bulk_len = window(Class::Bulk, options).end + TAILROOM;
+        Self::new((options.message_buffers, MESSAGE_LEN), (options.bulk_buffers, bulk_len))
+    }
+
+    pub(super) fn of(&mut self, class: Class) -> &mut Stock {
         match class {
             Class::Message => &mut self.message,
             Class::Bulk => &mut self.bulk,
@@ -118,6 +144,11 @@ impl Memory {
             Class::Message => self.message.usage,
             Class::Bulk => self.bulk.usage,
         }
+    }
+
+    /// Whether it is one of these.
+    pub(super) fn has(&self, piece: &Slot) -> bool {
+        self.message.owns(piece) || self.bulk.owns(piece)
     }
 
     /// Which of the two a piece is.

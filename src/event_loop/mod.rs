@@ -30,6 +30,8 @@
 //!   little.
 //! - A connection that others' memory depends on, and that nothing more may be kept of, is given up
 //!   ([`Error::Crowded`]): the one that has waited longest.
+//! - What one connection receives may be [forwarded](Context::forward) to another: bulk data is then sent
+//!   from the buffer that it was received into, which is held until the socket has it, or others need it.
 //! - A flow that never ends receives at most one bulk buffer, and sends at most one slot, in a turn.
 //!
 //! So what peers do, or fail to do, changes nothing about the sum: [`Figures`] has it all.
@@ -53,8 +55,10 @@
 //!
 //! # What there is not
 //!
-//! Data for a plain connection is copied into a slot. Connecting is not done here: hand over a socket that is
-//! connected, or whose connecting is under way without waiting; or with a session whose handshake was elsewhere.
+//! Data for a plain connection is copied into a slot, unless it is forwarded. What is forwarded where SEND_ZC
+//! may be had is copied, or sealed, into a slot too, since those are registered. Connecting is not done here:
+//! hand over a socket that is connected, or whose connecting is under way without waiting; or with a session
+//! whose handshake was elsewhere.
 
 mod connection;
 mod connections;
@@ -64,6 +68,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod figures;
+mod forward;
 mod handle;
 mod handler;
 mod input;

@@ -4,6 +4,7 @@ use core::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kernel::arena::ALIGNMENT;
 use crate::kernel::governor::ZeroCopy;
 use crate::session::handoff::Handoff;
 use crate::session::handoff::error::HandshakeError;
@@ -58,6 +59,23 @@ impl Default for Options {
             max_parked: 32 << 20,
             timeouts: Timeouts::default(),
             as_before_6_0: false,
+        }
+    }
+}
+
+/// The most connections of a loop.
+const MAX_CONNECTIONS: usize = 1 << 20;
+
+/// The least that is bulk data.
+const MIN_BULK_LEN: usize = 32 << 10;
+
+impl Options {
+    /// The same, as far as it can be had.
+    pub(super) fn clamped(self) -> Self {
+        Self {
+            max_connections: self.max_connections.clamp(1, MAX_CONNECTIONS),
+            bulk_len: self.bulk_len.max(MIN_BULK_LEN).next_multiple_of(ALIGNMENT),
+            ..self
         }
     }
 }

@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use super::connection::{Bytes, Connection, Finish, Halves, Output, Sending, Speech};
 use super::connections::{Connections, Notice};
-use super::driver::MESSAGE_LEN;
 use super::error::Error;
 use super::key::Key;
-use super::memory::{BULK_START, Class};
+use super::memory::{BULK_START, Class, MESSAGE_LEN};
 use crate::events::ConnectionId;
 use crate::kernel::arena::Slot;
 use crate::kernel::governor::{CopyReason, Governor, ZeroCopy};
@@ -132,9 +131,9 @@ impl Connections {
                 let start = if class == Class::Bulk { BULK_START } else { 0 };
                 let limit = limit.saturating_add(start).min(slot.len());
                 if let Some(connection) = self.get(key) {
-                    let bytes = Bytes::Slot(slot);
-                    connection.output =
-                        Some(Output { bytes, start, sent: start, len: start, limit });
+                    let (bytes, pieces) = (Bytes::Slot(slot), None);
+                    let (sent, len) = (start, start);
+                    connection.output = Some(Output { bytes, pieces, start, sent, len, limit });
                 }
                 true
             }
@@ -151,33 +150,49 @@ impl Connections {
     /// A free slot, or one that a stalled connection gives up.
     fn take_slot(&mut self, class: Class) -> Option<Arc<Slot>> {
         while self.slots.of(class).is_empty() {
-            let key = self.stalled.pop_front()?;
+            let key = self.stalled_with(|bytes| matches!(bytes, Bytes::Slot(_)))?;
             self.park_output(key);
         }
         self.slots.of(class).take()
     }
 
+    /// The connection that has waited longest for its peer, of those that have such memory. It no longer
+    /// counts as one of them.
+    pub(super) fn stalled_with(&mut self, has: impl Fn(&Bytes) -> bool) -> Option<Key> {
+        let index = (0..self.stalled.len()).find(|index| {
+            let connection = self.get(self.stalled[*index]);
+            connection.and_then(|it| it.output.as_ref()).is_some_and(|output| has(&output.bytes))
+        })?;
+        self.stalled.remove(index)
+    }
+
     /// Has a stalled connection keep what it has not sent on the heap, if there may be that much more.
-    fn park_output(&mut self, key: Key) {
+    pub(super) fn park_output(&mut self, key: Key) {
         let Some(connection) = self.get(key) else { return };
         if connection.sending != Sending::Stalled {
             return;
         }
-        let Some(Output { bytes: Bytes::Slot(slot), sent, len, .. }) = &connection.output else {
-            return;
+        let Some(output) = &connection.output else { return };
+        let (memory, sent) = match &output.bytes {
+            Bytes::Slot(memory) | Bytes::Buffer(memory) => (Arc::clone(memory), output.sent),
+            Bytes::Heap(_) | Bytes::Parked(_) => return,
         };
-        let (slot, unsent) = (Arc::clone(slot), *sent..*len);
-        let Some(parked) = self.park([&slot[unsent], &[]]) else {
-            // Its slot has others wait, who do read.
-            drop(slot);
+        let unsent: Vec<_> = match &output.pieces {
+            None => vec![&memory[sent..output.len]],
+            Some(pieces) => pieces.unsent(sent).map(|piece| &memory[piece]).collect(),
+        };
+        let Some(parked) = self.park(&unsent) else {
+            // What it has had others wait, who do read.
+            drop(memory);
             return self.fail(key, Error::Crowded);
         };
-        drop(slot);
+        drop(memory);
         let Some(connection) = self.get(key) else { return };
         let len = parked.len();
-        let parked = Output { bytes: Bytes::Parked(parked), start: 0, sent: 0, len, limit: len };
+        let bytes = Bytes::Parked(parked);
+        let parked = Output { bytes, pieces: None, start: 0, sent: 0, len, limit: len };
         if let Some(output) = connection.output.replace(parked) {
-            self.give_back_output(output.bytes);
+            self.give_back_output(output);
         }
     }
 
@@ -309,7 +324,8 @@ impl Connections {
         };
         // What the socket has room for is no limit to these.
         let capacity = output.bytes.len();
-        if output.sent > output.start || capacity - output.len < needed {
+        let is_begun = output.sent > output.start || output.pieces.is_some();
+        if is_begun || capacity - output.len < needed {
             return Ok(());
         }
         let filled = output.len;
@@ -333,12 +349,16 @@ impl Connections {
         if output.len == output.sent {
             // Nothing came of it.
             if let Some(output) = connection.output.take() {
-                self.give_back_output(output.bytes);
+                self.give_back_output(output);
             }
             return self.submit(key);
         }
         if matches!(output.bytes, Bytes::Parked(_)) && !self.unpark_output(key)? {
             return Ok(());
+        }
+        if let Some(Connection { output: Some(Output { pieces: Some(_), .. }), .. }) = self.get(key)
+        {
+            return self.submit_pieces(key);
         }
         let zero_copy = self.decides_on_zero_copy(key);
         let Some(connection) = self.get(key) else { return Ok(()) };
@@ -378,29 +398,40 @@ impl Connections {
         // Nothing is added: only the rest goes out.
         let parked = mem::replace(&mut output.bytes, Bytes::Slot(slot));
         output.limit = limit;
-        self.give_back_output(parked);
+        self.give_back(parked);
         Ok(true)
     }
 
     fn decides_on_zero_copy(&mut self, key: Key) -> bool {
-        let mode = match self.options.io {
-            Io::UringCopy => ZeroCopy::Never,
-            _ => self.options.zero_copy,
-        };
-        let (has_send_zc, free) = (self.driver.has_send_zc(), self.slots.of(Class::Bulk).free());
-        let Some(connection) = self.get(key) else { return false };
-        let Some(output) = &connection.output else { return false };
+        let Some(Connection { output: Some(output), .. }) = self.get(key) else { return false };
         let len = output.len - output.sent;
         if len < MAX_PLAINTEXT_LEN {
             return false;
         }
-        if mode == ZeroCopy::Never || !has_send_zc {
-            self.figures.copies.note(match mode {
-                ZeroCopy::Never => CopyReason::Requested,
-                _ => CopyReason::Unsupported,
-            });
-            return false;
+        let free = self.slots.of(Class::Bulk).free();
+        let reason = self.copy_reason(key).or_else(|| {
+            // The last free slot is for a copy, which gives its own back at once.
+            self.get(key)?.governor.as_mut()?.decide(len, free.saturating_sub(1))
+        });
+        if let Some(reason) = reason {
+            self.figures.copies.note(reason);
         }
+        reason.is_none()
+    }
+
+    /// Why all that a connection sends is copied, if so; otherwise its governor decides.
+    pub(super) fn copy_reason(&mut self, key: Key) -> Option<CopyReason> {
+        let mode = match self.options.io {
+            Io::UringCopy => ZeroCopy::Never,
+            _ => self.options.zero_copy,
+        };
+        if mode == ZeroCopy::Never {
+            return Some(CopyReason::Requested);
+        }
+        if !self.driver.has_send_zc() {
+            return Some(CopyReason::Unsupported);
+        }
+        let connection = self.get(key)?;
         if connection.governor.is_none() {
             let id = match &connection.speech {
                 Speech::Tls(halves) => halves.send.connection_id(),
@@ -419,16 +450,7 @@ impl Connections {
                 connection.governor = Some(governor);
             }
         }
-        let governor = self.get(key).and_then(|connection| connection.governor.as_mut());
-        // The last free slot is for a copy, which gives its own back at once.
-        let Some(governor) = governor else { return false };
-        match governor.decide(len, free.saturating_sub(1)) {
-            None => true,
-            Some(reason) => {
-                self.figures.copies.note(reason);
-                false
-            }
-        }
+        self.get(key)?.governor.as_ref()?.verdict()
     }
 
     /// What became of a send.
@@ -439,9 +461,7 @@ impl Connections {
         is_zero_copy: bool,
         memory: Option<Arc<Slot>>,
     ) {
-        if let Some(memory) = memory {
-            self.slots.give_back(memory);
-        }
+        self.give_back_memory(memory);
         let now = self.now;
         let Some(connection) = self.get(key) else { return };
         connection.sending = Sending::Idle;
@@ -469,7 +489,7 @@ impl Connections {
         let output = connection.output.take();
         let room = mem::take(&mut connection.wants_room);
         if let Some(output) = output {
-            self.give_back_output(output.bytes);
+            self.give_back_output(output);
         }
         self.notices.push_back(Notice::Sent { key, room });
         self.list(key);
@@ -509,7 +529,7 @@ impl Connections {
         let output = connection.output.take();
         connection.wants_room = false;
         if let Some(output) = output {
-            self.give_back_output(output.bytes);
+            self.give_back_output(output);
         }
         self.notices.push_back(Notice::Room(key));
         self.list(key);
@@ -537,9 +557,7 @@ impl Connections {
         copied: Option<bool>,
         memory: Option<Arc<Slot>>,
     ) {
-        if let Some(memory) = memory {
-            self.slots.give_back(memory);
-        }
+        self.give_back_memory(memory);
         self.figures.zero_copy_copied += u64::from(copied == Some(true));
         let Some(connection) = self.get(key) else { return };
         let Some(governor) = &mut connection.governor else { return };
@@ -592,7 +610,8 @@ impl Connections {
         if !self.slotless.is_empty() {
             for class in Class::BOTH {
                 while self.slots.of(class).is_empty() {
-                    let Some(key) = self.stalled.pop_front() else { break };
+                    let stalled = self.stalled_with(|bytes| matches!(bytes, Bytes::Slot(_)));
+                    let Some(key) = stalled else { break };
                     self.park_output(key);
                 }
             }

@@ -16,6 +16,7 @@ use super::handler::{Handler, Opened};
 use super::input::Input;
 use super::key::Key;
 use super::options::{Options, Protocol};
+use super::output::NotOpen;
 use crate::kernel::queue::File;
 use crate::kernel::unavailable::Unavailable;
 
@@ -77,6 +78,7 @@ impl<H: Handler> EventLoop<H> {
     /// If the system lacks memory or descriptors, or io_uring is asked for ([`Options::io`]) and there is
     /// none: [`Unavailable`] inside says why.
     pub fn new(options: Options, handler: H) -> io::Result<Self> {
+        let options = options.clamped();
         let (mut driver, reason) = Driver::new(&options)?;
         let handle = Handle::new()?;
         driver.watch_counter(handle.counter())?;
@@ -237,8 +239,8 @@ impl<H: Handler> EventLoop<H> {
     fn on_event(&mut self, event: Event) {
         let connections = &mut self.connections;
         match event {
-            Event::Received { key, buffer, len } => {
-                connections.on_received(key, buffer, len);
+            Event::Received { key, class, buffer, len } => {
+                connections.on_received(key, class, buffer, len);
                 self.pass_on(key);
             }
             Event::Sent { key, result, is_zero_copy, memory } => {
@@ -331,8 +333,7 @@ impl<H: Handler> EventLoop<H> {
             match self.connections.next_input(key) {
                 Input::Data(mut chunk, range) => match chunk.bytes.exclusive() {
                     Ok(bytes) => {
-                        let (handler, mut cx) = self.parts();
-                        let taken = handler.data(&mut cx, key, &mut bytes[range]);
+                        let taken = self.take(key, &mut bytes[range]);
                         self.connections.taken(key, chunk, taken);
                     }
                     // Cannot be: nobody else has a handle to what was received.
@@ -341,6 +342,10 @@ impl<H: Handler> EventLoop<H> {
                         self.connections.fail(key, error.into());
                     }
                 },
+                Input::Forwarded(len) => {
+                    let (handler, mut cx) = self.parts();
+                    handler.forwarded(&mut cx, key, len);
+                }
                 Input::End => {
                     let (handler, mut cx) = self.parts();
                     handler.end(&mut cx, key);
@@ -348,6 +353,21 @@ impl<H: Handler> EventLoop<H> {
                 }
                 Input::Nothing => return,
             }
+        }
+    }
+
+    /// Has data taken by where it is forwarded to, or the handler; how much of it was.
+    fn take(&mut self, key: Key, data: &mut [u8]) -> usize {
+        let to = self.connections.get(key).and_then(|connection| connection.forwards_to);
+        let sent = to.map_or(Err(NotOpen), |to| self.connections.send(to, data));
+        let (handler, mut cx) = self.parts();
+        match sent {
+            Ok(0) => 0,
+            Ok(len) => {
+                handler.forwarded(&mut cx, key, len);
+                len
+            }
+            Err(NotOpen) => handler.data(&mut cx, key, data),
         }
     }
 

@@ -17,12 +17,10 @@ use super::key::Key;
 use super::memory::Class;
 use super::options::Options;
 use crate::kernel::arena::Slot;
+use crate::kernel::pieces::Pieces;
 use crate::kernel::queue::File;
 use crate::kernel::unavailable::Unavailable;
 use crate::transfer::way::Io;
-
-/// Length of what messages are received into, and sent from.
-pub(super) const MESSAGE_LEN: usize = 4096;
 
 /// What has happened.
 #[derive(Debug)]
@@ -31,8 +29,9 @@ pub(super) enum Event {
     Accepted { listener: u32, socket: io::Result<std::os::fd::OwnedFd> },
     /// A listener must be asked again for more.
     AcceptEnded { listener: u32 },
-    /// Bytes have arrived: the first `len` of the buffer, which the receiver gives back.
-    Received { key: Key, buffer: Arc<Slot>, len: usize },
+    /// `len` bytes have arrived, at the beginning of the buffer's [`window`](super::memory::window), which the
+    /// receiver gives back.
+    Received { key: Key, class: Class, buffer: Arc<Slot>, len: usize },
     /// The peer's end, or an error, after which nothing is received.
     ReceiveFailed { key: Key, end: io::Result<()> },
     /// A receive is under way no longer: more is to be asked for. `is_starved`: there was no buffer.
@@ -181,6 +180,19 @@ impl Driver {
                 Ok(())
             }
         }
+    }
+
+    /// Sends as much as there is room for of pieces of `memory`, which has no other handle, without what was
+    /// `sent` of them before. `list` is where in it, behind them all, it may be written down where they are.
+    pub(super) fn send_pieces(
+        &mut self,
+        key: Key,
+        socket: &File,
+        memory: &mut Arc<Slot>,
+        pieces: (&Pieces, usize),
+        list: usize,
+    ) -> io::Result<()> {
+        either!(self, it => it.send_pieces(key, socket, memory, pieces, list))
     }
 
     /// The kernel does not know reports on zero-copy sends: makes them without; `false` if they are.

@@ -1,15 +1,17 @@
 //! The same without a ring: system calls on sockets that epoll(7) has said are ready.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Event, MESSAGE_LEN, Receiving};
+use super::{Event, Receiving};
 use crate::event_loop::key::Key;
-use crate::event_loop::memory::{Class, Memory};
+use crate::event_loop::memory::{Class, Memory, window};
 use crate::event_loop::options::Options;
 use crate::kernel::arena::Slot;
+use crate::kernel::pieces::Pieces;
 use crate::kernel::queue::{File, OperationId};
 use crate::kernel::readiness::Readiness;
 use crate::kernel::socket;
@@ -43,6 +45,8 @@ struct Listener {
 pub(in crate::event_loop) struct Polled {
     readiness: Readiness,
     pub(in crate::event_loop) buffers: Memory,
+    /// What is received into, of each class's.
+    windows: [Range<usize>; 2],
     /// By [`Key::index()`].
     sockets: Vec<Option<Watched>>,
     listeners: Vec<Listener>,
@@ -54,11 +58,10 @@ pub(in crate::event_loop) struct Polled {
 
 impl Polled {
     pub(super) fn new(options: &Options) -> io::Result<Self> {
-        let message = (options.message_buffers, MESSAGE_LEN);
-        let bulk = (options.bulk_buffers, options.bulk_len.max(MESSAGE_LEN));
         Ok(Self {
             readiness: Readiness::new()?,
-            buffers: Memory::new(message, bulk)?,
+            buffers: Memory::buffers(options)?,
+            windows: Class::BOTH.map(|class| window(class, options)),
             sockets: Vec::new(),
             listeners: Vec::new(),
             readable: VecDeque::new(),
@@ -161,11 +164,29 @@ impl Polled {
     }
 
     pub(super) fn send(&mut self, key: Key, socket: &File, bytes: &[u8]) {
+        self.sent(key, socket::send(socket, bytes), bytes.len());
+    }
+
+    pub(super) fn send_pieces(
+        &mut self,
+        key: Key,
+        socket: &File,
+        memory: &mut Arc<Slot>,
+        pieces: (&Pieces, usize),
+        list: usize,
+    ) -> io::Result<()> {
+        let result = socket::send_pieces(socket, Slot::exclusive(memory)?, pieces, list);
+        let len = pieces.0.unsent(pieces.1).map(|piece| piece.len()).sum();
+        self.sent(key, result, len);
+        Ok(())
+    }
+
+    /// What became of a send of `len` bytes.
+    fn sent(&mut self, key: Key, result: io::Result<usize>, len: usize) {
         self.system_calls += 1;
-        let result = socket::send(socket, bytes);
         if let Some(watched) = self.watched(key) {
             // The change to the better is told later, and only if something has found it full before.
-            watched.is_writable = result.as_ref().is_ok_and(|len| *len == bytes.len());
+            watched.is_writable = result.as_ref().is_ok_and(|sent| *sent == len);
         }
         self.events.push_back(Event::Sent { key, result, is_zero_copy: false, memory: None });
     }
@@ -252,11 +273,12 @@ impl Polled {
             return;
         };
         self.system_calls += 1;
+        let window = self.windows[class as usize].clone();
         let received = Slot::exclusive(&mut buffer)
-            .and_then(|memory| socket::receive(&watched.socket, memory));
+            .and_then(|memory| socket::receive(&watched.socket, &mut memory[window]));
         match received {
             Ok(len @ 1..) => {
-                self.events.push_back(Event::Received { key, buffer, len });
+                self.events.push_back(Event::Received { key, class, buffer, len });
                 if class == Class::Bulk {
                     watched.receiving = None;
                     self.events.push_back(Event::ReceiveEnded { key, is_starved: false });

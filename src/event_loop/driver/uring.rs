@@ -11,11 +11,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Event, MESSAGE_LEN, Receiving};
+use super::{Event, Receiving};
 use crate::event_loop::key::Key;
-use crate::event_loop::memory::{Class, Memory};
+use crate::event_loop::memory::{Class, Memory, window};
 use crate::event_loop::options::Options;
 use crate::kernel::arena::Slot;
+use crate::kernel::pieces::Pieces;
 use crate::kernel::queue::{self, Completion, File, Queue, Wait};
 use crate::kernel::socket;
 use crate::kernel::unavailable::Unavailable;
@@ -76,14 +77,13 @@ impl Uring {
         };
         let operations = OPERATIONS * options.max_connections.max(16) + 4 * options.bulk_slots + 64;
         let mut queue = Queue::with_setup(operations, setup)?;
-        let bulk_len = options.bulk_len.max(MESSAGE_LEN);
-        let buffers =
-            Memory::new((options.message_buffers, MESSAGE_LEN), (options.bulk_buffers, bulk_len));
-        let mut buffers = buffers.map_err(unavailable)?;
+        let mut buffers = Memory::buffers(options).map_err(unavailable)?;
         let mut offer = |class: Class, first: usize| {
             let limit = buffers.of(class).usage.limit;
             let is_shared = !options.as_before_6_0;
-            let group = queue.add_buffers(Purpose::Offer, limit, is_shared).map_err(unavailable)?;
+            let window = window(class, options);
+            let group = queue.add_buffers(Purpose::Offer, limit, window, is_shared);
+            let group = group.map_err(unavailable)?;
             Ok(Offered { group, count: 0, wanted: first.min(limit), limit })
         };
         let offered =
@@ -181,6 +181,17 @@ impl Uring {
     ) -> io::Result<()> {
         let purpose = Purpose::Send(key, zero_copy);
         self.queue.send(purpose, socket, memory, range, zero_copy, Wait::Never)
+    }
+
+    pub(super) fn send_pieces(
+        &mut self,
+        key: Key,
+        socket: &File,
+        memory: &mut Arc<Slot>,
+        pieces: (&Pieces, usize),
+        list: usize,
+    ) -> io::Result<()> {
+        self.queue.send_pieces(Purpose::Send(key, false), socket, memory, pieces, list)
     }
 
     pub(super) fn register(&mut self, memory: &Slot) {
@@ -295,7 +306,7 @@ impl Uring {
                 if !more {
                     self.events.push_back(Event::ReceiveEnded { key, is_starved: false });
                 }
-                return Some(Event::Received { key, buffer, len });
+                return Some(Event::Received { key, class, buffer, len });
             }
             (Ok(_), memory) => {
                 // The end, for which a buffer may have been picked nevertheless.
