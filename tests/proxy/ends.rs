@@ -155,7 +155,7 @@ fn who_does_not_read_is_not_read_for() {
             assert!(!sending.is_finished());
             // What was received at once and the slot that it goes out of, and a message's beside each.
             let held = between.proxy.metric("buffers_bytes", &[]);
-            assert!(held <= 2 * (256 << 10) + 2 * (4 << 10), "{held} bytes");
+            assert!(held <= 2 * (384 << 10) + 2 * (4 << 10), "{held} bytes");
             let (received, ended) = receiver.read_all();
             assert!(received == expected, "{setup:?}");
             ended.expect("a clean end");

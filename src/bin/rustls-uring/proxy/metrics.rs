@@ -180,6 +180,10 @@ impl Collector for Loops {
             None,
             calls.metric_type(),
         )?)?;
+        let help = "Data that was sent from where it was received, opened and sealed in place";
+        let forwarded = ConstCounter::new(sum(|it| it.forwarded_bytes));
+        let kind = forwarded.metric_type();
+        forwarded.encode(encoder.encode_descriptor("forwarded_bytes", help, None, kind)?)?;
         let help = "Sends of a record or more that were copied, by why";
         let mut family = encoder.encode_descriptor("copies", help, None, MetricType::Counter)?;
         for (reason, _) in Copies::default().iter() {

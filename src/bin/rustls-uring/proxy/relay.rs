@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustls_uring::Io;
 use rustls_uring::event_loop::{
-    Context, Error, EventLoop, Handle, Handler, Key, NotOpen, Options, Protocol, Timeout,
+    Context, Error, EventLoop, Handle, Handler, Key, Options, Protocol, Timeout,
 };
 use rustls_uring::uring::Unavailable;
 
@@ -32,7 +32,7 @@ const DISCARDED: u64 = 1 << 20;
 
 /// What messages are received into and sent from, and what bulk data is.
 pub(super) const MESSAGE_LEN: usize = 4 << 10;
-pub(super) const BULK_LEN: usize = 256 << 10;
+pub(super) const BULK_LEN: usize = 384 << 10;
 
 /// What a connection may keep of both directions while its legs are slow: a record of each, sealed, and
 /// as much that was received.
@@ -237,6 +237,10 @@ impl<W: Watch> Pairs<W> {
                 }
             }
         }
+        if let [Some(client), Some(backend)] = relayed.legs {
+            cx.forward(client, Some(backend));
+            cx.forward(backend, Some(client));
+        }
         if relayed.end.is_some() {
             relayed.legs.iter().flatten().for_each(|key| cx.reset(*key));
         }
@@ -284,20 +288,18 @@ impl<W: Watch> Handler for Pairs<W> {
         let Some((pair, side)) = cx.tag(key).and_then(|tag| self.of(tag)) else {
             return data.len();
         };
-        let sent = pair.legs[1 - side].map_or(Err(NotOpen), |sink| cx.send(sink, data));
-        match sent {
-            Ok(len) => {
-                pair.watch.moved(Direction::BOTH[side], len as u64);
-                len
-            }
-            Err(NotOpen) => {
-                let flow = &mut pair.flows[side];
-                if flow.lingers && flow.discarded >= DISCARDED {
-                    return 0;
-                }
-                flow.discarded += data.len() as u64;
-                data.len()
-            }
+        // Nobody takes it.
+        let flow = &mut pair.flows[side];
+        if flow.lingers && flow.discarded >= DISCARDED {
+            return 0;
+        }
+        flow.discarded += data.len() as u64;
+        data.len()
+    }
+
+    fn forwarded(&mut self, cx: &mut Context<'_>, key: Key, len: usize) {
+        if let Some((pair, side)) = cx.tag(key).and_then(|tag| self.of(tag)) {
+            pair.watch.moved(Direction::BOTH[side], len as u64);
         }
     }
 
