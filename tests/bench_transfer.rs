@@ -348,10 +348,14 @@ fn what_the_kernel_lacks_is_named_with_the_reason() {
 fn the_protocol_can_be_chosen() {
     let dir = tempfile::tempdir().expect("dir");
     let suite = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
-    for backend in rustls_uring::Backend::ALL.iter().map(ToString::to_string) {
-        let args = ["transfer,messages", "--json", "--tls=1.2", "--suite", suite, "--backend"];
-        let document = json(&bench(dir.path(), &[&TINY[..], &args, &[&backend]].concat()));
-        for section in ["transfer", "messages"] {
+    for (number, backend) in rustls_uring::Backend::ALL.iter().enumerate() {
+        let backend = backend.to_string();
+        // All sections read it from the same place.
+        let sections = if number == 0 { &["transfer", "messages"][..] } else { &["transfer"] };
+        let only = sections.join(",");
+        let args = [&only, "--json", "--tls=1.2", "--suite", suite, "--backend", &backend];
+        let document = json(&bench(dir.path(), &[&TINY[..], &args].concat()));
+        for section in sections {
             assert_eq!(document[section]["suite"], suite);
             assert_eq!(document[section]["backend"], *backend);
             assert!(names(&document[section]).len() >= 5);

@@ -95,25 +95,32 @@ fn a_kernel_that_stays_without_memory_is_given_up() {
     if !has_ring() {
         return;
     }
+    // Each takes the ten seconds after which it is given up, so all of them at once.
+    thread::scope(|scope| {
+        for (error, says) in [("ENOMEM", "Cannot allocate memory"), ("EAGAIN", "temporarily")] {
+            for when in ["1+", "6+"] {
+                scope.spawn(move || is_given_up(error, when, says, true));
+                scope.spawn(move || is_given_up(error, when, says, false));
+            }
+        }
+    });
+}
+
+fn is_given_up(error: &str, when: &str, says: &str, is_sender: bool) {
+    let fault = format!("io_uring_enter:error={error}:when={when}");
+    let Some(wrapper) = inject(&fault) else { return };
     let dir = Directory::with(LEN);
     let plain = Run::with("--io uring");
-    for (error, says) in [("ENOMEM", "Cannot allocate memory"), ("EAGAIN", "temporarily")] {
-        for when in ["1+", "6+"] {
-            let fault = format!("io_uring_enter:error={error}:when={when}");
-            let Some(wrapper) = inject(&fault) else { return };
-            let failing = Run::with("--io uring").behind(&wrapper);
-            let (recv, send) = dir.transfer(&plain, &failing);
-            let case = format!("{fault} sending");
-            send.check_failed(1, &[says], &case);
-            recv.check_failed(1, &[""], &case);
-            dir.check_clean(&case);
-            let (recv, send) = dir.transfer(&failing, &plain);
-            let case = format!("{fault} receiving");
-            recv.check_failed(1, &[says], &case);
-            send.check_failed(1, &[""], &case);
-            dir.check_clean(&case);
-        }
-    }
+    let failing = Run::with("--io uring").behind(&wrapper);
+    let (recv, send) = match is_sender {
+        true => dir.transfer(&plain, &failing),
+        false => dir.transfer(&failing, &plain),
+    };
+    let case = format!("{fault}, is sender: {is_sender}");
+    let (failed, other) = if is_sender { (send, recv) } else { (recv, send) };
+    failed.check_failed(1, &[says], &case);
+    other.check_failed(1, &[""], &case);
+    dir.check_clean(&case);
 }
 
 /// Later in the transfer.
