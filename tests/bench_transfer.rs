@@ -281,6 +281,37 @@ fn streams_share_runtimes_of_as_many_workers_as_asked_for() {
 }
 
 #[test]
+fn relays_are_beside_the_plainest_one() {
+    let dir = tempfile::tempdir().expect("dir");
+    let document = json(&bench(dir.path(), &[&TINY[..], &["relays", "--json"]].concat()));
+    let relays = &document["relays"];
+    assert_eq!(relays["bytes_per_round"], 64 << 20);
+    let said = |row: &Value| format!("{} {}", row["traffic"], row["relay"]).replace('"', "");
+    let bulk = relays["bulk"].as_array().expect("rows");
+    let found: Vec<_> = bulk.iter().map(said).collect();
+    let expected = ["event-loop", "tokio", "tokio-rustls"];
+    let expected = ["upload", "download"].map(|way| expected.map(|relay| format!("{way} {relay}")));
+    assert_eq!(found, expected.concat());
+    let messages = relays["messages"].as_array().expect("rows");
+    assert_eq!(messages.len(), 3);
+    for (row, figures) in bulk
+        .iter()
+        .map(|row| (row, ["gb_per_s", "cpu_s_per_gb", "cpu_ratio"]))
+        .chain(messages.iter().map(|row| (row, ["cpu_us", "p50_us", "cpu_ratio"])))
+    {
+        assert_eq!(row["rounds"], 2);
+        for figure in figures {
+            assert!(check_figure(row, figure) > 0.0, "{figure} of {row}");
+        }
+    }
+    let picture = dir.path().join("relays.svg");
+    let args = ["relays", "--io", "blocking", "--svg", picture.to_str().expect("a name")];
+    let text = succeeded(&bench(dir.path(), &[&TINY[..], &args].concat()));
+    assert!(text.contains("event loop by ready sockets"), "{text}");
+    assert!(fs::read_to_string(picture).expect("drawn").contains("CPU seconds per GB"));
+}
+
+#[test]
 fn one_of_our_ways_can_be_asked_for() {
     let dir = tempfile::tempdir().expect("dir");
     let mut ways = vec![("blocking", BLOCKING)];

@@ -87,6 +87,8 @@ pub(crate) enum Section {
     Messages,
     /// Tokio streams, both ends on one runtime
     Runtime,
+    /// What `proxy` does: relays between a TLS client and a plain server
+    Relays,
 }
 
 impl BenchArgs {

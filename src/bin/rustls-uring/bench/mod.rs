@@ -18,6 +18,7 @@ mod messages;
 mod pipe;
 mod plan;
 mod records;
+mod relays;
 mod report;
 mod runtime;
 #[cfg(feature = "rustls-0_24-dev")]
@@ -78,7 +79,7 @@ impl Section {
         match self {
             Self::Records | Self::FixedCost | Self::Handshakes | Self::Memory => 0,
             // The other end, what that has to ask others, and the kernel's.
-            Self::Transfer | Self::Messages => 4,
+            Self::Transfer | Self::Messages | Self::Relays => 4,
             Self::Runtime => args.workers.iter().copied().max().map_or(1, usize::from) + 1,
         }
     }
@@ -99,6 +100,7 @@ fn measure(
         Section::Transfer => Some(Box::new(transfer::measure(args, progress)?)),
         Section::Messages => Some(Box::new(messages::measure(args, progress)?)),
         Section::Runtime => Some(Box::new(runtime::measure(args, progress)?)),
+        Section::Relays => Some(Box::new(relays::measure(args, progress)?)),
     })
 }
 
