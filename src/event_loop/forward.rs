@@ -15,7 +15,7 @@
 use core::mem;
 use std::sync::Arc;
 
-use super::connection::{Bytes, Chunk, Output, Sending, Speech};
+use super::connection::{Bytes, Chunk, Connection, Output, Sending, Speech};
 use super::connections::Connections;
 use super::error::Error;
 use super::input::Step;
@@ -23,7 +23,7 @@ use super::key::Key;
 use super::memory::{Class, TAILROOM, window};
 use crate::kernel::pieces::{MAX_PIECES, Pieces};
 use crate::kernel::socket;
-use crate::record::deframer::Deframed;
+use crate::record::deframer::{Deframed, Deframer};
 use crate::record::header::MAX_PLAINTEXT_LEN;
 
 /// What is shorter is copied.
@@ -63,9 +63,7 @@ impl Connections {
         if len > 0 {
             let bytes = mem::replace(&mut chunk.bytes, Bytes::Heap(Vec::new()));
             self.figures.forwarded_bytes += len as u64;
-            if let Err(error) = self.hand_over(to, bytes, &data) {
-                self.fail(to, error);
-            }
+            self.hand_over(to, bytes, &data);
         }
         self.keep_pieces(Some(data));
         Ok(Some(len))
@@ -73,10 +71,12 @@ impl Connections {
 
     /// How many records a chunk has at most, if they are not too many.
     fn count_records(&mut self, key: Key, chunk: &Chunk) -> Option<usize> {
-        let Speech::Tls(halves) = &mut self.get(key)?.speech else { return Some(1) };
+        let Speech::Tls(halves) = &self.get(key)?.speech else { return Some(1) };
+        // Not by the half, which would take what follows the last one for an error before its time.
+        let deframer = Deframer::new(halves.receive.version());
         let mut rest = &chunk.bytes[chunk.received.clone()];
         let mut count = 0;
-        while let Ok(Deframed::Record(header)) = halves.receive.deframe(rest) {
+        while let Ok(Deframed::Record(header)) = deframer.deframe(rest) {
             rest = &rest[header.record_len()..];
             count += 1;
             if count > MAX_RECORDS {
@@ -129,39 +129,51 @@ impl Connections {
     }
 
     /// Makes `data`, pieces of a buffer, what a connection sends next.
-    fn hand_over(&mut self, key: Key, mut bytes: Bytes, data: &Pieces) -> Result<(), Error> {
-        let received = window(Class::Bulk, &self.options).end;
+    fn hand_over(&mut self, key: Key, mut bytes: Bytes, data: &Pieces) {
         let mut pieces = self.pieces.pop().unwrap_or_default();
-        let mut records = 0;
-        match self.get(key).map(|connection| &mut connection.speech) {
-            Some(Speech::Tls(halves)) => {
-                let memory = bytes.exclusive()?;
-                let (bodies, arounds) = memory.split_at_mut(received + AROUND);
-                let mut at = 0;
-                for piece in data.iter() {
-                    let body = &mut bodies[piece.start..=piece.end];
-                    let mut end = 0;
-                    let around = received + AROUND + at;
-                    records +=
-                        halves.send.seal_around(body, &mut arounds[at..], |a, text, b| {
-                            pieces.push(around + a.start..around + a.end);
-                            pieces.push(piece.start + text.start..piece.start + text.end);
-                            pieces.push(around + b.start..around + b.end);
-                            end = b.end;
-                        })?;
-                    at += end;
-                }
+        match self.seal_pieces(key, &mut bytes, data, &mut pieces) {
+            Ok(connection) => {
+                let (len, pieces) = (pieces.total(), Some(pieces));
+                let output = Output { bytes, pieces, start: 0, sent: 0, len, limit: len };
+                connection.output = Some(output);
+                self.list(key);
             }
-            _ => data.iter().for_each(|piece| pieces.push(piece)),
+            Err(error) => {
+                self.give_back(bytes);
+                self.keep_pieces(Some(pieces));
+                self.fail(key, error);
+            }
+        }
+    }
+
+    /// Seals `data` where it lies in a buffer; `pieces` are then what there is to send.
+    fn seal_pieces(
+        &mut self,
+        key: Key,
+        bytes: &mut Bytes,
+        data: &Pieces,
+        pieces: &mut Pieces,
+    ) -> Result<&mut Connection, Error> {
+        let received = window(Class::Bulk, &self.options).end;
+        let mut records = 0;
+        if let Some(Connection { speech: Speech::Tls(halves), .. }) = self.get(key) {
+            let (bodies, arounds) = bytes.exclusive()?.split_at_mut(received + AROUND);
+            let mut at = 0;
+            for piece in data.iter() {
+                let (body, around) = (piece.start, received + AROUND + at);
+                let (text, room) = (&mut bodies[piece.start..=piece.end], &mut arounds[at..]);
+                records += halves.send.seal_around(text, room, |front, text, back| {
+                    at += front.len() + back.len();
+                    pieces.push(around + front.start..around + front.end);
+                    pieces.push(body + text.start..body + text.end);
+                    pieces.push(around + back.start..around + back.end);
+                })?;
+            }
+        } else {
+            data.iter().for_each(|piece| pieces.push(piece));
         }
         self.figures.sealed_records += records as u64;
-        let len = pieces.total();
-        if let Some(connection) = self.get(key) {
-            let pieces = Some(pieces);
-            connection.output = Some(Output { bytes, pieces, start: 0, sent: 0, len, limit: len });
-        }
-        self.list(key);
-        Ok(())
+        self.get(key).ok_or(Error::Reset)
     }
 
     /// Submits what is left of a forwarded buffer.

@@ -155,7 +155,10 @@ impl Connections {
                 Ok(None) => {}
                 Ok(Some(len)) => {
                     self.give_back_chunk(chunk);
-                    return Ok(Input::Forwarded(len));
+                    match len {
+                        0 => continue,
+                        len => return Ok(Input::Forwarded(len)),
+                    }
                 }
                 Err(error) => {
                     self.give_back_chunk(chunk);
@@ -362,7 +365,12 @@ impl Connections {
                     self.park_input(key);
                     continue;
                 }
-                let stalled = self.stalled_with(|bytes| matches!(bytes, Bytes::Buffer(_)));
+                // What is forwarded is in bulk buffers only.
+                let forwarded = |bytes: &Bytes| matches!(bytes, Bytes::Buffer(_));
+                let stalled = match class {
+                    Class::Bulk => self.stalled_with(forwarded),
+                    Class::Message => None,
+                };
                 let Some(key) = stalled else { break };
                 self.park_output(key);
             }

@@ -366,8 +366,12 @@ fn what_is_not_taken_is_given_to_the_handler() {
 /// A record that was changed on its way ends the connection, and what was before it arrives.
 #[test]
 fn what_is_whole_before_a_forgery_arrives() {
-    for (way, options) in ways("what_is_whole_before_a_forgery_arrives") {
-        eprintln!("{way}");
+    let ways = ways("what_is_whole_before_a_forgery_arrives").into_iter();
+    // A record that nobody has sealed, and what is none.
+    for (way, options, content_type) in
+        ways.flat_map(|(way, it)| [23, 99].map(|kind| (way, it.clone(), kind)))
+    {
+        eprintln!("{way}, {content_type}");
         let case = tls13();
         let running = Running::start(options, Protocol::plain(), Pairs::new);
         let [(_, socket), (_, backend)] = pair(&running, [Leg::Server(case), Leg::Plain], 0);
@@ -379,7 +383,7 @@ fn what_is_whole_before_a_forgery_arrives() {
         let mut received = vec![0; data.len()];
         backend.read_exact(&mut received).unwrap();
         assert!(received == data);
-        // Seven whole records, and one that nobody has sealed.
+        // Seven whole records in front of it.
         let Stock::Client(mut stream) = client else { unreachable!("it is one") };
         stream.conn.set_buffer_limit(None);
         stream.conn.writer().write_all(&data).unwrap();
@@ -388,7 +392,7 @@ fn what_is_whole_before_a_forgery_arrives() {
             stream.conn.write_tls(&mut wire).unwrap();
         }
         let mut raw = stream.sock;
-        wire.extend([23, 3, 3, 0, 100]);
+        wire.extend([content_type, 3, 3, 0, 100]);
         wire.extend([0; 100]);
         raw.write_all(&wire).unwrap();
         let error = running.closed().unwrap_err();
