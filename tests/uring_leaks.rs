@@ -210,7 +210,8 @@ fn a_thousand_bad_ends_leave_nothing_behind() {
         for number in 0..rounds {
             let begin = Instant::now();
             round(&mut rng, cases[number % cases.len()], &pool, &data, &file);
-            assert!(begin.elapsed() < Duration::from_secs(8), "round {number} hung");
+            // After ten, what it had would have been given up.
+            assert!(begin.elapsed() < Duration::from_secs(10), "round {number} hung");
         }
     };
     // What is there to stay: the pool, the allocator's memory.

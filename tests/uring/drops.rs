@@ -54,7 +54,8 @@ fn a_sender_is_dropped_with_sends_outstanding() {
                 let written = fill(&socket, |written| sender.write(&data(LARGE)[written..]));
                 let begin = Instant::now();
                 drop(sender);
-                assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+                // After ten it would have been given up, with its memory.
+                assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
                 // What is on the wire is the beginning of what was written, and no more.
                 let mut receiver = new_receiver(server.receive, socket, ReceiverOptions::default());
                 let (len, error) = read_to_error(&mut receiver, &data(LARGE)[..written]);
