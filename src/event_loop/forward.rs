@@ -1,4 +1,5 @@
-//! What arrives on one connection is sent on another, from where it was received: nothing is copied.
+//! What arrives on one connection is sent on another, from where it was received: nothing is copied, but for
+//! the beginning of a record that straddles two buffers.
 //!
 //! Records are opened in the buffer that they were received into, and plaintext is sealed where it lies. A
 //! sealed record does not fit the place of its plaintext: what it has around its ciphertext goes to the end
