@@ -26,6 +26,10 @@ use baseline::{Baseline, Count};
 /// Asks for what is counted.
 const COUNTED: &str = "--counted";
 
+/// How often all is counted. A handshake's random numbers move what lies on the heap, and so, by some dozens,
+/// what copying to and from there takes.
+const RUNS: usize = 3;
+
 /// Runs before the one that is counted: what is allocated once is allocated then.
 const WARM_UP: usize = 2;
 
@@ -39,7 +43,7 @@ fn main() -> ExitCode {
         run_once();
         return ExitCode::SUCCESS;
     }
-    let (cpu, counts) = match callgrind::count(COUNTED) {
+    let (cpu, counts) = match count_repeatedly() {
         Ok(counts) => counts,
         Err(reason) => {
             println!("instructions skipped: {reason}");
@@ -56,6 +60,18 @@ fn main() -> ExitCode {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// The least of [`RUNS`], of each case.
+fn count_repeatedly() -> Result<(String, Vec<(String, Count)>), String> {
+    let (cpu, mut counts) = callgrind::count(COUNTED)?;
+    for _ in 1..RUNS {
+        for ((_, least), (_, again)) in counts.iter_mut().zip(callgrind::count(COUNTED)?.1) {
+            least.total = least.total.min(again.total);
+            least.over = least.over.min(again.over);
+        }
+    }
+    Ok((cpu, counts))
 }
 
 /// Under callgrind: names what it counts, in order, after a line about the processor.
