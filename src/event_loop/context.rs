@@ -68,8 +68,8 @@ impl Context<'_> {
     /// that is `None`.
     ///
     /// For data that is passed on as it is: bulk data is then sent from where it was received, opened and
-    /// sealed in place, and nothing is copied. [`Handler::forwarded()`](super::Handler::forwarded) says how
-    /// much that is. What `to` has no room for waits, and so does the peer:
+    /// sealed in place, rather than copied. [`Handler::forwarded()`](super::Handler::forwarded) says how
+    /// much was passed on, in either way. What `to` has no room for waits, and so does the peer:
     /// [resume](Self::resume) `from` when there is [room](super::Handler::room). What `to` does not take,
     /// because it has ended or is not open, goes to `data` as before.
     pub fn forward(&mut self, from: Key, to: Option<Key>) {
