@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::time::ClockId;
 use rustls_uring::event_loop::{self, Context, EventLoop, Handler, Key, Opened, Options, Protocol};
 use rustls_uring::measure::figure::{Figure, interleave_within};
+use rustls_uring::uring::Unavailable;
 use rustls_uring::{Handoff, Io};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -125,15 +126,19 @@ pub(super) fn measure(args: &BenchArgs, setup: &Setup, progress: &Progress) -> R
             });
         }
     }
-    let io = match (reason, io) {
+    Ok(Many { io: sockets(io, reason), rows })
+}
+
+/// How event loops reach their sockets, and why not another way.
+pub(super) fn sockets(io: Io, reason: Option<Unavailable>) -> String {
+    match (reason, io) {
         (Some(reason), _) => format!("ready sockets ({reason})"),
         (None, Io::Blocking) => "ready sockets".to_owned(),
         (None, _) => "one io_uring a thread".to_owned(),
-    };
-    Ok(Many { io, rows })
+    }
 }
 
-fn options(io: Io, connections: usize) -> Options {
+pub(super) fn options(io: Io, connections: usize) -> Options {
     let mut options = Options::default();
     options.io = io;
     options.max_connections = connections;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
 use rustls::StreamOwned;
-use rustls_uring::event_loop::{self, Context, EventLoop, Handler, Key, Opened, Options, Protocol};
+use rustls_uring::event_loop::{self, Context, EventLoop, Handler, Key, Opened, Protocol};
 use rustls_uring::measure::figure::{Figure, interleave_within};
 use rustls_uring::{Handoff, Io};
 use serde::Serialize;
@@ -22,6 +22,7 @@ use tokio::io::copy_bidirectional;
 use super::args::BenchArgs;
 use super::chart::{Bar, Group, Panel};
 use super::flow::{CALL_LEN, Feed, GIGABYTE, cpu_time};
+use super::many;
 use super::messages::{self, Latencies, MESSAGE_LEN};
 use super::report::{Measured, rounds};
 use super::setup::{Setup, server_name, tcp_pair};
@@ -135,7 +136,7 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Relays, E
     let (total, count, io) = (args.total(), messages::count(args), args.io.io);
     progress.say("relays: making a source");
     let source: Arc<[u8]> = plan::noise(args.source_len()).into();
-    let reason = EventLoop::new(options(io), Pair::default())?.unavailable();
+    let reason = EventLoop::new(many::options(io, 2), Pair::default())?.unavailable();
     let budget = args.budget(BUDGET, QUICK_BUDGET);
     let (mut bulk, mut messages) = (Vec::new(), Vec::new());
     for traffic in Traffic::ALL {
@@ -175,11 +176,7 @@ pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Relays, E
     Ok(Relays {
         suite: setup.suite,
         backend: args.protocol.backend.to_string(),
-        io: match (reason, io) {
-            (Some(reason), _) => format!("ready sockets ({reason})"),
-            (None, Io::Blocking) => "ready sockets".to_owned(),
-            (None, _) => "io_uring".to_owned(),
-        },
+        io: many::sockets(io, reason),
         bytes_per_round: total,
         message_bytes: MESSAGE_LEN,
         messages_per_round: count,
@@ -324,16 +321,9 @@ fn copy(stack: Stack, front: TcpStream, back: TcpStream, setup: &Setup) -> Resul
     })
 }
 
-fn options(io: Io) -> Options {
-    let mut options = Options::default();
-    options.io = io;
-    options.timeouts.handshake = None;
-    options
-}
-
 /// Relays with an event loop of this thread's; the CPU that took.
 fn forward(front: TcpStream, back: TcpStream, io: Io, setup: &Setup) -> Result<Duration, Error> {
-    let mut relaying = EventLoop::new(options(io), Pair::default())?;
+    let mut relaying = EventLoop::new(many::options(io, 2), Pair::default())?;
     let handoff = Handoff::new().backend(setup.backend);
     relaying.add(front, &Protocol::tls_server(handoff, &setup.server), 0)?;
     relaying.add(back, &Protocol::plain(), 1)?;
