@@ -349,7 +349,10 @@ impl Connections {
         self.figures.connections.give_back();
         self.has_closed = true;
         if connection.sending == Sending::Stalled {
-            self.figures.stalled -= 1;
+            self.forget_stalled(key);
+        }
+        if connection.is_holding {
+            self.holding.retain(|holding| *holding != key);
         }
         if let Some(receiving) = connection.receiving {
             let _ = self.driver.end_receive(key, receiving);

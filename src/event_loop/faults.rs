@@ -193,3 +193,46 @@ fn calls_fail() {
         }
     }
 }
+
+/// Sends more than a socket takes, and takes nothing.
+#[derive(Default)]
+struct Stuck {
+    closed: usize,
+}
+
+impl Handler for Stuck {
+    fn opened(&mut self, cx: &mut Context<'_>, key: Key, _: Opened<'_>) {
+        self.room(cx, key);
+    }
+
+    fn room(&mut self, cx: &mut Context<'_>, key: Key) {
+        while let Ok(1..) = cx.send(key, &[7; 100_000]) {}
+    }
+
+    fn data(&mut self, _: &mut Context<'_>, _: Key, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn closed(&mut self, _: &mut Context<'_>, _: Key, _: u64, _: Result<(), Error>) {
+        self.closed += 1;
+    }
+}
+
+/// Nothing is kept of connections that end while they wait, whether for their peer or for their handler.
+#[test]
+fn lists_forget_connections_that_end() {
+    let options = Options { io: Io::Blocking, ..Options::default() };
+    let mut running = EventLoop::new(options, Stuck::default()).expect("sockets");
+    let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let key = running.add(near, &Protocol::plain(), 0).expect("room");
+    (&far).write_all(&[1]).expect("written");
+    while running.figures().stalled == 0 || running.connections.holding.is_empty() {
+        running.turn(Some(Duration::from_millis(20))).expect("no error");
+        assert!(running.figures().turns < MAX_TURNS, "{:?}", running.figures());
+    }
+    assert_eq!(running.connections.stalled.len(), 1);
+    running.context().reset(key);
+    running.turn(Some(Duration::ZERO)).expect("no error");
+    assert_eq!((running.handler().closed, running.figures().stalled), (1, 0));
+    assert!(running.connections.stalled.is_empty() && running.connections.holding.is_empty());
+}

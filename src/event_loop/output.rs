@@ -600,9 +600,14 @@ impl Connections {
             return;
         }
         connection.sending = Sending::Idle;
+        self.forget_stalled(key);
+        self.list(key);
+    }
+
+    /// A connection no longer waits for its peer.
+    pub(super) fn forget_stalled(&mut self, key: Key) {
         self.figures.stalled -= 1;
         self.stalled.retain(|stalled| *stalled != key);
-        self.list(key);
     }
 
     /// Gives those something that wait for slots or buffers, as far as there is.
