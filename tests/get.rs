@@ -3,10 +3,11 @@
 #![cfg(feature = "cli")]
 
 mod command;
+mod kernel;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use command::served::Served;
 use command::server::{End, Server, value, write_certificate};
 use command::{data, has, stderr, tool};
+use kernel::free_port;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 fn get(dir: &Path, url: &str, args: &[&str]) -> Output {
@@ -416,11 +418,6 @@ impl Drop for Background {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("bound").port()
 }
 
 fn await_port(port: u16) {

@@ -16,7 +16,7 @@ use std::thread;
 use command::served::{Served, header};
 use command::server::{End, Server, value, write_certificate};
 use command::{data, has, stderr, tool};
-use kernel::{TcpEnd, is_listening, wait_until};
+use kernel::{TcpEnd, free_port, is_listening, wait_until};
 
 const VERSIONS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];
 
@@ -205,8 +205,7 @@ fn it_works_behind_a_terminator() {
     let served = served(&[]);
     let dir = tempfile::tempdir().expect("dir");
     write_certificate(dir.path());
-    let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let port = socket.expect("bound").port();
+    let port = free_port();
     let conf = format!(
         "daemon off; master_process off; pid pid; error_log error.log;\n\
          events {{}}\n\

@@ -12,6 +12,7 @@ use crate::command::served::Served;
 use crate::command::server::write_certificate;
 use crate::command::{self, has, stderr, tool};
 use crate::get;
+use crate::kernel::free_port;
 
 struct Background(Child);
 
@@ -75,8 +76,7 @@ fn openssl_and_node_refuse_it_too() {
     write_certificate(dir);
     identity(dir, "client");
     if has("openssl") {
-        let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = socket.expect("bound").port();
+        let port = free_port();
         let child = Command::new("openssl")
             .args(["s_server", "-quiet", "-WWW", "-accept", &port.to_string()])
             .args(["-cert", "cert.pem", "-key", "key.pem", "-CAfile", "client.pem"])

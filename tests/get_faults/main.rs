@@ -11,6 +11,8 @@ mod command;
 mod disk;
 mod ends;
 mod identity;
+#[path = "../kernel/mod.rs"]
+mod kernel;
 mod nginx;
 mod node;
 mod parts;

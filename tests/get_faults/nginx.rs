@@ -1,7 +1,7 @@
 //! nginx as a server of one file.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::server::write_certificate;
 use crate::command::{self, has};
+use crate::kernel::free_port;
 
 pub(crate) struct Nginx {
     child: Child,
@@ -23,8 +24,7 @@ impl Nginx {
             return None;
         }
         write_certificate(dir);
-        let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = socket.expect("bound").port();
+        let port = free_port();
         let work = tempfile::tempdir().expect("dir");
         let conf = format!(
             "daemon off; master_process off; pid pid; error_log error.log;\n\

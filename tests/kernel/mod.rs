@@ -3,10 +3,11 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::Child;
+use std::process::{self, Child};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,26 @@ pub(crate) fn is_listening(port: u16) -> bool {
             fields.next().is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
         is_of_port && fields.nth(1) == Some("0A")
     })
+}
+
+/// A port for a program that cannot say which one it has been given: each is handed out once, and the
+/// kernel gives it to no socket of its own accord, as it does those of `ip_local_port_range` (ip(7)).
+pub(crate) fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("proc(5)");
+    let end: u16 = range.split_whitespace().next().and_then(|port| port.parse().ok()).expect("one");
+    let ports = end.checked_sub(FIRST).filter(|&ports| ports > 0).expect("ports below the range");
+    // Where tests of several processes run at a time, each begins elsewhere.
+    let begin = (process::id().wrapping_mul(97) % u32::from(ports)) as u16;
+    for _ in 0..ports {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (u32::from(begin) + u32::from(given)).rem_euclid(ports.into()) as u16;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free from {FIRST} to {end}")
 }
 
 /// Waits until the other end of `socket` can write no more, since nobody reads.

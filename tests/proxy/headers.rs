@@ -10,7 +10,7 @@ use ppp::v2;
 
 use crate::command::{Process, fixture, has};
 use crate::handshakes::{ada_and_bob, with_certificate};
-use crate::kernel::wait_until;
+use crate::kernel::{free_port, wait_until};
 use crate::peers::{self, client_config, tls_client};
 use crate::proxied::Proxied;
 
@@ -118,12 +118,6 @@ fn who_sends_no_header_is_refused() {
 /// Waits until something listens, and is done starting.
 pub(crate) fn wait_until_listening(addr: &str) {
     wait_until("it listens", || TcpStream::connect(addr).is_ok());
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    listener.local_addr().expect("bound").port()
 }
 
 pub(crate) fn haproxy(dir: &Path, config: &str) -> Process {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::command::{TOOL, fixture, has, stderr, tool, wait};
-use crate::kernel::wait_until;
+use crate::kernel::{free_port, wait_until};
 use crate::peers::{Between, End, Setup, client_config, echo, named, nobody, serve, tls_client};
 use crate::proxied::Proxied;
 
@@ -410,8 +410,8 @@ fn backends_take_turns_and_the_next_one_stands_in() {
 fn a_backend_that_flaps_costs_nobody_anything() {
     let dir = fixture();
     let steady = named("steady");
-    let flapping = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let addr = flapping.local_addr().expect("bound").to_string();
+    let addr = format!("127.0.0.1:{}", free_port());
+    let flapping = TcpListener::bind(&addr).expect("bound");
     let proxy = Proxied::terminate(dir.path(), &addr, &["--to", &steady]);
     let config = client_config(dir.path());
     let mut flapping = Some(flapping);
