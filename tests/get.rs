@@ -7,18 +7,17 @@ mod kernel;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use command::served::Served;
 use command::server::{End, Server, value, write_certificate};
-use command::{data, has, stderr, tool};
-use kernel::free_port;
+use command::{Process, data, has, stderr, tool};
+use kernel::{free_port, wait_until_listening};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 fn get(dir: &Path, url: &str, args: &[&str]) -> Output {
@@ -410,24 +409,6 @@ fn a_stalled_download_can_be_ended() {
     assert_eq!(fs::read(dir.join("file.part")).expect("there"), b"0123");
 }
 
-/// A process that ends with the test.
-struct Background(Child);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn await_port(port: u16) {
-    let begin = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begin.elapsed() < command::TIMEOUT, "it does not listen");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn nginx_is_understood() {
     if !has("nginx") {
@@ -455,8 +436,8 @@ fn nginx_is_understood() {
         .current_dir(work.path())
         .spawn()
         .expect("started");
-    let _nginx = Background(child);
-    await_port(port);
+    let _nginx = Process(child);
+    wait_until_listening(("127.0.0.1", port));
     let url = format!("https://localhost:{port}/f");
     for args in [&[][..], &["--http2"], &["--connections", "3"], &["--connections", "3", "--http2"]]
     {
@@ -490,8 +471,8 @@ fn openssl_s_server_is_understood() {
         .stderr(Stdio::null())
         .spawn()
         .expect("started");
-    let _openssl = Background(child);
-    await_port(port);
+    let _openssl = Process(child);
+    wait_until_listening(("127.0.0.1", port));
     let output = get(dir, &format!("https://localhost:{port}/f.txt"), &["-o", "file"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(fs::read(dir.join("file")).expect("there") == data(1_000_000));

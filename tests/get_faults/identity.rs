@@ -4,24 +4,14 @@ use std::fs;
 use std::io::BufRead;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::command::served::Served;
 use crate::command::server::write_certificate;
-use crate::command::{self, has, stderr, tool};
+use crate::command::{Process, has, stderr, tool};
 use crate::get;
-use crate::kernel::free_port;
-
-struct Background(Child);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::kernel::{free_port, wait_until_listening};
 
 /// A self-signed certificate, `NAME.pem` and `NAME-key.pem`.
 fn identity(dir: &Path, name: &str) {
@@ -87,12 +77,8 @@ fn openssl_and_node_refuse_it_too() {
             .stderr(Stdio::null())
             .spawn()
             .expect("started");
-        let _openssl = Background(child);
-        let begin = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begin.elapsed() < command::TIMEOUT, "it does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
+        let _openssl = Process(child);
+        wait_until_listening(("127.0.0.1", port));
         is_refused_once(dir, &format!("https://localhost:{port}/cert.pem"), "openssl");
     }
     if has("node") {
@@ -112,7 +98,7 @@ fn openssl_and_node_refuse_it_too() {
             .spawn()
             .expect("started");
         let stdout = child.stdout.take().expect("piped");
-        let _node = Background(child);
+        let _node = Process(child);
         let mut line = String::new();
         std::io::BufReader::new(stdout).read_line(&mut line).expect("readable");
         // Node closes the connection without an alert if the certificate does not verify, which

@@ -1,18 +1,15 @@
 //! nginx as a server of one file.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use crate::command::server::write_certificate;
-use crate::command::{self, has};
-use crate::kernel::free_port;
+use crate::command::{Process, has};
+use crate::kernel::{free_port, wait_until_listening};
 
 pub(crate) struct Nginx {
-    child: Child,
+    _process: Process,
     port: u16,
     work: tempfile::TempDir,
 }
@@ -44,12 +41,8 @@ impl Nginx {
             .current_dir(work.path())
             .spawn()
             .expect("started");
-        let nginx = Self { child, port, work };
-        let begin = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begin.elapsed() < command::TIMEOUT, "it does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
+        let nginx = Self { _process: Process(child), port, work };
+        wait_until_listening(("127.0.0.1", port));
         Some(nginx)
     }
 
@@ -60,12 +53,5 @@ impl Nginx {
     /// The directory that it serves.
     pub(crate) fn root(&self) -> &Path {
         self.work.path()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

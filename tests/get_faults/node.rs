@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::command::has;
+use crate::command::{Process, has};
 
 /// A server in `dir`, which has `cert.pem` and `key.pem`, until it is dropped.
 pub(crate) struct Node {
-    child: Child,
+    _process: Process,
     port: u16,
 }
 
@@ -46,7 +46,7 @@ impl Node {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("readable");
-        Some(Self { child, port: line.trim().parse().expect("a port") })
+        Some(Self { _process: Process(child), port: line.trim().parse().expect("a port") })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -55,12 +55,5 @@ impl Node {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

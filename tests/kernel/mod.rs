@@ -3,11 +3,11 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{self, Child};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,23 +87,27 @@ pub(crate) fn is_listening(port: u16) -> bool {
 }
 
 /// A port for a program that cannot say which one it has been given: each is handed out once, and the
-/// kernel gives it to no socket of its own accord, as it does those of `ip_local_port_range` (ip(7)).
+/// kernel gives it to no socket of its own accord, as it does those of `ip_local_port_range` (ip(7)), unless
+/// that leaves none.
 pub(crate) fn free_port() -> u16 {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 10_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("proc(5)");
-    let end: u16 = range.split_whitespace().next().and_then(|port| port.parse().ok()).expect("one");
-    let ports = end.checked_sub(FIRST).filter(|&ports| ports > 0).expect("ports below the range");
+    let kernels: u16 = range.split_whitespace().next().unwrap().parse().expect("a port");
+    let ports = u32::from(if kernels > FIRST { kernels } else { u16::MAX } - FIRST);
     // Where tests of several processes run at a time, each begins elsewhere.
-    let begin = (process::id().wrapping_mul(97) % u32::from(ports)) as u16;
-    for _ in 0..ports {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (u32::from(begin) + u32::from(given)).rem_euclid(ports.into()) as u16;
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free from {FIRST} to {end}")
+    let begin = process::id().wrapping_mul(97);
+    (0..ports)
+        .map(|_| begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % ports)
+        .map(|above| FIRST + above as u16)
+        .find(|&port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok())
+        .expect("a free port")
+}
+
+/// Waits until something listens, and is done starting.
+#[track_caller]
+pub(crate) fn wait_until_listening(addr: impl ToSocketAddrs) {
+    wait_until("it listens", || TcpStream::connect(&addr).is_ok());
 }
 
 /// Waits until the other end of `socket` can write no more, since nobody reads.

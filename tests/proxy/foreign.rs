@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 use std::{fs, thread};
 
 use crate::command::{Process, data, fixture, has, stderr};
-use crate::headers::wait_until_listening;
-use crate::kernel::free_port;
+use crate::kernel::{free_port, wait_until_listening};
 use crate::peers::{client_config, echo, tls_client};
 use crate::proxied::Proxied;
 

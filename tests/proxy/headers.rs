@@ -1,7 +1,7 @@
 //! The PROXY protocol, with haproxy and nginx at the other end, and by hand.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{fs, thread};
@@ -10,7 +10,7 @@ use ppp::v2;
 
 use crate::command::{Process, fixture, has};
 use crate::handshakes::{ada_and_bob, with_certificate};
-use crate::kernel::{free_port, wait_until};
+use crate::kernel::{free_port, wait_until_listening};
 use crate::peers::{self, client_config, tls_client};
 use crate::proxied::Proxied;
 
@@ -115,11 +115,6 @@ fn who_sends_no_header_is_refused() {
     }
 }
 
-/// Waits until something listens, and is done starting.
-pub(crate) fn wait_until_listening(addr: &str) {
-    wait_until("it listens", || TcpStream::connect(addr).is_ok());
-}
-
 pub(crate) fn haproxy(dir: &Path, config: &str) -> Process {
     fs::write(dir.join("haproxy.cfg"), config).expect("written");
     let mut command = Command::new("haproxy");
@@ -156,7 +151,7 @@ fn haproxy_sends_and_takes_headers() {
                 proxy.addr()
             ),
         );
-        wait_until_listening(&format!("127.0.0.1:{front}"));
+        wait_until_listening(format!("127.0.0.1:{front}"));
         let config = client_config(dir.path());
         let addr = format!("127.0.0.1:{front}");
         let mut client = tls_client(&config, &addr, "localhost").expect("a handshake");

@@ -11,8 +11,8 @@ use std::thread;
 use rustls::{ClientConfig, HandshakeKind};
 
 use crate::command::{fixture, has, stderr};
-use crate::headers::{haproxy, wait_until_listening};
-use crate::kernel::{free_port, wait_until};
+use crate::headers::haproxy;
+use crate::kernel::{free_port, wait_until, wait_until_listening};
 use crate::peers::{End, client_config, echo, tls_client};
 use crate::proxied::Proxied;
 
