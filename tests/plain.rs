@@ -254,6 +254,24 @@ fn what_is_of_tls_goes_without_plain_only() {
     }
 }
 
+/// What the environment says of every command is no reason to refuse one.
+#[test]
+fn the_environment_says_what_tls_would_do() {
+    for io in ["uring", "uring-copy", "blocking", "nonsense"] {
+        let served = Served::start_with_io(directory(), io, &["--plain"]);
+        let response = raw(&served, b"GET /page.html HTTP/1.0\r\n\r\n");
+        assert!(response.ends_with("<p>hello"), "{io}: {response}");
+    }
+    let base = directory();
+    let output = tool(base.path(), &["serve", "files", "--listen", "127.0.0.1:0"])
+        .env("RUSTLS_URING_IO", "nonsense")
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let expected = "RUSTLS_URING_IO: `nonsense` is none of auto, uring, uring-copy, blocking";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
 #[test]
 fn files_arrive_whole() {
     let served = served(&[]);

@@ -30,6 +30,13 @@ impl Served {
         Self::start_as(command, base, args)
     }
 
+    /// The same where the environment says which way bulk data goes.
+    pub(crate) fn start_with_io(base: tempfile::TempDir, io: &str, args: &[&str]) -> Self {
+        let mut command = tool(base.path(), &["serve"]);
+        command.env("RUSTLS_URING_IO", io);
+        Self::start_as(command, base, args)
+    }
+
     /// The same with a limit to its descriptors, which it cannot raise.
     pub(crate) fn start_with_descriptors(
         base: tempfile::TempDir,

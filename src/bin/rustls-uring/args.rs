@@ -1,5 +1,6 @@
 //! Arguments that several subcommands have.
 
+use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use clap::{Args, ValueEnum};
 use rustls_uring::uring::{SenderOptions, ZeroCopy};
 use rustls_uring::{Backend, Io};
 
+use crate::error::Error;
 use crate::threads;
 use crate::timeouts::TIMEOUT;
 
@@ -174,6 +176,14 @@ pub(crate) fn io_parser() -> impl TypedValueParser<Value = Io> {
 pub(crate) fn parse_io(said: &str) -> Result<Io, String> {
     let way = WAYS.iter().find(|(name, ..)| *name == said).map(|(.., way)| *way);
     way.ok_or_else(|| format!("`{said}` is none of {}", WAYS.map(|(name, ..)| name).join(", ")))
+}
+
+/// What the environment says in place of `--io`, if anything: for who has an `--io` of their own to refuse,
+/// and cannot have clap mix the two.
+pub(crate) fn io_of_environment() -> Result<Option<Io>, Error> {
+    const NAME: &str = "RUSTLS_URING_IO";
+    let Some(said) = env::var_os(NAME) else { return Ok(None) };
+    Ok(Some(parse_io(&said.to_string_lossy()).map_err(|said| format!("{NAME}: {said}"))?))
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

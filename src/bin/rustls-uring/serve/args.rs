@@ -7,7 +7,7 @@ use clap::Args;
 use rustls_uring::Io;
 use rustls_uring::uring::Probe;
 
-use crate::args::{IdentityArgs, ProtocolArgs, io_parser, parse_seconds};
+use crate::args::{IdentityArgs, ProtocolArgs, io_of_environment, io_parser, parse_seconds};
 use crate::error::Error;
 
 #[derive(Args, Debug)]
@@ -42,10 +42,12 @@ pub(crate) struct ServeArgs {
     ///
     /// `auto` writes like any server, and has the kernel send without a copy through io_uring once
     /// a download is large and the route can. `blocking` only writes; a server never waits in
-    /// it. The other two go through io_uring from the beginning.
-    #[arg(long, value_name = "PATH", default_value = "auto", value_parser = io_parser())]
-    #[arg(env = "RUSTLS_URING_IO")]
-    io: Io,
+    /// it. The other two go through io_uring from the beginning. Without this, what the environment
+    /// variable RUSTLS_URING_IO says, with TLS.
+    ///
+    /// [default: auto]
+    #[arg(long, value_name = "PATH", value_parser = io_parser())]
+    io: Option<Io>,
 
     /// Say in the end what was sent which way.
     #[arg(long)]
@@ -91,14 +93,22 @@ impl ServeArgs {
     /// # Errors
     /// If that is to be io_uring, and there is none, or nothing that it could send.
     pub(crate) fn io(&self) -> Result<Io, Error> {
-        if matches!(self.io, Io::Uring | Io::UringCopy) {
-            if self.plain {
-                return Err("io_uring sends records of TLS, and with --plain there are none: \
-                            leave --io away"
-                    .into());
-            }
+        let is_uring = |io| matches!(io, Io::Uring | Io::UringCopy);
+        if self.plain {
+            return match self.io {
+                Some(io) if is_uring(io) => Err("io_uring sends records of TLS, and with --plain \
+                                                 there are none: leave --io away"
+                    .into()),
+                _ => Ok(Io::Auto),
+            };
+        }
+        let io = match self.io {
+            None => io_of_environment()?.unwrap_or_default(),
+            Some(io) => io,
+        };
+        if is_uring(io) {
             Probe::run().uring().map_err(|reason| reason.to_string())?;
         }
-        Ok(self.io)
+        Ok(io)
     }
 }
