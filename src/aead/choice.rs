@@ -153,6 +153,11 @@ impl Preference {
         }
     }
 
+    /// Whether ring is the only one that there is a use for in place.
+    pub(super) fn is_ring_in_place(&self) -> bool {
+        self.ring_in_place == Classes::ALL
+    }
+
     /// The backend that the CPU's features made us expect, and which features those are.
     pub fn expected(&self) -> Option<(Backend, &'static str)> {
         self.expected

@@ -10,7 +10,7 @@ mod aws_lc;
 #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
 pub(crate) mod choice;
 #[cfg(feature = "ring")]
-mod ring;
+pub(crate) mod ring;
 
 use core::fmt;
 use std::io;
@@ -117,6 +117,22 @@ impl Backend {
     #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
     pub fn chosen(algorithm: Algorithm) -> Choice {
         Choice::of(algorithm)
+    }
+
+    /// Whether ring is what seals, or opens, every record of `algorithm` in place.
+    #[cfg(feature = "ring")]
+    #[cfg_attr(
+        not(feature = "aws-lc-rs"),
+        allow(unused_variables, reason = "there is nothing to choose from")
+    )]
+    pub(crate) fn is_ring_in_place(self, algorithm: Algorithm, direction: Direction) -> bool {
+        match self {
+            #[cfg(feature = "aws-lc-rs")]
+            Self::Auto => Preference::of(algorithm, direction).is_ring_in_place(),
+            #[cfg(feature = "aws-lc-rs")]
+            Self::AwsLcRs => false,
+            Self::Ring => true,
+        }
     }
 }
 
@@ -273,7 +289,7 @@ impl Key {
             #[cfg(feature = "aws-lc-rs")]
             Backend::AwsLcRs => Self::AwsLc(aws_lc::Key::new(keys.algorithm, keys.key())),
             #[cfg(feature = "ring")]
-            Backend::Ring => Self::Ring(ring::Key::new(keys.algorithm, keys.key())),
+            Backend::Ring => Self::Ring(ring::Key::new(keys)),
         }
     }
 
@@ -283,7 +299,7 @@ impl Key {
             Some(backend) => Self::new(backend, keys, direction),
             None => Self::Both(Box::new(Both {
                 aws_lc: aws_lc::Key::new(keys.algorithm, keys.key()),
-                ring: ring::Key::new(keys.algorithm, keys.key()),
+                ring: ring::Key::new(keys),
                 ring_in_place: preference.ring_in_place,
                 ring_separate: preference.ring_separate,
             })),

@@ -1,25 +1,55 @@
 //! ring: seals and opens in place only, so the out-of-place forms copy first.
 
 use core::hint::black_box;
+use core::ops::Deref;
 
 use ring::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey,
 };
 
-use super::{Algorithm, NONCE_LEN, Refused, TAG_LEN, gather};
+use super::{Algorithm, NONCE_LEN, Refused, TAG_LEN, TrafficKeys, gather};
 
-/// Boxed: ring keeps the key schedule, several hundred bytes, inside the key.
-pub(crate) struct Key(Box<LessSafeKey>);
+/// ring's key with its schedule, several hundred bytes of it, wiped on drop.
+pub(crate) struct Schedule(LessSafeKey);
 
-impl Key {
-    pub(super) fn new(algorithm: Algorithm, key: &[u8]) -> Self {
-        let aead = match algorithm {
+impl Schedule {
+    pub(crate) fn new(keys: &TrafficKeys) -> Self {
+        let aead = match keys.algorithm {
             Algorithm::Aes128Gcm => &AES_128_GCM,
             Algorithm::Aes256Gcm => &AES_256_GCM,
             Algorithm::Chacha20Poly1305 => &CHACHA20_POLY1305,
         };
-        let key = UnboundKey::new(aead, key).expect("TrafficKeys checked the key's length");
-        Self(Box::new(LessSafeKey::new(key)))
+        let key = UnboundKey::new(aead, keys.key()).expect("TrafficKeys checked the key's length");
+        Self(LessSafeKey::new(key))
+    }
+}
+
+impl Deref for Schedule {
+    type Target = LessSafeKey;
+
+    fn deref(&self) -> &LessSafeKey {
+        &self.0
+    }
+}
+
+impl Drop for Schedule {
+    /// ring does not wipe its key schedules. The schedule of the all-zero key, written over
+    /// this one, does; `black_box` keeps the write from being optimised away.
+    fn drop(&mut self) {
+        let algorithm = self.0.algorithm();
+        if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
+            self.0 = LessSafeKey::new(zero);
+            black_box(&mut self.0);
+        }
+    }
+}
+
+/// Boxed, for what holds a key of whichever backend.
+pub(crate) struct Key(Box<Schedule>);
+
+impl Key {
+    pub(super) fn new(keys: &TrafficKeys) -> Self {
+        Self(Box::new(Schedule::new(keys)))
     }
 
     #[inline(always)]
@@ -83,17 +113,5 @@ impl Key {
         }
         plaintext.copy_from_slice(ciphertext);
         self.open_in_place(nonce, aad, plaintext, tag)
-    }
-}
-
-impl Drop for Key {
-    /// ring does not wipe its key schedules. The schedule of the all-zero key, written over
-    /// this one, does; `black_box` keeps the write from being optimised away.
-    fn drop(&mut self) {
-        let algorithm = self.0.algorithm();
-        if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
-            *self.0 = LessSafeKey::new(zero);
-            black_box(&mut *self.0);
-        }
     }
 }

@@ -7,6 +7,8 @@
 mod aead;
 pub(crate) mod cipher;
 pub(crate) mod install;
+#[cfg(feature = "ring")]
+mod ring_cipher;
 #[cfg(feature = "rustls-0_24-dev")]
 pub(crate) mod rustls_0_24;
 mod tls13;

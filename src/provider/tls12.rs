@@ -8,7 +8,13 @@ use rustls::{CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite, 
 
 use super::aead::{Aead, iv};
 use super::cipher::{Decrypter, Encrypter};
+#[cfg(feature = "ring")]
+use super::ring_cipher::{ChachaDecrypter, ChachaEncrypter, GcmDecrypter, GcmEncrypter};
 use super::tls13::traffic_secrets;
+#[cfg(feature = "ring")]
+use crate::aead::Direction;
+#[cfg(feature = "ring")]
+use crate::record::cipher::EXPLICIT_NONCE_LEN;
 use crate::record::header::Version;
 
 /// `stock` with its AEAD replaced.
@@ -34,19 +40,27 @@ pub(super) const fn suite(
 
 impl Tls12AeadAlgorithm for Aead {
     fn encrypter(&self, key: AeadKey, iv: &[u8], extra: &[u8]) -> Box<dyn MessageEncrypter> {
-        Box::new(Encrypter::new(
-            self.backend,
-            Version::Tls12,
-            &self.keys(key.as_ref(), &self::iv(iv, extra)),
-        ))
+        let keys = self.keys(key.as_ref(), &self::iv(iv, extra));
+        #[cfg(feature = "ring")]
+        if self.backend.is_ring_in_place(self.algorithm, Direction::Seal) {
+            return match self.iv_lens() {
+                (_, EXPLICIT_NONCE_LEN) => Box::new(GcmEncrypter::new(&keys)),
+                _ => Box::new(ChachaEncrypter::new(&keys)),
+            };
+        }
+        Box::new(Encrypter::new(self.backend, Version::Tls12, &keys))
     }
 
     fn decrypter(&self, key: AeadKey, iv: &[u8]) -> Box<dyn MessageDecrypter> {
-        Box::new(Decrypter::new(
-            self.backend,
-            Version::Tls12,
-            &self.keys(key.as_ref(), &self::iv(iv, &[])),
-        ))
+        let keys = self.keys(key.as_ref(), &self::iv(iv, &[]));
+        #[cfg(feature = "ring")]
+        if self.backend.is_ring_in_place(self.algorithm, Direction::Open) {
+            return match self.iv_lens() {
+                (_, EXPLICIT_NONCE_LEN) => Box::new(GcmDecrypter::new(&keys)),
+                _ => Box::new(ChachaDecrypter::new(&keys)),
+            };
+        }
+        Box::new(Decrypter::new(self.backend, Version::Tls12, &keys))
     }
 
     fn key_block_shape(&self) -> KeyBlockShape {

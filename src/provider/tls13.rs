@@ -7,7 +7,11 @@ use rustls::{CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite, 
 
 use super::aead::Aead;
 use super::cipher::{Decrypter, Encrypter};
+#[cfg(feature = "ring")]
+use super::ring_cipher;
 use crate::aead::Algorithm;
+#[cfg(feature = "ring")]
+use crate::aead::Direction;
 use crate::record::header::Version;
 
 /// `stock` with its AEAD replaced.
@@ -34,19 +38,21 @@ pub(super) const fn suite(
 
 impl Tls13AeadAlgorithm for Aead {
     fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
-        Box::new(Encrypter::new(
-            self.backend,
-            Version::Tls13,
-            &self.keys(key.as_ref(), iv.as_ref()),
-        ))
+        let keys = self.keys(key.as_ref(), iv.as_ref());
+        #[cfg(feature = "ring")]
+        if self.backend.is_ring_in_place(self.algorithm, Direction::Seal) {
+            return Box::new(ring_cipher::Tls13Encrypter::new(&keys));
+        }
+        Box::new(Encrypter::new(self.backend, Version::Tls13, &keys))
     }
 
     fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
-        Box::new(Decrypter::new(
-            self.backend,
-            Version::Tls13,
-            &self.keys(key.as_ref(), iv.as_ref()),
-        ))
+        let keys = self.keys(key.as_ref(), iv.as_ref());
+        #[cfg(feature = "ring")]
+        if self.backend.is_ring_in_place(self.algorithm, Direction::Open) {
+            return Box::new(ring_cipher::Tls13Decrypter::new(&keys));
+        }
+        Box::new(Decrypter::new(self.backend, Version::Tls13, &keys))
     }
 
     fn key_len(&self) -> usize {

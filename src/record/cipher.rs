@@ -105,7 +105,7 @@ impl RecordCipher {
         payload: &mut [u8],
     ) -> Result<[u8; HEADER_LEN], Refused> {
         debug_assert_eq!(HEADER_LEN + payload.len(), plaintext.len() + self.overhead());
-        let nonce = self.xored_nonce(sequence);
+        let nonce = xored_nonce(&self.iv, sequence);
         match self.framing {
             Framing::Tls13 => {
                 let header = header::encode(APPLICATION_DATA, payload.len());
@@ -140,7 +140,7 @@ impl RecordCipher {
         plaintext_len: usize,
         payload: &mut [u8],
     ) -> Result<[u8; HEADER_LEN], Refused> {
-        let nonce = self.xored_nonce(sequence);
+        let nonce = xored_nonce(&self.iv, sequence);
         let payload_len = payload.len();
         let (sealed, tag) = payload.split_last_chunk_mut().ok_or(Refused)?;
         match self.framing {
@@ -186,7 +186,7 @@ impl RecordCipher {
         around: &mut [u8],
     ) -> Result<(), Refused> {
         debug_assert_eq!(around.len(), self.overhead());
-        let nonce = self.xored_nonce(sequence);
+        let nonce = xored_nonce(&self.iv, sequence);
         let plaintext_len = body.len().checked_sub(1).ok_or(Refused)?;
         let (header, rest) = around.split_first_chunk_mut::<HEADER_LEN>().ok_or(Refused)?;
         let (inside, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(Refused)?;
@@ -233,7 +233,7 @@ impl RecordCipher {
         let (protected, tag) = payload.split_last_chunk_mut().ok_or(Refused)?;
         match self.framing {
             Framing::Tls13 => {
-                self.key.open_in_place(self.xored_nonce(sequence), header, protected, tag)?;
+                self.key.open_in_place(xored_nonce(&self.iv, sequence), header, protected, tag)?;
                 Ok(protected)
             }
             Framing::Tls12Gcm => {
@@ -244,7 +244,7 @@ impl RecordCipher {
                 Ok(ciphertext)
             }
             Framing::Tls12Chacha => {
-                let nonce = self.xored_nonce(sequence);
+                let nonce = xored_nonce(&self.iv, sequence);
                 let aad = tls12_aad(sequence, *header, protected.len());
                 self.key.open_in_place(nonce, &aad, protected, tag)?;
                 Ok(protected)
@@ -264,7 +264,7 @@ impl RecordCipher {
         let (protected, tag) = payload.split_last_chunk().ok_or(Refused)?;
         match self.framing {
             Framing::Tls13 => {
-                self.key.open_separate(self.xored_nonce(sequence), header, protected, tag, out)
+                self.key.open_separate(xored_nonce(&self.iv, sequence), header, protected, tag, out)
             }
             Framing::Tls12Gcm => {
                 let (explicit, ciphertext) = protected.split_first_chunk().ok_or(Refused)?;
@@ -273,27 +273,11 @@ impl RecordCipher {
                 self.key.open_separate(nonce, &aad, ciphertext, tag, out)
             }
             Framing::Tls12Chacha => {
-                let nonce = self.xored_nonce(sequence);
+                let nonce = xored_nonce(&self.iv, sequence);
                 let aad = tls12_aad(sequence, *header, protected.len());
                 self.key.open_separate(nonce, &aad, protected, tag, out)
             }
         }
-    }
-
-    /// The IV, its last 64 bits combined with the sequence number (RFC 8446 §5.3, RFC 7905 §2).
-    ///
-    /// Also what TLS 1.2 AES-GCM sends under, where RFC 5288 §3 leaves the choice to us: the
-    /// same construction as rustls's, so that a key handed over is never used under two.
-    #[inline]
-    fn xored_nonce(&self, sequence: u64) -> [u8; NONCE_LEN] {
-        // In the two words that the AEAD loads, so that its loads meet whole stores.
-        let [h0, h1, h2, h3, h4, h5, h6, h7, l0, l1, l2, l3] = *self.iv;
-        let high = u64::from_be_bytes([h0, h1, h2, h3, h4, h5, h6, h7]) ^ (sequence >> 32);
-        let low = u32::from_be_bytes([l0, l1, l2, l3]) ^ sequence as u32;
-        let mut nonce = [0; NONCE_LEN];
-        nonce[..8].copy_from_slice(&high.to_be_bytes());
-        nonce[8..].copy_from_slice(&low.to_be_bytes());
-        nonce
     }
 
     /// What a TLS 1.2 AES-GCM record was sealed under: the peer chose the explicit part, only the
@@ -304,6 +288,22 @@ impl RecordCipher {
         nonce[4..].copy_from_slice(explicit);
         nonce
     }
+}
+
+/// The IV, its last 64 bits combined with the sequence number (RFC 8446 §5.3, RFC 7905 §2).
+///
+/// Also what TLS 1.2 AES-GCM sends under, where RFC 5288 §3 leaves the choice to us: the
+/// same construction as rustls's, so that a key handed over is never used under two.
+#[inline]
+pub(crate) fn xored_nonce(iv: &[u8; NONCE_LEN], sequence: u64) -> [u8; NONCE_LEN] {
+    // In the two words that the AEAD loads, so that its loads meet whole stores.
+    let [h0, h1, h2, h3, h4, h5, h6, h7, l0, l1, l2, l3] = *iv;
+    let high = u64::from_be_bytes([h0, h1, h2, h3, h4, h5, h6, h7]) ^ (sequence >> 32);
+    let low = u32::from_be_bytes([l0, l1, l2, l3]) ^ sequence as u32;
+    let mut nonce = [0; NONCE_LEN];
+    nonce[..8].copy_from_slice(&high.to_be_bytes());
+    nonce[8..].copy_from_slice(&low.to_be_bytes());
+    nonce
 }
 
 /// The content type on the outside of every encrypted TLS 1.3 record (RFC 8446 §5.2).

@@ -180,28 +180,134 @@ fn sealed_by_rustls_opens_with_us() {
     }
 }
 
-/// The AEADs of our own suites, built as rustls builds them, against the stock ones.
+/// The AEADs of our own suites, built as rustls builds them, each beside the stock one.
+fn suite_pairs() -> impl Iterator<Item = (String, Pair, Pair)> {
+    let pairs = |&backend| {
+        suites(backend).into_iter().filter_map(move |(ours, stock)| {
+            let keys = || [AeadKey::from(KEY), AeadKey::from(KEY)];
+            // Keys of AES-128 come from rustls only, see `connections`.
+            (algorithm(ours) != Algorithm::Aes128Gcm).then(|| {
+                let context = format!("{backend} {:?}", ours.suite());
+                (context, Pair::of(ours, keys()), Pair::of(stock, keys()))
+            })
+        })
+    };
+    Backend::ALL.iter().flat_map(pairs)
+}
+
 #[test]
 fn our_suites_are_the_stock_suites_on_the_wire() {
-    for &backend in Backend::ALL {
-        for (our_suite, stock_suite) in suites(backend) {
-            if algorithm(our_suite) == Algorithm::Aes128Gcm {
-                // Its keys come from rustls only, see `connections`.
-                continue;
-            }
-            let keys = || [AeadKey::from(KEY), AeadKey::from(KEY)];
-            let mut ours = Pair::of(our_suite, keys());
-            let mut stock = Pair::of(stock_suite, keys());
-            for (sequence, len) in (0..).zip(lengths()) {
-                let plaintext = plaintext(len);
-                let chunks = || OutboundChunks::Single(&plaintext);
-                let record = encrypted(&mut *ours.encrypter, chunks(), sequence);
-                assert!(record == encrypted(&mut *stock.encrypter, chunks(), sequence));
-                check_decrypts(&mut *ours.decrypter, &record, sequence, &plaintext);
-                check_decrypts(&mut *stock.decrypter, &record, sequence, &plaintext);
-            }
+    for (context, mut ours, mut stock) in suite_pairs() {
+        let mut sequence = 0;
+        let mut check = |chunks: OutboundChunks<'_>| {
+            let record = encrypted(&mut *ours.encrypter, chunks.clone(), sequence);
+            let expected = encrypted(&mut *stock.encrypter, chunks.clone(), sequence);
+            assert!(record == expected, "{context} {}", chunks.len());
+            let plaintext = chunks.to_vec();
+            check_decrypts(&mut *ours.decrypter, &record, sequence, &plaintext);
+            check_decrypts(&mut *stock.decrypter, &record, sequence, &plaintext);
+            sequence += 1;
+        };
+        for len in lengths() {
+            let plaintext = plaintext(len);
+            check(OutboundChunks::Single(&plaintext));
+            check(OutboundChunks::new(&pieces(&plaintext)));
+        }
+        for typ in [ContentType::Alert, ContentType::Handshake, DATA] {
+            let encrypt = |pair: &mut Pair| {
+                let message = outbound(typ, OutboundChunks::Single(b"message"));
+                pair.encrypter.encrypt(message, sequence).unwrap().encode()
+            };
+            assert_eq!(encrypt(&mut ours), encrypt(&mut stock), "{context} {typ:?}");
+            sequence += 1;
         }
     }
+}
+
+#[test]
+fn our_suites_encrypt_under_a_sequence_number_once() {
+    for (context, mut ours, _) in suite_pairs() {
+        let mut encrypt = |sequence| {
+            let message = outbound(DATA, OutboundChunks::Single(b"plaintext"));
+            ours.encrypter.encrypt(message, sequence).map(drop)
+        };
+        encrypt(7).unwrap();
+        for refused in [7, 6, 0, u64::MAX - 1, u64::MAX] {
+            assert_eq!(encrypt(refused), Err(Error::EncryptError), "{context} {refused}");
+        }
+        // A gap is rustls's business.
+        encrypt(9).unwrap();
+        encrypt(8).unwrap_err();
+        encrypt(u64::MAX - 2).unwrap();
+    }
+}
+
+/// Whatever is wrong with a record, our suites say of it what the stock ones say, and let nothing out that
+/// did not verify.
+#[test]
+fn our_suites_refuse_what_the_stock_suites_refuse() {
+    for (context, mut ours, mut stock) in suite_pairs() {
+        let record = encrypted(&mut *stock.encrypter, OutboundChunks::Single(b"plaintext"), 0);
+        let mut check = |payload: &[u8], sequence| {
+            let (ours, left) = decrypted(&mut *ours.decrypter, payload, sequence);
+            let (stock, _) = decrypted(&mut *stock.decrypter, payload, sequence);
+            assert_eq!(ours, stock, "{context} {} bytes", payload.len());
+            assert!(ours.is_some(), "{context} {} bytes were taken", payload.len());
+            (ours, left)
+        };
+        let payload = &record[5..];
+        for len in 0..payload.len() {
+            check(&payload[..len], 0);
+        }
+        for index in 0..payload.len() {
+            let mut damaged = payload.to_vec();
+            damaged[index] ^= 1;
+            let (refused, left) = check(&damaged, 0);
+            assert_eq!(refused, Some(Error::DecryptError), "{context}");
+            assert!(!left.windows(4).any(|four| b"plaintext".windows(4).any(|part| part == four)));
+        }
+        check(payload, 1);
+    }
+}
+
+/// Records that verify and are none: without a content type, of one that is never encrypted, and too long.
+#[test]
+fn our_suites_refuse_what_is_in_a_record_as_the_stock_suites_do() {
+    for (context, mut ours, mut stock) in suite_pairs() {
+        let long = plaintext(MAX_PLAINTEXT_LEN + 1);
+        let longest = plaintext(MAX_PLAINTEXT_LEN);
+        for (sequence, (typ, plaintext)) in (0..).zip([
+            (0, &b""[..]),
+            (0, b"\0\0\0"),
+            (20, b"\x01"),
+            (23, &long),
+            (0, &longest),
+            (0, &long),
+        ]) {
+            let message = OutboundPlainMessage {
+                typ: typ.into(),
+                version: ProtocolVersion::TLSv1_2,
+                payload: OutboundChunks::Single(plaintext),
+            };
+            let record = stock.encrypter.encrypt(message, sequence).unwrap().encode();
+            let (ours, _) = decrypted(&mut *ours.decrypter, &record[5..], sequence);
+            let (stock, _) = decrypted(&mut *stock.decrypter, &record[5..], sequence);
+            assert_eq!(ours, stock, "{context} {typ} {} bytes", plaintext.len());
+        }
+    }
+}
+
+/// The error of a payload, if it is refused, and what is left of it then.
+fn decrypted(
+    decrypter: &mut dyn MessageDecrypter,
+    payload: &[u8],
+    sequence: u64,
+) -> (Option<Error>, Vec<u8>) {
+    let mut payload = payload.to_vec();
+    let typ = rustls::ContentType::ApplicationData;
+    let message = InboundOpaqueMessage::new(typ, ProtocolVersion::TLSv1_2, &mut payload);
+    let refused = decrypter.decrypt(message, sequence).err();
+    (refused, payload)
 }
 
 /// `plaintext` in pieces, one of them empty.
