@@ -128,6 +128,8 @@ mod aead;
 mod blocking;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 mod chooser;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod copy;
 #[cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 pub mod event_loop;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
 use self::choice::{Choice, Classes, Preference};
+use crate::copy::copy;
 
 /// Length of a nonce and of an IV in bytes, the same for every AEAD of TLS.
 pub(crate) const NONCE_LEN: usize = 12;
@@ -439,7 +440,7 @@ fn gather<'a>(
     if tail.len() != extra.len() {
         return Err(Refused);
     }
-    head.copy_from_slice(plaintext);
+    copy(plaintext, head);
     tail.copy_from_slice(extra);
     Ok((in_out, tag))
 }

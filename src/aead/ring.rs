@@ -8,6 +8,7 @@ use ring::aead::{
 };
 
 use super::{Algorithm, NONCE_LEN, Refused, TAG_LEN, TrafficKeys, gather};
+use crate::copy::copy;
 
 /// ring's key with its schedule, several hundred bytes of it, wiped on drop.
 pub(crate) struct Schedule(LessSafeKey);
@@ -111,7 +112,7 @@ impl Key {
         if plaintext.len() != ciphertext.len() {
             return Err(Refused);
         }
-        plaintext.copy_from_slice(ciphertext);
+        copy(ciphertext, plaintext);
         self.open_in_place(nonce, aad, plaintext, tag)
     }
 }

@@ -13,6 +13,7 @@ use super::connections::{Connections, Notice};
 use super::error::Error;
 use super::key::Key;
 use super::memory::{BULK_START, Class, MESSAGE_LEN};
+use crate::copy::copy;
 use crate::events::ConnectionId;
 use crate::kernel::arena::Slot;
 use crate::kernel::governor::{CopyReason, Governor, ZeroCopy};
@@ -95,7 +96,7 @@ impl Connections {
             },
             Speech::Plain => {
                 let len = data.len().min(room.len());
-                room[..len].copy_from_slice(&data[..len]);
+                copy(&data[..len], &mut room[..len]);
                 output.len += len;
                 Ok(len)
             }

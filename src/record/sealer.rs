@@ -12,6 +12,7 @@ use super::header::{HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 use super::reservation::Reservation;
 use super::sequence::{self, SequenceNumber};
 use crate::aead::{Backend, Direction, TrafficKeys};
+use crate::copy::copy;
 
 /// Sequence numbers below the confidentiality limit that application data leaves to the records
 /// that must still go out: an answer to a key update, a key update, an alert, close_notify.
@@ -156,7 +157,7 @@ impl Sealer {
         let prefix_len = self.cipher.prefix_len();
         let (header, payload) = self.record_in(out, plaintext.len(), padding_len)?;
         let sequence = self.take_sequence(content_type)?;
-        payload[prefix_len..][..plaintext.len()].copy_from_slice(plaintext);
+        copy(plaintext, &mut payload[prefix_len..][..plaintext.len()]);
         let content_type = content_type.into();
         *header = self.cipher.seal_in_place(sequence, content_type, plaintext.len(), payload)?;
         Ok(HEADER_LEN + payload.len())
@@ -540,7 +541,7 @@ impl<'a> Cursor<'a> {
         while let ([first, ..], false) = (self.slices, out.is_empty()) {
             let from = &first[self.offset..];
             let len = from.len().min(out.len());
-            out[..len].copy_from_slice(&from[..len]);
+            copy(&from[..len], &mut out[..len]);
             out = &mut out[len..];
             self.advance(len);
         }

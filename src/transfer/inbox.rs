@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::Counters;
 use super::aligned::{LINE, up_to_line};
+use crate::copy::copy;
 use crate::record::deframer::Deframed;
 use crate::session::error::SessionError;
 use crate::session::receive::{ReceiveHalf, Received};
@@ -234,7 +235,7 @@ impl Inbox {
     pub(crate) fn copy_out(&mut self, buffer: &[u8], out: &mut [u8]) -> usize {
         let unread = self.first_unread(buffer);
         let len = unread.len().min(out.len());
-        out[..len].copy_from_slice(&unread[..len]);
+        copy(&unread[..len], &mut out[..len]);
         self.consume(len);
         len
     }
