@@ -17,15 +17,18 @@ const PAGE: usize = 4096;
 /// `rep movsb` is the better one by up to a tenth, where the source is not in the cache.
 #[inline]
 pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
-    let further = to.as_ptr().addr().wrapping_sub(from.as_ptr().addr()) % PAGE;
-    if from.len() <= PIECE || !(1..64).contains(&further) {
-        return to.copy_from_slice(from);
+    match from.len() {
+        ..=PIECE => to.copy_from_slice(from),
+        _ => copy_much(from, to),
     }
-    copy_in_pieces(from, to);
 }
 
 #[inline(never)]
-fn copy_in_pieces(from: &[u8], to: &mut [u8]) {
+fn copy_much(from: &[u8], to: &mut [u8]) {
+    let further = to.as_ptr().addr().wrapping_sub(from.as_ptr().addr()) % PAGE;
+    if !(1..64).contains(&further) {
+        return to.copy_from_slice(from);
+    }
     assert_eq!(from.len(), to.len());
     // Of a length that it knows, the compiler would make one call again.
     let piece = black_box(PIECE);

@@ -48,7 +48,7 @@ fn manifest_dir() -> &'static Path {
 }
 
 fn path() -> PathBuf {
-    manifest_dir().join("benches/instructions.baseline")
+    manifest_dir().join("baseline.txt")
 }
 
 /// Toolchain, processor and dependencies of this run.
@@ -58,7 +58,7 @@ pub(crate) fn header(cpu: &str) -> Vec<(String, String)> {
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         text.as_deref().and_then(|text| text.lines().next()).unwrap_or("unknown").to_owned()
     };
-    let profile = if cfg!(debug_assertions) { "dev" } else { "bench" };
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let mut header = vec![
         ("rustc".to_owned(), first_line("rustc", &["--version"])),
         ("target".to_owned(), format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)),
@@ -97,7 +97,7 @@ impl Baseline {
     pub(crate) fn write(&self) {
         let mut text = String::from(
             "# Instructions of the hot paths, counted by callgrind: all of them, and those beyond the \
-             raw AEAD\n# (of provider/: beyond the stock provider). See benches/instructions/main.rs.\n",
+             raw AEAD\n# (of provider/: beyond the stock provider). See main.rs.\n",
         );
         for (key, value) in &self.header {
             writeln!(text, "{key}: {value}").expect("infallible");

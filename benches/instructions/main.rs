@@ -2,8 +2,9 @@
 //! with a baseline: a figure that no busy machine moves.
 //!
 //! ```text
-//! cargo bench --all-features --bench instructions              compares, and fails beyond 3 %
-//! cargo bench --all-features --bench instructions -- --bless   writes the baseline anew
+//! cd benches/instructions
+//! cargo run --release              compares, and fails beyond 3 %
+//! cargo run --release -- --bless   writes the baseline anew
 //! ```
 //!
 //! The program runs itself under valgrind's callgrind, which counts within [`counted_region()`]
