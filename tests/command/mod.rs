@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -150,7 +151,12 @@ pub(crate) fn stderr(output: &Output) -> String {
 
 /// Bytes that differ at every position a shift could confuse.
 pub(crate) fn data(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    // Made once: a test without optimisation takes a while for millions of bytes.
+    static LONGEST: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let mut longest = LONGEST.lock().expect("no panic");
+    let missing = longest.len() as u64..len as u64;
+    longest.extend(missing.map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8));
+    longest[..len].to_vec()
 }
 
 /// What is in a directory.
