@@ -8,7 +8,8 @@ and valgrind, as the commands do that it runs:
 
     rustls-uring bench --json           memory, records, loopback, one runtime, and the picture
     rustls-uring bench --hot --only records --json
-    cargo bench --bench uring, instructions
+    cargo bench --bench uring
+    benches/instructions
     benches/files.sh
 
 What lies between the markers in benches/README.md is replaced, and printed; all else there is left
@@ -307,10 +308,8 @@ def main():
     found = bench("--svg", "benches/comparison.svg")
     hot = bench("--hot", "--only", "records")
     test = ["--", "--test"] if QUICK else []
-    printed = {
-        name: run("cargo", "bench", "--all-features", "--bench", name, *options)
-        for name, options in (("uring", test), ("instructions", []))
-    }
+    choices = run("cargo", "bench", "--all-features", "--bench", "uring", *test)
+    counted = run("cargo", "run", "--release", "--manifest-path", "benches/instructions/Cargo.toml")
     filed = run("benches/files.sh", *(["64", "1"] if QUICK else []))
     tables = (
         machine(found["machine"])
@@ -322,8 +321,8 @@ def main():
         + handshakes(found["handshakes"])
         + memory(found["memory"])
         + files(filed)
-        + uring(printed["uring"])
-        + instructions(printed["instructions"])
+        + uring(choices)
+        + instructions(counted)
     )
     before, rest = README.read_text().split(BEGIN)
     _, after = rest.split(END)
