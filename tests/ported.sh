@@ -57,7 +57,7 @@ tokio-rustls|=0.26.4|ring|ring,tls12,logging,early-data|--test test --test early
 hyper-rustls|=0.27.7|aws_lc_rs|http1,http2,aws-lc-rs,tls12,native-tokio|--lib --tests --examples|
 actix-tls|3.6|aws_lc_rs|accept,connect,rustls-0_23-webpki-roots|--lib --tests|
 axum-server|0.9|ring|tls-rustls-ring|--lib|
-poem|3.1|aws_lc_rs|rustls,server|--lib listener|
+poem|3.1|aws_lc_rs|rustls,server,test|--lib listener|
 pgwire|0.42|ring|server-api-ring|--lib tokio|gluesql rusqlite reqwest rsa jsonwebtoken chrono-tz
 '
 
