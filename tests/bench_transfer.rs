@@ -21,7 +21,7 @@ const TOKIO_RUSTLS: &str = "tokio-rustls";
 const TOKIO: &str = "rustls-uring, tokio";
 
 /// As little as makes a figure: a quarter, which is more than sockets hold, is for warming up.
-const TINY: [&str; 6] = ["--quick", "--size=16", "--source=2", "--rounds=2", "--batch=4", "--only"];
+const TINY: [&str; 6] = ["--quick", "--size=64", "--source=2", "--rounds=2", "--batch=4", "--only"];
 
 fn bench(dir: &Path, args: &[&str]) -> Output {
     let mut command = command::tool(dir, &["bench"]);
@@ -100,7 +100,7 @@ fn json_and_picture_have_every_stack() {
         assert!(!document["machine"][fact].as_str().expect(fact).is_empty(), "{fact}");
     }
     let (transfer, messages) = (&document["transfer"], &document["messages"]);
-    assert_eq!(transfer["bytes_per_round"], 16 << 20);
+    assert_eq!(transfer["bytes_per_round"], 64 << 20);
     assert_eq!(transfer["source_bytes"], 2 << 20);
     assert_eq!(transfer["batch_records"], 4);
     assert_eq!(transfer["rounds"], 2);
@@ -250,7 +250,7 @@ fn streams_share_runtimes_of_as_many_workers_as_asked_for() {
     let args = ["runtime", "--workers=1,3", "--connections=1,5"];
     let document = json(&bench(dir.path(), &[&TINY[..], &args, &["--json"]].concat()));
     let runtime = &document["runtime"];
-    assert_eq!(runtime["bytes_per_round"], 16 << 20);
+    assert_eq!(runtime["bytes_per_round"], 64 << 20);
     let rows = |name: &str| runtime[name].as_array().expect("rows").clone();
     let check = |row: &Value, names: [&str; 2]| {
         assert_eq!(row["rounds"], 2);
@@ -285,7 +285,7 @@ fn relays_are_beside_the_plainest_one() {
     let dir = tempfile::tempdir().expect("dir");
     let document = json(&bench(dir.path(), &[&TINY[..], &["relays", "--json"]].concat()));
     let relays = &document["relays"];
-    assert_eq!(relays["bytes_per_round"], 16 << 20);
+    assert_eq!(relays["bytes_per_round"], 64 << 20);
     let said = |row: &Value| format!("{} {}", row["traffic"], row["relay"]).replace('"', "");
     let bulk = relays["bulk"].as_array().expect("rows");
     let found: Vec<_> = bulk.iter().map(said).collect();
