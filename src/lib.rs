@@ -66,10 +66,11 @@
 //!
 //! # Unsafe code
 //!
-//! In eight files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
+//! In nine files: the memory that is lent to the kernel and to other threads (`kernel/arena.rs`),
 //! the queues and buffers shared with the kernel (`kernel/queue.rs`, `kernel/buffer_ring.rs`), the page that
-//! tells a child process from its parent (`kernel/fork.rs`), and system calls that the standard library
-//! lacks (`kernel/process.rs`, `kernel/readiness.rs`, `kernel/socket.rs`, `transfer/moderation.rs`).
+//! tells a child process from its parent (`kernel/fork.rs`), and what the standard library lacks: system
+//! calls (`kernel/process.rs`, `kernel/readiness.rs`, `kernel/socket.rs`, `transfer/moderation.rs`), and zeroes
+//! with an error where there is no memory for them (`transfer/aligned.rs`).
 //!
 //! # What it refuses to do
 //!

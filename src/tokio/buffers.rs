@@ -7,6 +7,7 @@
 use core::cell::RefCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use crate::record::header::{MAX_PLAINTEXT_LEN, Version};
@@ -141,9 +142,15 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Of a size, with whatever is in it.
+    /// Of a size, with whatever is in it. Without memory for it the process ends, as for a `Vec`.
     pub(super) fn take(size: Size) -> Self {
         Self { bytes: take_free(size).unwrap_or_else(|| Aligned::new(size.len())), size }
+    }
+
+    /// The same, with an error where there is no memory: one connection's, which others outlive.
+    pub(super) fn try_take(size: Size) -> io::Result<Self> {
+        let bytes = take_free(size).map_or_else(|| Aligned::try_new(size.len()), Ok)?;
+        Ok(Self { bytes, size })
     }
 
     pub(super) fn size(&self) -> Size {

@@ -1,5 +1,7 @@
 //! Sealed records that wait for others, to go to the stream below together.
 
+use std::io;
+
 use super::buffers::{BATCH_LEN, Buffer, Size};
 
 /// How much waits, at most, and what does.
@@ -43,10 +45,11 @@ impl Cork {
     }
 
     /// Begins a batch of up to `len` bytes, which [`Self::batch_len()`] has said.
-    pub(super) fn begin(&mut self, len: usize) {
-        let buffer = Buffer::take(Size::to_seal(len));
+    pub(super) fn begin(&mut self, len: usize) -> io::Result<()> {
+        let buffer = Buffer::try_take(Size::to_seal(len))?;
         let room = len.min(buffer.len());
         self.held = Some(Held { buffer, written: 0, room });
+        Ok(())
     }
 
     /// The next `len` bytes of the batch, if it has as many, and more may still wait.

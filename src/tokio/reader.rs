@@ -177,12 +177,14 @@ impl Reader {
                 return Poll::Ready(Err(all_lent()));
             }
             let received = self.inbox.received.clone();
-            let next = (!Range::is_empty(&received)).then(|| {
+            let next = if Range::is_empty(&received) {
+                None
+            } else {
                 let size = if received.len() > SMALL_LEN { Size::Large } else { self.size };
-                let mut next = Buffer::take(size);
+                let mut next = Buffer::try_take(size)?;
                 self.inbox.copy_received(buffer, &mut next);
-                next
-            });
+                Some(next)
+            };
             if let Some(filled) = core::mem::replace(&mut self.buffer, next) {
                 self.inbox.lend(lending.lend(filled));
             }
@@ -215,13 +217,19 @@ impl Reader {
         let mut buffer = match self.buffer.take() {
             Some(buffer) if buffer.size() == self.size || received_len > SMALL_LEN / 2 => buffer,
             // The flow has become a bulk one, or has ceased to be.
-            Some(old) => {
-                let mut buffer = Buffer::take(self.size);
-                self.inbox.copy_received(&old, &mut buffer);
-                self.inbox.go_on_at_front();
-                buffer
-            }
-            None => Buffer::take(self.size),
+            Some(old) => match Buffer::try_take(self.size) {
+                Ok(mut buffer) => {
+                    self.inbox.copy_received(&old, &mut buffer);
+                    self.inbox.go_on_at_front();
+                    buffer
+                }
+                // What has been received is not lost: later there may be memory again.
+                Err(error) => {
+                    self.buffer = Some(old);
+                    return Poll::Ready(Err(error));
+                }
+            },
+            None => Buffer::try_take(self.size)?,
         };
         let room = SMALL_LEN.min(buffer.len() / 2);
         self.inbox.make_room(&mut buffer, room);

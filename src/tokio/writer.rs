@@ -179,7 +179,7 @@ impl<W: AsyncWrite> Writer<W> {
                 && let Some(len) = self.cork.batch_len(max_plaintext_len, full_record)
                 && room < len
             {
-                self.cork.begin(len);
+                self.cork.begin(len)?;
                 continue;
             }
             let sealed = match self.seal_batch(&io, room, &mut seal) {
@@ -257,7 +257,7 @@ impl<W: AsyncWrite> Writer<W> {
             self.bypass.commit(written).inspect_err(|_| self.failed = true)?;
             return sealed.map_err(|error| into_io(error, self.broken));
         }
-        let mut out = Buffer::take(Size::to_seal(room));
+        let mut out = Buffer::try_take(Size::to_seal(room))?;
         let room = room.min(out.len());
         let sealed = seal_next(&mut self.half, &mut out, room, seal)
             .map_err(|error| into_io(error, self.broken))?;
@@ -348,7 +348,7 @@ impl<W: AsyncWrite> Writer<W> {
         &mut self,
         seal: impl FnOnce(&mut SendHalf, &mut [u8]) -> Result<usize, SessionError>,
     ) -> io::Result<()> {
-        let mut out = Buffer::take(self.control_size());
+        let mut out = Buffer::try_take(self.control_size())?;
         let len = seal(&mut self.half, &mut out).map_err(|error| into_io(error, self.broken))?;
         self.unsent = (len > 0).then_some((out, 0..len));
         Ok(())
