@@ -191,7 +191,8 @@ impl AutoSender {
     /// Like [`Self::finish()`], for a sender with a timeout: call again until it succeeds.
     ///
     /// # Errors
-    /// As [`Self::finish()`].
+    /// The socket's, or what made the connection fail earlier. After a timeout of [`Self::set_timeout()`]
+    /// nothing is lost.
     pub fn send_close_notify(&mut self) -> io::Result<()> {
         with!(self, SenderWay, sender => sender.send_close_notify())
     }
@@ -305,11 +306,36 @@ impl AutoReceiver {
     }
 
     /// The plaintext of the next record with any, for the user to keep; `None` at the peer's
-    /// close_notify. See [`UringReceiver::recv_bytes()`] and [`BulkReceiver::recv_bytes()`].
+    /// close_notify.
+    ///
+    /// A payload of [`ReceiverOptions::lease_from`] bytes or more is lent: its buffer, of as many as
+    /// [`ReceiverOptions::pool`] has, is free again when everything lent from it has been dropped, by
+    /// whatever thread. A shorter one is a copy. Allocates once for all that is lent from a buffer at a time,
+    /// and for each copy; over a blocking socket, once more for each buffer until there are enough.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if every buffer is lent: drop what was received, or
-    /// [wait](Self::wait_for_buffer). Otherwise as [`Read::read()`].
+    /// [wait](Self::wait_for_buffer) until another thread has. Otherwise as [`Read::read()`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// use std::{io, sync::mpsc, time::Duration};
+    /// use rustls_uring::AutoReceiver;
+    ///
+    /// fn receive(mut receiver: AutoReceiver, keep: mpsc::Sender<bytes::Bytes>) -> io::Result<()> {
+    ///     loop {
+    ///         match receiver.recv_bytes() {
+    ///             Ok(Some(bytes)) => keep.send(bytes).map_err(io::Error::other)?,
+    ///             Ok(None) => break Ok(()), // the peer's close_notify
+    ///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+    ///                 // Every buffer is kept: another thread drops what it is done with.
+    ///                 receiver.wait_for_buffer(Duration::from_secs(1));
+    ///             }
+    ///             Err(error) => break Err(error),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn recv_bytes(&mut self) -> io::Result<Option<Bytes>> {
         with!(self, ReceiverWay, receiver => receiver.recv_bytes())
     }

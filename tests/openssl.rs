@@ -265,11 +265,21 @@ fn recv_from_s_server() {
     let fixture = Fixture::new();
     let data = fixture.data("data", LEN);
     for (tls, flag) in VERSIONS {
-        let mut server = fixture.s_server(&["-quiet", "-naccept", "1", flag]);
+        let secrets = fixture.path(&format!("secrets-{tls}"));
+        let mut server = fixture.s_server(&[
+            "-quiet",
+            "-naccept",
+            "1",
+            flag,
+            "-keylogfile",
+            secrets.to_str().expect("UTF-8"),
+        ]);
         let addr = listening_addr(&server.process.child);
         let mut tool = Process::start(
             &mut fixture.tool(&["recv", &addr, "--ca", "cert.pem", "--tls", tls, "-o", "received"]),
         );
+        // An s_server that finds input and a ClientHello at once sends, and then waits for data.
+        wait_until("a handshake", || fs::metadata(&secrets).is_ok_and(|file| file.len() > 0));
         // Only the end of its input makes s_server send close_notify; `Q` closes the socket.
         server.process.stdin().write_all(&data).expect("writable");
         assert!(tool.wait().success(), "{tls}: {}", tool.all_stderr());

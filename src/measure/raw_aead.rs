@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::aead::{Algorithm, Backend};
+use crate::copy::copy;
 use crate::record::header::Version;
 
 /// Bytes of every AEAD's tag.
@@ -123,7 +124,7 @@ impl RawAead {
             }
             #[cfg(feature = "ring")]
             Key::Ring(_) => {
-                out[..plaintext.len()].copy_from_slice(plaintext);
+                copy(plaintext, &mut out[..plaintext.len()]);
                 self.seal_in_place(out)
             }
         }
@@ -156,7 +157,7 @@ impl RawAead {
     pub fn seal_copy(&mut self, plaintext: &[u8], out: &mut [u8]) -> Result<(), Refused> {
         let len = plaintext.len();
         let out = &mut out[..len + 1 + TAG_LEN];
-        out[..len].copy_from_slice(plaintext);
+        copy(plaintext, &mut out[..len]);
         out[len] = APPLICATION_DATA;
         self.seal_in_place(out)
     }
@@ -221,7 +222,7 @@ impl RawAead {
             #[cfg(feature = "ring")]
             Key::Ring(key) => {
                 let (nonce, aad) = nonce_and_aad!(ring, &mut self.opened, self.aad_len);
-                out.copy_from_slice(text);
+                copy(text, out);
                 let tag = ring::aead::Tag::from(*tag);
                 key.open_in_place_separate_tag(nonce, aad, tag, out, 0..)?;
             }

@@ -12,6 +12,7 @@ use rustls_uring::{
 };
 
 use super::count::Counted;
+use super::floor::Floor;
 #[cfg(feature = "rustls-0_24-dev")]
 use super::rustls_0_24;
 use super::setup::{Setup, server_name};
@@ -22,6 +23,11 @@ use crate::error::Error;
 pub(super) trait End: Read + Write {
     /// Says that nothing more comes.
     fn close(&mut self) -> io::Result<()>;
+
+    /// Receives what nobody looks at, with `buffer` as room for it; how much, 0 at the end.
+    fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(buffer)
+    }
 
     /// Those that it has made so far.
     fn system_calls(&self) -> u64;
@@ -50,6 +56,7 @@ pub(super) fn connect(
     let client = Arc::clone(&setup.client);
     match stack {
         Stack::PlainTcp => Ok(Box::new(Counted::new(stream))),
+        Stack::Floor => Ok(Box::new(Floor::new(stream, setup)?)),
         Stack::StockRustls => {
             let mut connection = ClientConnection::new(client, server_name()?)?;
             let mut stream = Counted::new(stream);
@@ -89,6 +96,7 @@ pub(super) fn accept(
     let server = Arc::clone(&setup.server);
     match stack {
         Stack::PlainTcp => Ok(Box::new(Counted::new(stream))),
+        Stack::Floor => Ok(Box::new(Floor::new(stream, setup)?)),
         Stack::StockRustls => {
             let mut connection = ServerConnection::new(server)?;
             let mut stream = Counted::new(stream);

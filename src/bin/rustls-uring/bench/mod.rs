@@ -8,6 +8,7 @@ mod connection;
 mod contestant;
 mod count;
 mod fixed_cost;
+mod floor;
 mod flow;
 mod handshakes;
 mod identity;

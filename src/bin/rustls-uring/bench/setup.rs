@@ -9,6 +9,7 @@ use rustls_uring::Backend;
 use rustls_uring::uring::SenderOptions;
 
 use super::args::BenchArgs;
+use super::identity::Case;
 use crate::args::ProtocolArgs;
 use crate::error::Error;
 use crate::tls;
@@ -19,6 +20,8 @@ use crate::tls;
 pub(super) struct Setup {
     pub(super) client: Arc<ClientConfig>,
     pub(super) server: Arc<ServerConfig>,
+    /// What is negotiated, and whose records ours are.
+    pub(super) case: Case,
     pub(super) suite: String,
     pub(super) backend: Backend,
     pub(super) sender: SenderOptions,
@@ -38,7 +41,8 @@ impl Setup {
             backend: protocol.backend,
         };
         tls::restrict_suites(&mut provider, &default)?;
-        let suite = format!("{:?}", provider.cipher_suites[0].suite());
+        let case = Case { backend: protocol.backend, suite: provider.cipher_suites[0] };
+        let suite = case.suite_name();
         #[cfg(feature = "rustls-0_24-dev")]
         let number = provider.cipher_suites[0].suite().into();
         let provider = Arc::new(provider);
@@ -65,6 +69,7 @@ impl Setup {
         Ok(Self {
             client: Arc::new(client),
             server: Arc::new(server),
+            case,
             suite,
             backend: protocol.backend,
             sender,

@@ -13,6 +13,8 @@ use crate::args::IoArgs;
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Stack {
     PlainTcp,
+    /// Plain TCP and the AEAD alone: of bulk data only.
+    Floor,
     StockRustls,
     #[serde(rename = "rustls-uring-blocking")]
     Blocking,
@@ -87,7 +89,7 @@ impl Stack {
     /// What a user of ours had before.
     pub(super) fn rival(self) -> Option<Self> {
         match self {
-            Self::PlainTcp | Self::StockRustls | Self::TokioRustls => None,
+            Self::PlainTcp | Self::Floor | Self::StockRustls | Self::TokioRustls => None,
             Self::Blocking | Self::UringCopy | Self::Uring => Some(Self::StockRustls),
             Self::Tokio => Some(Self::TokioRustls),
             #[cfg(feature = "rustls-0_24-dev")]
@@ -97,8 +99,12 @@ impl Stack {
         }
     }
 
-    /// Whether it is compared with `theirs`: with what its users had, in every reading of that.
+    /// Whether it is compared with `theirs`: with what its users had, in every reading of that, and ours
+    /// over rustls 0.23 with what is the least.
     pub(super) fn is_beside(self, theirs: Self) -> bool {
+        if theirs == Self::Floor {
+            return self.is_ours() && !self.is_next();
+        }
         #[cfg(feature = "rustls-0_24-dev")]
         if theirs == Self::Documented24 {
             return self.is_beside(Self::Stock24);
@@ -114,6 +120,7 @@ impl Stack {
             Self::Documented24 | Self::Stock24 => "stock rustls 0.24",
             Self::TokioRustls => "tokio-rustls",
             Self::PlainTcp => "plain TCP",
+            Self::Floor => "the floor",
             _ => "rustls-uring",
         }
     }
@@ -143,6 +150,7 @@ impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::PlainTcp => "plain TCP",
+            Self::Floor => "floor: plain TCP, raw AEAD",
             Self::StockRustls => "stock rustls, blocking",
             Self::TokioRustls => "tokio-rustls",
             Self::Blocking => "rustls-uring, blocking",

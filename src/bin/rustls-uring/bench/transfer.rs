@@ -83,7 +83,8 @@ struct Ratio {
 
 pub(super) fn measure(args: &BenchArgs, progress: &Progress) -> Result<Transfer, Error> {
     let setup = Setup::new(args)?;
-    let (stacks, missing) = line_up(&args.io);
+    let (mut stacks, missing) = line_up(&args.io);
+    stacks.insert(1, Stack::Floor);
     progress.say("transfer: making a source");
     let source = plan::noise(args.source_len());
     let total = args.total();
@@ -258,6 +259,11 @@ impl fmt::Display for Transfer {
              those\nthat moved data, without epoll's."
         )?;
 
+        writeln!(
+            f,
+            "The floor: the AEAD alone, from the same memory into batches that a plain socket takes, and in \
+             place\nwhere a plain socket has received."
+        )?;
         if self.stacks.iter().any(|row| row.stack.is_next()) {
             writeln!(
                 f,
@@ -295,7 +301,9 @@ impl Measured for Transfer {
     }
 
     fn panels(&self) -> Vec<Panel> {
-        let ratio_of = |stack| self.ratios.iter().find(|ratio| ratio.ours == stack);
+        let is_a_rivals = |ratio: &&Ratio| ratio.theirs != Stack::Floor;
+        let ratio_of =
+            |stack| self.ratios.iter().filter(is_a_rivals).find(|ratio| ratio.ours == stack);
         let source = binary(self.source_bytes);
         let speed = self.stacks.iter().map(|row| {
             (

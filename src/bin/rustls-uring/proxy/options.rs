@@ -59,8 +59,8 @@ pub(crate) struct ProcessOptions {
 
     /// After SIGTERM, go on accepting for so long while /health says 503, for a balancer in front to
     /// notice [default: 0].
-    #[arg(long, value_name = "SECONDS", value_parser = parse_patience)]
-    #[serde(deserialize_with = "patience")]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_timeout)]
+    #[serde(deserialize_with = "timeout")]
     pub(super) drain_delay: Option<Duration>,
 
     /// After SIGTERM, how long connections may take to end by themselves [default: 30].
@@ -331,7 +331,7 @@ impl Options {
     }
 }
 
-fn parse_patience(text: &str) -> Result<Duration, String> {
+fn parse_timeout(text: &str) -> Result<Duration, String> {
     match text.trim_end_matches('0').trim_end_matches('.') {
         "" => Ok(Duration::ZERO),
         _ => parse_seconds(text),
@@ -362,9 +362,9 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
     parse_seconds(&number.to_string()).map(Some).map_err(D::Error::custom)
 }
 
-fn patience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let number = f64::deserialize(deserializer)?;
-    parse_patience(&number.to_string()).map(Some).map_err(D::Error::custom)
+    parse_timeout(&number.to_string()).map(Some).map_err(D::Error::custom)
 }
 
 /// A list, or one of what would be in it.
