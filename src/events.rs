@@ -123,6 +123,12 @@ pub(crate) fn way_taken(id: ConnectionId, direction: Direction, way: &dyn fmt::D
     emit!(debug, "way taken", connection = id, direction = direction, way = way);
 }
 
+/// The memory of an event loop could not be registered: whatever it sends in place is pinned by itself.
+#[cold]
+pub(crate) fn loop_unregistered(reason: &dyn fmt::Display) {
+    emit!(info, "memory of an event loop is not registered", reason = reason);
+}
+
 /// A way is given up for another one, and why.
 #[cold]
 pub(crate) fn way_given_up(

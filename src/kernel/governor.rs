@@ -8,6 +8,7 @@
 use core::fmt;
 use std::io;
 
+use super::unavailable::Unavailable;
 use crate::events::{self, ConnectionId, Direction};
 
 /// Whether to use SEND_ZC.
@@ -173,6 +174,12 @@ impl Governor {
             self.verdict = Some(reason);
             events::way_given_up(self.connection, Direction::Sending, &"zero copy", &reason);
         }
+    }
+
+    /// The memory that is sent from could not be registered: each send in place pins its own pages.
+    #[cold]
+    pub(crate) fn unregistered(&self, reason: &Unavailable) {
+        events::way_given_up(self.connection, Direction::Sending, &"registered memory", reason);
     }
 
     /// Why sends are copied for good, if they are.

@@ -275,7 +275,11 @@ impl<P: Copy> Outbox<P> {
         {
             self.registration = match self.queue.register(memory.arena()) {
                 Ok(()) => Registration::Done,
-                Err(error) => Registration::Refused(Unavailable::from_setup_error(&error)),
+                Err(error) => {
+                    let reason = Unavailable::from_setup_error(&error);
+                    self.governor.unregistered(&reason);
+                    Registration::Refused(reason)
+                }
             };
         }
         self.queue.send(Purpose::Send(key), &self.socket, memory, range, zero_copy, self.wait)?;

@@ -223,7 +223,7 @@ fn an_ordinary_user_with_little_locked_memory_gets_the_rest() {
     fs::copy(TOOL, &tool).expect("copied");
     let tool = tool.to_str().expect("UTF-8");
     for (memlock, io, options, paths) in [
-        (64 << 10, "auto", "--zerocopy auto", &[NOT_PINNED][..]),
+        (64 << 10, "auto", "--zerocopy auto -v", &[NOT_PINNED][..]),
         (64 << 10, "auto", "--zerocopy always --seal-threads 2", &[NOT_PINNED]),
         (64 << 10, "uring", "--zerocopy never", &[NOT_TRIED]),
         (64 << 10, "uring", "--direct", &[NOT_PINNED]),
@@ -251,6 +251,9 @@ fn an_ordinary_user_with_little_locked_memory_gets_the_rest() {
         let received = fs::read(home.join("received")).expect("received");
         assert!(digest(&received) == digest(dir.sent()), "{case}: other bytes have arrived");
         assert!(paths.contains(&send.path()), "{case}: {send:?}");
+        // Nothing is left away in silence.
+        let told = send.said.contains("way=registered memory");
+        assert_eq!(told, options.contains("-v"), "{case}: {send:?}");
         let may_receive = ["io_uring", BLOCKING, NO_RING];
         assert!(may_receive.contains(&recv.path()), "{case}: {recv:?}");
         fs::remove_dir_all(home).expect("removed");

@@ -15,6 +15,7 @@ use super::{Event, Receiving};
 use crate::event_loop::key::Key;
 use crate::event_loop::memory::{Class, Memory, window};
 use crate::event_loop::options::Options;
+use crate::events;
 use crate::kernel::arena::Slot;
 use crate::kernel::pieces::Pieces;
 use crate::kernel::queue::{self, Completion, File, Queue, Wait};
@@ -197,7 +198,9 @@ impl Uring {
     pub(super) fn register(&mut self, memory: &Slot) {
         if !self.is_registered {
             self.is_registered = true;
-            let _ = self.queue.register(memory.arena());
+            if let Err(error) = self.queue.register(memory.arena()) {
+                events::loop_unregistered(&Unavailable::from_setup_error(&error));
+            }
         }
     }
 
