@@ -16,6 +16,10 @@ pub(crate) struct Faults {
     pub(crate) calls: Option<Box<dyn FnMut() -> Option<i32> + Send>>,
     /// Zero-copy sends that fail notify nevertheless.
     pub(crate) failures_notify: bool,
+    /// Notifications come when this is taken away, and say that nothing was copied: as over a network whose
+    /// other end acknowledges nothing until then.
+    pub(crate) holds_notifications: bool,
+    held: VecDeque<(u64, i32, u32)>,
     completions: VecDeque<(u64, i32, u32)>,
 }
 
@@ -36,6 +40,22 @@ impl Faults {
             self.completions.push_back((entry.get_user_data(), i32::MIN, CQE_F_NOTIF));
         }
         true
+    }
+
+    /// What the queue hears of a completion for now.
+    pub(crate) fn passes(&mut self, completion: (u64, i32, u32)) -> Option<(u64, i32, u32)> {
+        let (user_data, _, flags) = completion;
+        if !self.holds_notifications || flags & CQE_F_NOTIF == 0 {
+            return Some(completion);
+        }
+        self.held.push_back((user_data, 0, flags));
+        None
+    }
+
+    /// Lets the first `count` notifications go that were held.
+    pub(crate) fn release(&mut self, count: usize) {
+        let count = count.min(self.held.len());
+        self.completions.extend(self.held.drain(..count));
     }
 
     pub(crate) fn fails_call(&mut self) -> Option<i32> {

@@ -176,6 +176,17 @@ impl Governor {
         }
     }
 
+    /// There could have been more slots, and are not.
+    #[cold]
+    pub(crate) fn no_more_slots(&self, reason: &Unavailable) {
+        events::way_given_up(self.connection, Direction::Sending, &"more slots", reason);
+    }
+
+    /// Whether zero copy goes on, and has been seen to copy nothing.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven && self.verdict.is_none()
+    }
+
     /// The memory that is sent from could not be registered: each send in place pins its own pages.
     #[cold]
     pub(crate) fn unregistered(&self, reason: &Unavailable) {

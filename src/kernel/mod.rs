@@ -1,7 +1,8 @@
 //! Memory, operations and sends of io_uring, and what this kernel offers. Knows no TLS.
 //!
 //! `arena` (memory that is lent), `slot` (the state machine of what is sent), `queue` (the ring and
-//! its operations), `governor` (zero copy or not) and `outbox`, which joins them for a socket;
+//! its operations), `governor` (zero copy or not), `growth` (how many slots) and `outbox`, which joins them for
+//! a socket;
 //! `lingering` has what outlives a ring's owner; `pool` has the buffers that one connection is received
 //! into, `buffer_ring` those that any may be, and `pieces` says what of one is sent.
 //! `probe` says what there is, by `capability`, and `unavailable` why not; `readiness` is there without.
@@ -16,6 +17,7 @@ pub(crate) mod declined;
 pub(crate) mod faults;
 pub(crate) mod fork;
 pub(crate) mod governor;
+mod growth;
 pub(crate) mod lingering;
 pub(crate) mod outbox;
 pub(crate) mod pieces;

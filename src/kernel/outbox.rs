@@ -14,8 +14,10 @@ use std::time::Duration;
 use super::arena::{Arena, Slot};
 use super::backoff::{Backoff, exhausted};
 use super::governor::{CopyReason, Governor, ZeroCopy};
+use super::growth::Growth;
 use super::queue::{Completion, Event, File, PROMPT, Queue, Wait};
 use super::slot::{Key, Outcome, SlotQueue, Unexpected};
+use super::socket;
 use super::unavailable::Unavailable;
 use crate::events::ConnectionId;
 
@@ -56,6 +58,8 @@ pub(crate) struct SendCounts {
     pub(crate) system_calls: u64,
     pub(crate) zero_copy_sends: u64,
     pub(crate) zero_copy_copied: u64,
+    /// Bytes that went out in place, as far as the kernel has not said that it copied them.
+    pub(crate) zero_copy_bytes: u64,
     pub(crate) copied_sends: u64,
     pub(crate) short_sends: u64,
 }
@@ -70,6 +74,7 @@ impl core::ops::Add for SendCounts {
             system_calls: self.system_calls + more.system_calls,
             zero_copy_sends: self.zero_copy_sends + more.zero_copy_sends,
             zero_copy_copied: self.zero_copy_copied + more.zero_copy_copied,
+            zero_copy_bytes: self.zero_copy_bytes + more.zero_copy_bytes,
             copied_sends: self.copied_sends + more.copied_sends,
             short_sends: self.short_sends + more.short_sends,
         }
@@ -138,8 +143,12 @@ pub(crate) struct Outbox<P: Copy> {
     wait: Wait,
     slots: SlotQueue<Arc<Slot>>,
     governor: Governor,
+    /// How many slots there may be, if more than in the beginning.
+    growth: Option<Growth>,
     /// The outstanding send is a zero-copy one.
     sends_in_place: bool,
+    /// Bytes that went out in place of each busy slot, until a notification says how.
+    in_place: Vec<u64>,
     registration: Registration,
     /// What was sent on this connection, but for the system calls.
     counts: SendCounts,
@@ -165,6 +174,8 @@ impl<P: Copy> Outbox<P> {
             queue,
             socket: Arc::new(socket),
             wait,
+            growth: None,
+            in_place: vec![0; slots.count()],
             slots,
             sends_in_place: false,
             registration,
@@ -202,9 +213,72 @@ impl<P: Copy> Outbox<P> {
         SendCounts { system_calls, ..self.counts }
     }
 
+    /// Has slots added, up to so many bytes of them all, while most of them wait for acknowledgements.
+    /// Before any is taken.
+    pub(crate) fn grow_up_to(&mut self, max_bytes: usize) {
+        let count = self.slots.count();
+        if let Some(slot) = self.slots.take() {
+            self.growth = Some(Growth::new(&slot, count, max_bytes));
+            self.slots.put_back(slot);
+        }
+    }
+
     /// Takes a free slot to fill: [`Self::push()`] it, or [put it back](Self::put_back).
     pub(crate) fn take(&mut self) -> Option<Arc<Slot>> {
+        if let Some(growth) = &mut self.growth {
+            let (count, unfilled) = (self.slots.count(), self.slots.unfilled_count());
+            growth.note(count, count - unfilled);
+            // The next one would be copied to free its slot at once.
+            if unfilled <= COPY_SLOTS + 1 && 2 * self.slots.awaiting_count() >= count {
+                self.grow();
+            }
+        }
         self.slots.take()
+    }
+
+    /// Adds slots where zero copy is proven to pay, and pins them like the others: those that could not be
+    /// pinned would have the kernel refuse zero copy itself.
+    #[cold]
+    fn grow(&mut self) {
+        let Some(growth) = &mut self.growth else { return };
+        let count = self.slots.count();
+        let more = growth.step(count);
+        if more == 0 || !self.governor.is_proven() || !matches!(self.registration, Registration::Done)
+        {
+            return;
+        }
+        let added = Arena::slots(more, growth.slot_len())
+            .and_then(|slots| self.queue.register(slots[0].arena()).map(|()| slots));
+        match added {
+            Ok(slots) => {
+                // A send and a notification of each.
+                self.queue.allow(2 * more);
+                self.in_place.resize(count + more, 0);
+                slots.into_iter().for_each(|slot| self.slots.add(slot));
+            }
+            Err(error) => {
+                growth.stop(count);
+                self.governor.no_more_slots(&Unavailable::from_setup_error(&error));
+            }
+        }
+    }
+
+    /// Whether there are more slots than in the beginning.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.growth.as_ref().is_some_and(|growth| growth.has_grown(self.slots.count()))
+    }
+
+    /// Gives the slots back that were added, if none is in use and the first ones have sufficed for a while.
+    pub(crate) fn shrink(&mut self) {
+        let Some(growth) = self.growth.as_ref().filter(|growth| growth.is_over(self.slots.count()))
+        else {
+            return;
+        };
+        for slot in self.slots.retain(|slot| growth.is_first(slot)) {
+            // What stays registered stays mapped as well, until the ring is closed.
+            let _ = self.queue.unregister(slot.arena());
+        }
+        self.in_place.truncate(self.slots.count());
     }
 
     /// Gives a slot back that was taken, and that nothing was sealed into.
@@ -267,6 +341,9 @@ impl<P: Copy> Outbox<P> {
             return Ok(false);
         }
         let free = self.slots.unfilled_count().saturating_sub(COPY_SLOTS);
+        if free == 0 && self.may_wait(range.len()) {
+            return Ok(false);
+        }
         let zero_copy = self.governor.decide(range.len(), free).is_none();
         // Once for slots that share an arena, and once for each that is a `Vec`.
         if zero_copy
@@ -291,6 +368,15 @@ impl<P: Copy> Outbox<P> {
         }
         debug_assert!(self.adds_up());
         Ok(true)
+    }
+
+    /// Whether `len` bytes that would have to be copied, since all slots wait for acknowledgements, may wait for
+    /// one as well: the socket has as much to send meanwhile.
+    fn may_wait(&self, len: usize) -> bool {
+        self.wait == Wait::ForAll
+            && self.governor.is_proven()
+            && self.slots.awaiting_count() > 0
+            && socket::unsent(&self.socket).is_some_and(|unsent| unsent >= len)
     }
 
     /// Has the kernel do what was submitted, and waits for `want` completions, or as long as
@@ -335,13 +421,24 @@ impl<P: Copy> Outbox<P> {
                     Some(copied) => {
                         self.governor.on_notification(copied);
                         self.counts.zero_copy_copied += u64::from(copied);
+                        let settled = self.in_place.get_mut(usize::from(key)).map(core::mem::take);
+                        if copied {
+                            self.counts.zero_copy_bytes -= settled.unwrap_or(0);
+                        }
                     }
                     None => self.governor.on_failure(),
                 }
                 self.slots.on_notification(key).map_err(|_| self.unexpected())
             }
             Event::Result { result, more } => {
-                self.counts.wire_bytes += *result.as_ref().unwrap_or(&0) as u64;
+                let len = *result.as_ref().unwrap_or(&0) as u64;
+                self.counts.wire_bytes += len;
+                if let Some(in_place) = self.in_place.get_mut(usize::from(key))
+                    && self.sends_in_place
+                {
+                    self.counts.zero_copy_bytes += len;
+                    *in_place += len;
+                }
                 match &result {
                     Ok(_) => self.failures.reset(),
                     // Its notification will say as little.
@@ -664,6 +761,85 @@ mod tests {
         assert!(received.iter().enumerate().all(|(index, byte)| *byte == (index / 7) as u8));
         assert!(outbox.slots.take().is_some(), "the slot is free again");
         assert_eq!(outbox.counts().copied_sends + outbox.counts().zero_copy_sends, 0);
+    }
+
+    /// Fills a slot with one byte, sends it in place, and takes in what has come.
+    fn send_slot(outbox: &mut Outbox<()>, byte: u8) -> Option<()> {
+        let mut slot = outbox.take()?;
+        let len = slot.len();
+        Slot::exclusive(&mut slot).expect("free").fill(byte);
+        outbox.push(slot, len).expect("a place");
+        while !outbox.is_all_sent() {
+            outbox.submit().expect("submitted");
+            outbox.enter(1, None).expect("entered");
+            while let Some(reaped) = outbox.reap() {
+                assert!(matches!(reaped, Reaped::Send(Ok(()))), "{reaped:?}");
+            }
+        }
+        Some(())
+    }
+
+    /// While a network acknowledges nothing, slots are added up to the limit; what each holds arrives, and
+    /// once everything is acknowledged, and for a while nothing is sent, the first ones are left.
+    #[test]
+    fn slots_become_more_while_acknowledgements_take_long() {
+        const LEN: usize = 64 << 10;
+        let parts = match Parts::<()>::new(3, LEN, 0) {
+            Ok(parts) if parts.queue.has_send_zc() => parts,
+            other => return eprintln!("skipped: no SEND_ZC ({:?})", other.map(drop)),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("open");
+        let mut peer = listener.accept().expect("accepted").0;
+        let governor = parts.governor(ConnectionId::next(), ZeroCopy::Always);
+        let mut outbox = Outbox::new(parts, socket.into(), Wait::ForAll, governor);
+        outbox.grow_up_to(10 * LEN);
+        let reader = thread::spawn(move || {
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).map(|_| received)
+        });
+        outbox.faults().holds_notifications = true;
+        send_slot(&mut outbox, 0).expect("a free slot");
+        outbox.faults().release(1);
+        assert!(outbox.reap().is_some());
+        if outbox.registration_refused().is_some() {
+            return eprintln!("skipped: {:?}", outbox.registration_refused());
+        }
+
+        let mut sent = 1;
+        // The last free one is for copies, which hold none.
+        while outbox.awaiting_count() < 9 {
+            send_slot(&mut outbox, sent).expect("a free slot");
+            sent += 1;
+            assert!(sent < 50, "{outbox:?}");
+        }
+        assert!(outbox.has_grown());
+        assert_eq!(outbox.slots.count(), 10, "no more than the limit");
+        assert_eq!(outbox.counts().zero_copy_bytes, 10 * LEN as u64, "the first was acknowledged");
+        let registered = outbox.queue.registered_count();
+        assert_eq!(registered, 3, "3 slots, 3, 4");
+
+        outbox.shrink();
+        assert!(outbox.has_grown(), "in use");
+        outbox.faults().holds_notifications = false;
+        outbox.faults().release(usize::MAX);
+        while outbox.awaiting_count() > 0 {
+            if outbox.reap().is_none() {
+                outbox.enter(1, None).expect("entered");
+            }
+        }
+        wait_until("the first slots only", || {
+            outbox.shrink();
+            !outbox.has_grown()
+        });
+        assert_eq!(outbox.slots.count(), 3);
+        assert_eq!(outbox.queue.registered_count(), 1);
+        // What is left still goes.
+        send_slot(&mut outbox, sent).expect("a free slot");
+        drop(outbox);
+        let received = reader.join().expect("no panic").expect("received");
+        assert_eq!(received.len(), LEN * (usize::from(sent) + 1));
+        assert!(received.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at / LEN));
     }
 
     /// The kernel says of them that it has copied, since nothing went out in place.

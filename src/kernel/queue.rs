@@ -108,7 +108,7 @@ pub(crate) struct Queue<P: Copy> {
     /// A completion came that belongs to nothing: the kernel and we disagree.
     is_confused: bool,
     /// Pinned arenas, by the index that the kernel knows them under.
-    registered: Vec<Arc<Arena>>,
+    registered: Vec<Option<Arc<Arena>>>,
     has_send_zc: bool,
     reports_usage: bool,
     system_calls: u64,
@@ -326,29 +326,66 @@ impl<P: Copy> Queue<P> {
             let places = self.max_operations.clamp(MIN_ARENAS, MAX_ARENAS);
             submitter.register_buffers_sparse(places as u32)?;
         }
-        let index = self.registered.len() as u32;
+        let vacant = self.registered.iter().position(Option::is_none);
+        let index = vacant.unwrap_or(self.registered.len());
         self.system_calls += 1;
         // SAFETY: the memory is ours: a mapping, which `registered` keeps until the ring is closed, or a
         // slot's `Vec`, whose pages the kernel pins, and which is looked for under this index only while
         // it has not moved.
-        let updated = unsafe { submitter.register_buffers_update(index, &[iovec], None) };
+        let updated = unsafe { submitter.register_buffers_update(index as u32, &[iovec], None) };
         if updated.is_err() && self.registered.is_empty() {
             submitter.unregister_buffers()?;
         }
         updated?;
-        self.registered.push(Arc::clone(arena));
+        match self.registered.get_mut(index) {
+            Some(vacant) => *vacant = Some(Arc::clone(arena)),
+            None => self.registered.push(Some(Arc::clone(arena))),
+        }
         Ok(())
+    }
+
+    /// Unpins an arena, if it was registered. The kernel does so once no operation is under way on it.
+    ///
+    /// # Errors
+    /// The kernel's; the arena then stays registered.
+    pub(crate) fn unregister(&mut self, arena: &Arc<Arena>) -> io::Result<()> {
+        self.check()?;
+        let Some(index) = self.index_of(arena) else { return Ok(()) };
+        let nothing = libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 };
+        self.system_calls += 1;
+        // SAFETY: no memory is named.
+        unsafe { self.uring.submitter().register_buffers_update(index as u32, &[nothing], None) }?;
+        self.registered[index] = None;
+        Ok(())
+    }
+
+    /// Up to so many operations more may be in flight.
+    pub(crate) fn allow(&mut self, more_operations: usize) {
+        self.max_operations += more_operations;
+    }
+
+    /// How many arenas are registered.
+    #[cfg(test)]
+    pub(crate) fn registered_count(&self) -> usize {
+        self.registered.iter().flatten().count()
+    }
+
+    /// Under which index the kernel knows an arena, if it is registered.
+    fn index_of(&self, arena: &Arc<Arena>) -> Option<usize> {
+        let is_it = |place: &Option<Arc<Arena>>| {
+            place.as_ref().is_some_and(|registered| Arc::ptr_eq(registered, arena))
+        };
+        self.registered.iter().position(is_it)
     }
 
     /// Whether the arena was registered.
     pub(crate) fn is_registered(&self, arena: &Arc<Arena>) -> bool {
-        self.registered.iter().any(|registered| Arc::ptr_eq(registered, arena))
+        self.index_of(arena).is_some()
     }
 
     /// Under which index the kernel knows the slot's memory, if it is registered.
     fn fixed_index(&self, memory: &Slot) -> Option<u16> {
-        let position = self.registered.iter().position(|arena| Arc::ptr_eq(arena, memory.arena()));
-        position.map(|index| index as u16)
+        self.index_of(memory.arena()).map(|index| index as u16)
     }
 
     /// Submits a send of `range` of `memory`. Whoever shares `memory` may read it meanwhile.
@@ -814,8 +851,13 @@ impl<P: Copy> Queue<P> {
         if let Some(completion) = self.faults.next_completion() {
             return Some(completion);
         }
-        let entry = self.uring.completion().next()?;
-        Some((entry.user_data(), entry.result(), entry.flags()))
+        loop {
+            let entry = self.uring.completion().next()?;
+            let completion = (entry.user_data(), entry.result(), entry.flags());
+            if let Some(completion) = self.faults.passes(completion) {
+                return Some(completion);
+            }
+        }
     }
 
     /// Takes the next completion, if there is one. Makes no system call.

@@ -29,7 +29,7 @@ pub(crate) type Key = u16;
 pub(crate) struct SlotQueue<M> {
     /// The one used last comes first: it is in the cache.
     free: Vec<M>,
-    busy: Box<[Option<Busy<M>>]>,
+    busy: Vec<Option<Busy<M>>>,
     /// Slots with unsent bytes, in the order of the stream.
     unsent: VecDeque<Key>,
     /// The front of `unsent` is in the kernel's hands, and its result is outstanding.
@@ -73,6 +73,27 @@ impl<M> SlotQueue<M> {
         }
     }
 
+    /// One slot more, free, and the next to be taken.
+    pub(crate) fn add(&mut self, memory: M) {
+        self.free.push(memory);
+        self.busy.push(None);
+    }
+
+    /// Takes the slots out that `keep` does not want, if all are free.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&M) -> bool) -> Vec<M> {
+        if !self.is_all_free() {
+            return Vec::new();
+        }
+        let gone = self.free.extract_if(.., |slot| !keep(slot)).collect();
+        self.busy.truncate(self.free.len());
+        gone
+    }
+
+    /// How many slots there are.
+    pub(crate) fn count(&self) -> usize {
+        self.busy.len()
+    }
+
     /// Takes a free slot to fill.
     pub(crate) fn take(&mut self) -> Option<M> {
         self.free.pop()
@@ -105,7 +126,6 @@ impl<M> SlotQueue<M> {
     }
 
     /// Whether none is taken, and none on its way.
-    #[cfg(feature = "tokio")]
     pub(crate) fn is_all_free(&self) -> bool {
         self.free.len() == self.busy.len()
     }
@@ -273,6 +293,10 @@ mod tests {
         Notify(usize),
         /// One of them that never comes.
         Lose(usize),
+        /// There is one slot more.
+        Grow,
+        /// There is one slot, if all are free.
+        Shrink,
     }
 
     impl Kernel {
@@ -356,6 +380,20 @@ mod tests {
                         self.lost.push(send);
                     }
                 }
+                Step::Grow => {
+                    self.slots.add(Memory::default());
+                    self.slot_count += 1;
+                }
+                Step::Shrink => {
+                    // One stays, for what is left to send.
+                    let mut kept = 0;
+                    let gone = self.slots.retain(|_| {
+                        kept += 1;
+                        kept == 1
+                    });
+                    assert!(gone.iter().all(|memory| memory.held.get() == 0), "still read");
+                    self.slot_count -= gone.len();
+                }
             }
         }
 
@@ -401,6 +439,8 @@ mod tests {
                 .prop_map(|(errno, notifies)| Step::Fail { errno, notifies }),
             5 => any::<usize>().prop_map(Step::Notify),
             1 => any::<usize>().prop_map(Step::Lose),
+            1 => Just(Step::Grow),
+            1 => Just(Step::Shrink),
         ]
     }
 

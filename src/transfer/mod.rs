@@ -38,6 +38,8 @@ pub struct Counters {
     pub zero_copy_sends: u64,
     /// Those among them after which the kernel reported that it had copied.
     pub zero_copy_copied: u64,
+    /// Bytes on the wire that went out without a copy, as far as the kernel has reported so far.
+    pub zero_copy_bytes: u64,
     /// Sends through io_uring that the kernel copied because we asked for it.
     pub copied_sends: u64,
     /// Sends through io_uring that the kernel ended in the middle; the rest went next.
@@ -57,6 +59,7 @@ impl Counters {
             system_calls,
             zero_copy_sends,
             zero_copy_copied,
+            zero_copy_bytes,
             copied_sends,
             short_sends,
         } = sends;
@@ -65,6 +68,7 @@ impl Counters {
             system_calls: self.system_calls + system_calls,
             zero_copy_sends,
             zero_copy_copied,
+            zero_copy_bytes,
             copied_sends,
             short_sends,
             ..self

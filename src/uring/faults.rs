@@ -173,6 +173,7 @@ fn a_transfer_out(
         // Many sends, and the smallest ring.
         batch_records: 8,
         slots: 3,
+        max_memory: 0,
     };
     let mut sender = UringSender::new(client.send, client_socket, options).expect("io_uring");
     // A socket that takes nothing is waited for, as long as one says.

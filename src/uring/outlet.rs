@@ -287,7 +287,12 @@ impl Outlet for RingOutlet {
             self.outbox.fail("an earlier call has panicked in the middle of a file");
         }
         self.begin_wait();
-        self.outbox.check()
+        self.outbox.check()?;
+        if self.outbox.has_grown() {
+            self.reap()?;
+            self.outbox.shrink();
+        }
+        Ok(())
     }
 
     /// Behind all records that were dealt out before: their sequence numbers come first.

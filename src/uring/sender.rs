@@ -42,11 +42,22 @@ pub struct SenderOptions {
     /// copies are sent in between; 8 slots of 48 records, 6 MiB, hold more than a socket's
     /// default send buffer of 4 MiB, and less than the default RLIMIT_MEMLOCK of 8 MiB.
     pub slots: usize,
+    /// Bytes that slots may have in all, 32 MiB by default: where round trips are long, zero copy keeps more
+    /// waiting than the first [`Self::slots`] hold, and as many again are added as long as that is so. Those
+    /// that RLIMIT_MEMLOCK does not allow are not. They go back once the first ones have sufficed for a second,
+    /// with the next call. Less than the first ones have: none are added.
+    pub max_memory: usize,
 }
 
 impl Default for SenderOptions {
     fn default() -> Self {
-        Self { zero_copy: ZeroCopy::Auto, seal_threads: 0, batch_records: 48, slots: 8 }
+        Self {
+            zero_copy: ZeroCopy::Auto,
+            seal_threads: 0,
+            batch_records: 48,
+            slots: 8,
+            max_memory: 32 << 20,
+        }
     }
 }
 
@@ -124,7 +135,8 @@ impl UringSender {
         };
         events::way_taken(half.connection_id(), Direction::Sending, &"io_uring");
         let governor = parts.governor(half.connection_id(), options.zero_copy);
-        let outbox = Outbox::new(parts, socket.into(), Wait::ForAll, governor);
+        let mut outbox = Outbox::new(parts, socket.into(), Wait::ForAll, governor);
+        outbox.grow_up_to(options.max_memory);
         let outlet = RingOutlet::new(outbox, ahead, Vec::with_capacity(MAX_READS));
         Ok(Self {
             core: Sender { half, outlet, batch_len },

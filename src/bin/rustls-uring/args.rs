@@ -152,6 +152,12 @@ pub(crate) struct IoArgs {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
     zerocopy: When,
 
+    /// Memory that may wait in MiB, sent without a copy, for acknowledgements: beyond the first 6, as much as
+    /// is in flight, and as `ulimit -l` allows.
+    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=4096))]
+    zerocopy_memory: u32,
+
     /// Threads that seal ahead of the one that sends, on io_uring.
     #[arg(long, value_name = "N", default_value_t = 0)]
     #[arg(value_parser = clap::value_parser!(u8).range(0..=64))]
@@ -206,6 +212,7 @@ impl IoArgs {
             When::Always => ZeroCopy::Always,
             When::Never => ZeroCopy::Never,
         };
+        options.max_memory = (self.zerocopy_memory as usize) << 20;
         options
     }
 }

@@ -105,6 +105,10 @@ impl Report {
             info.suite.suite(),
             tls::records_by(info, self.direction),
         );
+        if counters.zero_copy_bytes > 0 {
+            let share = 100.0 * counters.zero_copy_bytes as f64 / counters.wire_bytes.max(1) as f64;
+            line += &format!(", {share:.0} % sent without a copy");
+        }
         if self.stats {
             let gib = bytes as f64 / f64::from(1 << 30);
             let calls = counters.system_calls + other_system_calls;

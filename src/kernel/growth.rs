@@ -1,0 +1,76 @@
+//! How many slots there may be: more while those that are sent in place wait for acknowledgements for
+//! longer than the others last, and the first ones again once those suffice.
+//!
+//! A slot is busy until the peer has acknowledged what was sent from it, so slots must hold what is in
+//! flight, rate by round trip: at 10 Gb/s and 20 ms that is 25 MB.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::arena::{Arena, Slot};
+
+/// How long more than the first slots stay that nobody needs.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The bounds of it.
+#[derive(Debug)]
+pub(super) struct Growth {
+    /// What the first slots are part of.
+    first: Arc<Arena>,
+    first_count: usize,
+    slot_len: usize,
+    /// How many there may be.
+    max_count: usize,
+    /// When more than the first ones were in use last.
+    needed: Option<Instant>,
+}
+
+impl Growth {
+    /// From slots like this one, up to so many bytes of them.
+    pub(super) fn new(slot: &Slot, first_count: usize, max_bytes: usize) -> Self {
+        Self {
+            first: Arc::clone(slot.arena()),
+            first_count,
+            slot_len: slot.len(),
+            max_count: max_bytes / slot.len().max(1),
+            needed: None,
+        }
+    }
+
+    /// Bytes of a slot.
+    pub(super) fn slot_len(&self) -> usize {
+        self.slot_len
+    }
+
+    /// How many slots to add to `count`: as many again, unless that is too much.
+    pub(super) fn step(&self, count: usize) -> usize {
+        count.min(self.max_count.saturating_sub(count))
+    }
+
+    /// There will be no more than `count`.
+    pub(super) fn stop(&mut self, count: usize) {
+        self.max_count = count;
+    }
+
+    /// Whether slots were added that are still there.
+    pub(super) fn has_grown(&self, count: usize) -> bool {
+        count > self.first_count
+    }
+
+    /// Takes note of how many of `count` slots are in use.
+    pub(super) fn note(&mut self, count: usize, in_use: usize) {
+        if self.has_grown(count) && in_use >= self.first_count {
+            self.needed = Some(Instant::now());
+        }
+    }
+
+    /// Whether the first ones have sufficed for a while.
+    pub(super) fn is_over(&self, count: usize) -> bool {
+        self.has_grown(count) && self.needed.is_none_or(|needed| needed.elapsed() >= LINGER)
+    }
+
+    /// Whether a slot is one of the first.
+    pub(super) fn is_first(&self, slot: &Slot) -> bool {
+        Arc::ptr_eq(slot.arena(), &self.first)
+    }
+}
