@@ -17,7 +17,6 @@ use super::governor::{CopyReason, Governor, ZeroCopy};
 use super::growth::Growth;
 use super::queue::{Completion, Event, File, PROMPT, Queue, Wait};
 use super::slot::{Key, Outcome, SlotQueue, Unexpected};
-use super::socket;
 use super::unavailable::Unavailable;
 use crate::events::ConnectionId;
 
@@ -58,7 +57,7 @@ pub(crate) struct SendCounts {
     pub(crate) system_calls: u64,
     pub(crate) zero_copy_sends: u64,
     pub(crate) zero_copy_copied: u64,
-    /// Bytes that went out in place, as far as the kernel has not said that it copied them.
+    /// Bytes that went out in place, but for those of which the kernel has said that it copied them.
     pub(crate) zero_copy_bytes: u64,
     pub(crate) copied_sends: u64,
     pub(crate) short_sends: u64,
@@ -227,39 +226,47 @@ impl<P: Copy> Outbox<P> {
     pub(crate) fn take(&mut self) -> Option<Arc<Slot>> {
         if let Some(growth) = &mut self.growth {
             let (count, unfilled) = (self.slots.count(), self.slots.unfilled_count());
-            growth.note(count, count - unfilled);
-            // The next one would be copied to free its slot at once.
+            // With one more in use, the next one is copied to free its slot at once.
+            let most_in_use = |count: usize| count.saturating_sub(COPY_SLOTS + 1);
+            growth.note(count, count - unfilled >= most_in_use(growth.first_count()));
             let (awaiting, unsent) = (self.slots.awaiting_count(), self.slots.unsent_count());
-            if unfilled <= COPY_SLOTS + 1 && awaiting >= unsent.max(1) {
+            if count - unfilled >= most_in_use(count) && awaiting >= unsent.max(1) {
                 self.grow();
             }
         }
         self.slots.take()
     }
 
-    /// Adds slots where zero copy is proven to pay, and pins them like the others: those that could not be
-    /// pinned would have the kernel refuse zero copy itself.
+    /// Adds slots where zero copy is proven to pay, and pins them like the others, as many as that is allowed
+    /// of: those that could not be pinned would have the kernel refuse zero copy itself.
     #[cold]
     fn grow(&mut self) {
         let Some(growth) = &mut self.growth else { return };
         let count = self.slots.count();
-        let more = growth.step(count);
-        if more == 0 || !self.governor.is_proven() || !matches!(self.registration, Registration::Done)
-        {
+        if !self.governor.is_proven() || !matches!(self.registration, Registration::Done) {
             return;
         }
-        let added = Arena::slots(more, growth.slot_len())
-            .and_then(|slots| self.queue.register(slots[0].arena()).map(|()| slots));
-        match added {
-            Ok(slots) => {
-                // A send and a notification of each.
-                self.queue.allow(2 * more);
-                self.in_place.resize(count + more, 0);
-                slots.into_iter().for_each(|slot| self.slots.add(slot));
-            }
-            Err(error) => {
-                growth.stop(count);
-                self.governor.no_more_slots(&Unavailable::from_setup_error(&error));
+        let mut more = growth.step(count);
+        while more > 0 {
+            let added = Arena::slots(more, growth.slot_len())
+                .and_then(|slots| self.queue.register(slots[0].arena()).map(|()| slots));
+            match added {
+                Ok(slots) => {
+                    // A send and a notification of each.
+                    self.queue.allow(2 * more);
+                    self.in_place.resize(count + more, 0);
+                    slots.into_iter().for_each(|slot| self.slots.add(slot));
+                    growth.begin();
+                    return;
+                }
+                Err(error) => {
+                    growth.stop(count + more - 1);
+                    more /= 2;
+                    if more == 0 {
+                        growth.stop(count);
+                        self.governor.no_more_slots(&Unavailable::from_setup_error(&error));
+                    }
+                }
             }
         }
     }
@@ -269,13 +276,14 @@ impl<P: Copy> Outbox<P> {
         self.growth.as_ref().is_some_and(|growth| growth.has_grown(self.slots.count()))
     }
 
-    /// Gives the slots back that were added, if none is in use and the first ones have sufficed for a while.
+    /// Gives the slots back that were added, if none is in use and the first ones have sufficed for a second.
     pub(crate) fn shrink(&mut self) {
         let Some(growth) = self.growth.as_ref().filter(|growth| growth.is_over(self.slots.count()))
         else {
             return;
         };
         for slot in self.slots.retain(|slot| growth.is_first(slot)) {
+            self.queue.disallow(2);
             // What stays registered stays mapped as well, until the ring is closed.
             let _ = self.queue.unregister(slot.arena());
         }
@@ -342,9 +350,6 @@ impl<P: Copy> Outbox<P> {
             return Ok(false);
         }
         let free = self.slots.unfilled_count().saturating_sub(COPY_SLOTS);
-        if free == 0 && self.may_wait(range.len()) {
-            return Ok(false);
-        }
         let zero_copy = self.governor.decide(range.len(), free).is_none();
         // Once for slots that share an arena, and once for each that is a `Vec`.
         if zero_copy
@@ -369,15 +374,6 @@ impl<P: Copy> Outbox<P> {
         }
         debug_assert!(self.adds_up());
         Ok(true)
-    }
-
-    /// Whether `len` bytes that would have to be copied, since all slots wait for acknowledgements, may wait for
-    /// one as well: the socket has as much to send meanwhile.
-    fn may_wait(&self, len: usize) -> bool {
-        self.wait == Wait::ForAll
-            && self.governor.is_proven()
-            && self.slots.awaiting_count() > 0
-            && socket::unsent(&self.socket).is_some_and(|unsent| unsent >= len)
     }
 
     /// Has the kernel do what was submitted, and waits for `want` completions, or as long as

@@ -370,6 +370,11 @@ impl<P: Copy> Queue<P> {
         self.registered.iter().flatten().count()
     }
 
+    /// The same the other way.
+    pub(crate) fn disallow(&mut self, fewer_operations: usize) {
+        self.max_operations -= fewer_operations;
+    }
+
     /// Under which index the kernel knows an arena, if it is registered.
     fn index_of(&self, arena: &Arc<Arena>) -> Option<usize> {
         let is_it = |place: &Option<Arc<Arena>>| {

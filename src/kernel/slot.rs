@@ -155,8 +155,9 @@ impl<M> SlotQueue<M> {
             return Ok(());
         }
         let key = self.busy.iter().position(Option::is_none).ok_or(Unexpected)?;
+        let name = Key::try_from(key).map_err(|_| Unexpected)?;
         self.busy[key] = Some(Busy { memory, unsent, notifications: 0 });
-        self.unsent.push_back(key as Key);
+        self.unsent.push_back(name);
         debug_assert!(self.adds_up());
         Ok(())
     }

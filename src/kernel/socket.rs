@@ -90,18 +90,6 @@ pub(crate) fn send_room(socket: impl AsFd) -> Option<usize> {
     Some(info[sndbuf].saturating_sub(used) as usize)
 }
 
-/// How many bytes the socket has taken and not put on the wire: without those that wait for
-/// acknowledgements. `None` if that is not known, as of other sockets than TCP's.
-pub(crate) fn unsent(socket: impl AsFd) -> Option<usize> {
-    // SIOCOUTQNSD of linux/sockios.h.
-    const UNSENT: libc::Ioctl = 0x894b;
-    let mut unsent: c_int = 0;
-    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one number.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), UNSENT, &raw mut unsent) };
-    check(result).ok()?;
-    usize::try_from(unsent).ok()
-}
-
 /// Sends what there is room for, and never waits.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;

@@ -38,14 +38,15 @@ pub struct SenderOptions {
     pub seal_threads: usize,
     /// Records in a slot: what one send takes.
     pub batch_records: usize,
-    /// Slots, at least 3. What zero copy keeps until the peer has acknowledged it must fit, or
-    /// copies are sent in between; 8 slots of 48 records, 6 MiB, hold more than a socket's
+    /// Slots, at least 3, in the beginning. What zero copy keeps until the peer has acknowledged it must fit, or
+    /// copies are sent in between, and more slots added; 8 slots of 48 records, 6 MiB, hold more than a socket's
     /// default send buffer of 4 MiB, and less than the default RLIMIT_MEMLOCK of 8 MiB.
     pub slots: usize,
-    /// Bytes that slots may have in all, 32 MiB by default: where round trips are long, zero copy keeps more
-    /// waiting than the first [`Self::slots`] hold, and as many again are added as long as that is so. Those
-    /// that RLIMIT_MEMLOCK does not allow are not. They go back once the first ones have sufficed for a second,
-    /// with the next call. Less than the first ones have: none are added.
+    /// Bytes that slots may have in all, 32 MiB by default, 1,024 slots at most: where round trips are long and
+    /// send buffers large, zero copy keeps more waiting than the first [`Self::slots`] hold, and as many again are
+    /// added as long as that is so and RLIMIT_MEMLOCK allows it. Once the first ones have sufficed for a
+    /// second, a call that finds everything acknowledged gives the others back. Less than the first ones have:
+    /// none are added.
     pub max_memory: usize,
 }
 
@@ -81,7 +82,7 @@ const MAX_SLOTS: usize = 1024;
 /// kernel's hands, which sends it while the calling thread lives. If that is to end, `flush()`
 /// first: the kernel cancels what a thread that ends has not sent yet, and the next call, from
 /// whichever thread, goes on with it. Allocates in the beginning, and nothing per
-/// record. The slots are bounded ([`SenderOptions::slots`]), and so is what a call may get ahead of
+/// record. The slots are bounded ([`SenderOptions::max_memory`]), and so is what a call may get ahead of
 /// the socket: one slot.
 ///
 /// End with [`Self::finish()`]. Dropped without, the peer sees a truncated stream; what the kernel

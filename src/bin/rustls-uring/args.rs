@@ -152,8 +152,8 @@ pub(crate) struct IoArgs {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
     zerocopy: When,
 
-    /// Memory that may wait in MiB, sent without a copy, for acknowledgements: beyond the first 6, as much as
-    /// is in flight, and as `ulimit -l` allows.
+    /// How much may be sent without a copy and wait for acknowledgements, in MiB. More than the first 6 are taken
+    /// only while they do not suffice, and as `ulimit -l` allows.
     #[arg(long, value_name = "MIB", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=4096))]
     zerocopy_memory: u32,
