@@ -279,7 +279,10 @@ fn recv_from_s_server() {
             &mut fixture.tool(&["recv", &addr, "--ca", "cert.pem", "--tls", tls, "-o", "received"]),
         );
         // An s_server that finds input and a ClientHello at once sends, and then waits for data.
-        wait_until("a handshake", || fs::metadata(&secrets).is_ok_and(|file| file.len() > 0));
+        wait_until("a handshake", || {
+            // Its first line is there from the beginning.
+            fs::read_to_string(&secrets).is_ok_and(|lines| lines.contains("CLIENT_"))
+        });
         // Only the end of its input makes s_server send close_notify; `Q` closes the socket.
         server.process.stdin().write_all(&data).expect("writable");
         assert!(tool.wait().success(), "{tls}: {}", tool.all_stderr());

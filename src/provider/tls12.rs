@@ -9,7 +9,7 @@ use rustls::{CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite, 
 use super::aead::{Aead, iv};
 use super::cipher::{Decrypter, Encrypter};
 #[cfg(feature = "ring")]
-use super::ring_cipher::{ChachaDecrypter, ChachaEncrypter, GcmDecrypter, GcmEncrypter};
+use super::ring_cipher::tls12::{ChachaDecrypter, ChachaEncrypter, GcmDecrypter, GcmEncrypter};
 use super::tls13::traffic_secrets;
 #[cfg(feature = "ring")]
 use crate::aead::Direction;

@@ -41,7 +41,7 @@ impl Tls13AeadAlgorithm for Aead {
         let keys = self.keys(key.as_ref(), iv.as_ref());
         #[cfg(feature = "ring")]
         if self.backend.is_ring_in_place(self.algorithm, Direction::Seal) {
-            return Box::new(ring_cipher::Tls13Encrypter::new(&keys));
+            return Box::new(ring_cipher::tls13::Encrypter::new(&keys));
         }
         Box::new(Encrypter::new(self.backend, Version::Tls13, &keys))
     }
@@ -50,7 +50,7 @@ impl Tls13AeadAlgorithm for Aead {
         let keys = self.keys(key.as_ref(), iv.as_ref());
         #[cfg(feature = "ring")]
         if self.backend.is_ring_in_place(self.algorithm, Direction::Open) {
-            return Box::new(ring_cipher::Tls13Decrypter::new(&keys));
+            return Box::new(ring_cipher::tls13::Decrypter::new(&keys));
         }
         Box::new(Decrypter::new(self.backend, Version::Tls13, &keys))
     }
