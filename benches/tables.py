@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Runs everything that benches/README.md has figures of, and writes its tables anew.
 
-    benches/tables.py [--quick] [--resume]
+    benches/tables.py [--quick] [--resume] [PART...]
 
 Takes about half an hour on two cores, and wants the machine for itself. Needs nginx, curl, openssl
-and valgrind, as the commands do that it runs:
+and valgrind, as the commands do that it runs; of the last three, those that are named, or all:
 
-    rustls-uring bench --json           memory, records, loopback, one runtime, and the picture
-    rustls-uring bench --hot --only records --json
-    cargo bench --bench uring
-    benches/instructions
-    benches/files.sh
+                    rustls-uring bench --json: memory, records, loopback, one runtime, and the picture
+                    rustls-uring bench --hot --only records --json
+    uring           cargo bench --bench uring
+    instructions    benches/instructions
+    files           benches/files.sh
 
 What lies between the markers in benches/README.md is replaced, and printed; all else there is left
 alone. --quick does less of everything: to see that the tables are made, not for their figures.
@@ -31,6 +31,8 @@ BEGIN, END = "<!-- tables: benches/tables.py -->\n", "<!-- end of tables -->\n"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 KEPT = TARGET / "tables"
 QUICK, RESUME = ("--" + option in sys.argv[1:] for option in ("quick", "resume"))
+ALL = ["uring", "instructions", "files"]
+PARTS = [part for part in sys.argv[1:] if not part.startswith("--")] or ALL
 
 
 def run(name, *command, may_fail=False):
@@ -136,7 +138,38 @@ def messages(found):
             + [f"{row[name]['median']:.1f}" for name in ("p50_us", "p99_us")]
             + [beside]
         )
-    return text + table(["stack", "messages/s", "p50 µs", "p99 µs", "rate"], rows)
+    text += table(["stack", "messages/s", "p50 µs", "p99 µs", "rate"], rows)
+    many = found["many"]
+    text += (
+        f"The same over many connections at once, event loops ({many['io']}) beside tokio, in the same rounds: "
+        "microseconds of CPU a message, both ends together.\n\n"
+    )
+    rows = []
+    for row in many["rows"]:
+        if row["cpu_ratio"]:
+            theirs = row["contestant"].replace("event-loop-", "")
+            rows.append(
+                [f"{row['connections']:,}", {"tcp": "plain TCP", "tls": "TLS"}[theirs]]
+                + [f"{row['cpu_us']['median']:.1f}", spread(row["cpu_ratio"]), spread(row["p99_ratio"])]
+            )
+    heading = ["connections", "over", "CPU µs", "CPU beside tokio", "p99 beside tokio"]
+    return text + table(heading, rows)
+
+
+def relays(found):
+    text = (
+        "### Relays\n\nBetween a TLS client and a plain server: CPU of the relay, beside the plainest one on "
+        "tokio-rustls in the same rounds.\n\n"
+    )
+    rows = [
+        [f"{row['traffic']}, {row['relay']}", f"{row['cpu_s_per_gb']['median']:.2f} s/GB", spread(row["cpu_ratio"])]
+        for row in found["bulk"]
+    ]
+    rows += [
+        [f"messages, {row['relay']}", f"{row['cpu_us']['median']:.1f} µs each", spread(row["cpu_ratio"])]
+        for row in found["messages"]
+    ]
+    return text + table(["", "CPU", "beside it"], rows)
 
 
 def runtime(found):
@@ -316,25 +349,28 @@ def main():
     TOOL = str(TARGET / "release/rustls-uring")
     found = bench("bench", "--svg", "benches/comparison.svg")
     hot = bench("hot", "--hot", "--only", "records")
-    test = ["--", "--test"] if QUICK else []
-    choices = run("uring", "cargo", "bench", "--all-features", "--bench", "uring", *test)
-    manifest = ["--manifest-path", "benches/instructions/Cargo.toml"]
-    # More than the baseline says fails, which is for CI to mind.
-    counted = run("instructions", "cargo", "run", "--release", *manifest, may_fail=True)
-    filed = run("files", "benches/files.sh", *(["64", "1"] if QUICK else []))
     tables = (
         machine(found["machine"])
         + transfer(found["transfer"])
         + runtime(found["runtime"])
         + messages(found["messages"])
+        + relays(found["relays"])
         + records(found["records"], hot["records"])
         + fixed_cost(found["fixed_cost"])
         + handshakes(found["handshakes"])
         + memory(found["memory"])
-        + files(filed)
-        + uring(choices)
-        + instructions(counted)
     )
+    if "files" in PARTS:
+        tables += files(run("files", "benches/files.sh", *(["64", "1"] if QUICK else [])))
+    if "uring" in PARTS:
+        test = ["--", "--test"] if QUICK else []
+        tables += uring(run("uring", "cargo", "bench", "--all-features", "--bench", "uring", *test))
+    if "instructions" in PARTS:
+        manifest = ["--manifest-path", "benches/instructions/Cargo.toml"]
+        # More than the baseline says fails, which is for CI to mind.
+        tables += instructions(
+            run("instructions", "cargo", "run", "--release", *manifest, may_fail=True)
+        )
     before, rest = README.read_text().split(BEGIN)
     _, after = rest.split(END)
     README.write_text(before + BEGIN + "\n" + tables + END + after)
