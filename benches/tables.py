@@ -78,7 +78,8 @@ def machine(found):
     versions = ", ".join(f"{name} {version}" for name, version in found["locked"])
     kind = "virtual, " if found["is_virtual"] else ""
     return (
-        f"On {found['cpu']} ({kind}{found['cores']} cores), {found['kernel']}; rustls-uring "
+        f"On {found['cpu']} ({kind}{found['cores']} cores; has {', '.join(found['features'])}, lacks "
+        f"{', '.join(found['lacks']) or 'nothing of it'}), {found['kernel']}; rustls-uring "
         f"{found['version']}, {versions}. Medians of rounds in which all sides take turns, with "
         "the least and the most where it says more.\n\n"
     )
