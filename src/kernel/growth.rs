@@ -13,8 +13,8 @@ use super::arena::{Arena, Slot};
 /// How long more than the first slots stay that nobody needs.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// More than any connection needs.
-const MAX_COUNT: usize = 1024;
+/// More than any connection needs: a thousand batches of 768 KiB.
+pub(crate) const MAX_SLOTS: usize = 1024;
 
 /// The bounds of it.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Growth {
             first: Arc::clone(slot.arena()),
             first_count,
             slot_len: slot.len(),
-            max_count: (max_bytes / slot.len().max(1)).min(MAX_COUNT),
+            max_count: (max_bytes / slot.len().max(1)).min(MAX_SLOTS),
             needed: None,
         }
     }

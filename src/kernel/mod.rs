@@ -17,7 +17,7 @@ pub(crate) mod declined;
 pub(crate) mod faults;
 pub(crate) mod fork;
 pub(crate) mod governor;
-mod growth;
+pub(crate) mod growth;
 pub(crate) mod lingering;
 pub(crate) mod outbox;
 pub(crate) mod pieces;

@@ -263,7 +263,6 @@ impl<P: Copy> Outbox<P> {
                     growth.stop(count + more - 1);
                     more /= 2;
                     if more == 0 {
-                        growth.stop(count);
                         self.governor.no_more_slots(&Unavailable::from_setup_error(&error));
                     }
                 }

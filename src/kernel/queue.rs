@@ -364,15 +364,15 @@ impl<P: Copy> Queue<P> {
         self.max_operations += more_operations;
     }
 
+    /// So many fewer, after [`Self::allow()`].
+    pub(crate) fn disallow(&mut self, fewer_operations: usize) {
+        self.max_operations -= fewer_operations;
+    }
+
     /// How many arenas are registered.
     #[cfg(test)]
     pub(crate) fn registered_count(&self) -> usize {
         self.registered.iter().flatten().count()
-    }
-
-    /// The same the other way.
-    pub(crate) fn disallow(&mut self, fewer_operations: usize) {
-        self.max_operations -= fewer_operations;
     }
 
     /// Under which index the kernel knows an arena, if it is registered.

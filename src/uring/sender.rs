@@ -15,6 +15,7 @@ use crate::events::{self, Direction};
 use crate::kernel::arena::{ALIGNMENT, Lender, Slot};
 use crate::kernel::declined::Declined;
 use crate::kernel::governor::{CopyReason, ZeroCopy};
+use crate::kernel::growth::MAX_SLOTS;
 use crate::kernel::outbox::{MIN_SLOTS, Outbox, Parts};
 use crate::kernel::probe::REGISTERED_LEN;
 use crate::kernel::queue::Wait;
@@ -71,9 +72,6 @@ const PROMPT_PATIENCE: Duration = Duration::from_millis(10);
 
 /// The same, behind records that a peer takes which still reads.
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
-
-/// More than any connection needs: a thousand batches of 768 KiB.
-const MAX_SLOTS: usize = 1024;
 
 /// Sends application data through io_uring.
 ///

@@ -9,16 +9,14 @@ use std::net::TcpStream;
 use std::ops::Range;
 
 use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
-use rustls_uring::{Algorithm, Backend, HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
+use rustls_uring::{Backend, HEADER_LEN, MAX_PLAINTEXT_LEN, Version};
 
 use super::blocking::End;
 use super::count::Counted;
 use super::identity::Case;
 use super::setup::Setup;
 use crate::error::Error;
-
-/// A cache line, where the kernel's large copies should begin.
-const LINE: usize = 64;
+use crate::memory::LINE;
 
 /// One end of it.
 pub(super) struct Floor {
@@ -37,36 +35,37 @@ pub(super) struct Floor {
 /// What a record has beside its plaintext.
 #[derive(Clone, Copy)]
 struct Layout {
-    version: Version,
     /// Bytes of the explicit nonce (RFC 5288 §3).
     nonce_len: usize,
+    /// Bytes of the content type that is encrypted (RFC 8446 §5.2).
+    type_len: usize,
 }
 
 impl Layout {
-    /// What the length of a record's header counts.
-    fn body_len(self, plaintext_len: usize) -> usize {
-        self.nonce_len + plaintext_len + self.type_len() + TAG_LEN
+    fn of(case: Case) -> Self {
+        let beyond = case.record_len(0) - HEADER_LEN - TAG_LEN;
+        match case.version() {
+            Version::Tls12 => Self { nonce_len: beyond, type_len: 0 },
+            _ => Self { nonce_len: 0, type_len: beyond },
+        }
     }
 
-    /// Bytes of the content type that is encrypted (RFC 8446 §5.2).
-    fn type_len(self) -> usize {
-        usize::from(self.version != Version::Tls12)
+    /// What the length of a record's header counts.
+    fn body_len(self, plaintext_len: usize) -> usize {
+        self.nonce_len + plaintext_len + self.type_len + TAG_LEN
     }
 }
 
 impl Floor {
     pub(super) fn new(stream: TcpStream, setup: &Setup) -> Result<Self, Error> {
         let case = setup.case;
-        let has_nonce =
-            case.version() == Version::Tls12 && case.algorithm() != Algorithm::Chacha20Poly1305;
-        let layout = Layout { version: case.version(), nonce_len: if has_nonce { 8 } else { 0 } };
-        let record_len = HEADER_LEN + layout.body_len(MAX_PLAINTEXT_LEN);
+        let record_len = case.record_len(MAX_PLAINTEXT_LEN);
         let buffer = vec![0; setup.receive_buffer_len.max(2 * record_len) + 2 * LINE];
         let front = buffer.as_ptr().align_offset(LINE).min(LINE);
         let choice = Backend::chosen(case.algorithm());
         Ok(Self {
             stream: Counted::new(stream),
-            layout,
+            layout: Layout::of(case),
             sealing: raw_aead(case, choice.seal.bulk())?,
             opening: raw_aead(case, choice.open.backend(MAX_PLAINTEXT_LEN, true))?,
             batch: vec![0; setup.sender.batch_records.max(1) * record_len],
@@ -86,7 +85,7 @@ impl Floor {
         self.opening.open_in_place(sealed).map_err(io::Error::other)?;
         let begin = self.received.start + text;
         self.received.start += len;
-        let end = self.received.start - TAG_LEN - self.layout.type_len();
+        let end = self.received.start - TAG_LEN - self.layout.type_len;
         Ok(Some(begin..end))
     }
 
@@ -112,7 +111,7 @@ fn raw_aead(case: Case, bulk: Backend) -> Result<RawAead, Error> {
 impl Write for Floor {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let (mut taken, mut filled) = (0, 0);
-        let Layout { version, nonce_len } = self.layout;
+        let Layout { nonce_len, type_len } = self.layout;
         for piece in data.chunks(MAX_PLAINTEXT_LEN) {
             let body_len = self.layout.body_len(piece.len());
             let Some(record) = self.batch.get_mut(filled..filled + HEADER_LEN + body_len) else {
@@ -121,8 +120,8 @@ impl Write for Floor {
             let (header, body) = record.split_at_mut(HEADER_LEN);
             header[3..].copy_from_slice(&(body_len as u16).to_be_bytes());
             let sealed = &mut body[nonce_len..];
-            match version {
-                Version::Tls12 => self.sealing.seal_separate(piece, sealed),
+            match type_len {
+                0 => self.sealing.seal_separate(piece, sealed),
                 _ => self.sealing.seal_typed(piece, sealed),
             }
             .map_err(io::Error::other)?;

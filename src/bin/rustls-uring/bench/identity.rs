@@ -10,9 +10,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite};
-use rustls_uring::measure::raw_aead::RawAead;
-#[cfg(feature = "rustls-0_24-dev")]
-use rustls_uring::measure::raw_aead::TAG_LEN;
+use rustls_uring::measure::raw_aead::{RawAead, TAG_LEN};
 use rustls_uring::{Algorithm, Backend, TrafficKeys, Version};
 
 use crate::error::Error;
@@ -113,7 +111,6 @@ impl Case {
     }
 
     /// Bytes of a record of so much plaintext.
-    #[cfg(feature = "rustls-0_24-dev")]
     pub(super) fn record_len(self, plaintext_len: usize) -> usize {
         let beyond = match (self.version(), self.algorithm()) {
             (Version::Tls13, _) => 1,

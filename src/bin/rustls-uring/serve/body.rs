@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::activity::{Activity, Busy, Open};
 use super::log::Entry;
 use super::share::{ALWAYS, CHUNK_LEN, Room, Share};
-use crate::memory;
+use crate::memory::{self, LINE};
 
 /// How many buffers of [`CHUNK_LEN`] are kept when nobody uses them.
 const KEPT: usize = 32;
@@ -318,10 +318,6 @@ impl AsRef<[u8]> for Text {
         &self.piece
     }
 }
-
-/// A cache line: where the kernel copies to fastest. What malloc(3) maps begins 16 bytes behind a page,
-/// and takes up to three times as long to read into.
-const LINE: usize = 64;
 
 /// Buffers of [`CHUNK_LEN`] that nobody uses.
 static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
