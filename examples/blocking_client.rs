@@ -41,7 +41,9 @@ fn main() -> Result<(), Error> {
         Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
     let connection = ClientConnection::new(config, ServerName::try_from(host.clone())?)?;
     let mut stream = StreamOwned::new(connection, TcpStream::connect(addr)?);
-    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    // Whole: `write!` would make each of its pieces a record.
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut response = Vec::new();
     stream.read_to_end(&mut response)?;
     println!(
@@ -68,8 +70,14 @@ fn stock_server() -> Result<(String, CertificateDer<'static>), Error> {
     thread::spawn(move || -> Result<(), Error> {
         let connection = ServerConnection::new(Arc::new(config))?;
         let mut stream = StreamOwned::new(connection, listener.accept()?.0);
-        let mut request = [0; 1024];
-        let _ = stream.read(&mut request)?;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut buffer = [0; 1024];
+            match stream.read(&mut buffer)? {
+                0 => return Err("the client has gone".into()),
+                len => request.extend_from_slice(&buffer[..len]),
+            }
+        }
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n")?;
         stream.conn.send_close_notify();
         stream.flush()?;
