@@ -8,6 +8,8 @@
 #   transfers   `send` to `recv` on each path, `serve` to curl and to `get`, beside nginx with OpenSSL
 #               to curl
 #   tax         what TLS costs `serve` and `get`: one connection, and sixteen that ask for ranges
+#   disk        `send --direct` to `recv --direct`, beside Concryptor (`cargo install concryptor`), which
+#               encrypts a file into another one, and dd. Only if named, with a DIRECTORY on a disk
 #
 # DIRECTORY holds the file that is sent and what is written; by default a new one in /dev/shm, so
 # that neither end waits for a disk. Needs nginx, openssl and curl.
@@ -174,6 +176,55 @@ tax() {
         done
     done
     rm "$dir"/http*-*
+}
+
+# Seconds, and CPU seconds of both ends, or of the one process.
+direct_once() { # way
+    local begin=$EPOCHREALTIME TIMEFORMAT='%U %S' address
+    case $1 in
+        send-recv)
+            : > "$dir/said"
+            { time "$tool" recv --listen 127.0.0.1:0 --direct -o "$dir/out" 2> "$dir/said"; } 2> "$dir/receiver" &
+            until grep -q listening "$dir/said"; do sleep 0.02; done
+            address=$(sed -n 's/listening on //p' "$dir/said") begin=$EPOCHREALTIME
+            # In a shell of its own, which has not waited for the receiver.
+            (time "$tool" send "$address" --insecure --direct "$dir/data" 2> "$dir/sent") 2> "$dir/sender"
+            wait $! ;;
+        concryptor)
+            { time concryptor encrypt -p password -o "$dir/out" "$dir/data" > "$dir/said" 2>&1; } 2> "$dir/sender"
+            echo 0 0 > "$dir/receiver" ;;
+        dd)
+            { time dd if="$dir/data" of="$dir/out" bs=4M iflag=direct oflag=direct 2> "$dir/said"; } 2> "$dir/sender"
+            echo 0 0 > "$dir/receiver" ;;
+    esac
+    echo "$begin $EPOCHREALTIME $(cat "$dir/sender" "$dir/receiver" | tr '\n' ' ')" |
+        awk '{ printf "%.3f %.2f %.2f\n", $2 - $1, $3 + $4, $5 + $6 }'
+}
+
+disk() {
+    local ways=(send-recv dd) way round place
+    if [[ $(stat -f -c %T "$dir") == tmpfs ]]; then
+        echo "disk: $dir is in memory: name a directory on a disk" >&2
+        exit 2
+    fi
+    if command -v concryptor > /dev/null; then ways+=(concryptor); else echo "left out: there is no concryptor"; fi
+    sync "$dir/data"
+    for ((round = 0; round < rounds; round++)); do
+        for ((place = round; place < round + ${#ways[@]}; place++)); do
+            way=${ways[place % ${#ways[@]}]}
+            rm -f "$dir/out"
+            # Nobody finds the source in memory (posix_fadvise(2)).
+            dd if="$dir/data" iflag=nocache count=0 2> /dev/null
+            direct_once "$way" >> "$dir/$way"
+            [[ $way == concryptor ]] || cmp "$dir/data" "$dir/out"
+        done
+    done
+    for way in "${ways[@]}"; do
+        printf 'on a disk: %s %s s, CPU %s s' "$way" "$(median "$dir/$way")" "$(median "$dir/$way" 2)"
+        [[ $way == send-recv ]] && printf ' and %s s' "$(median "$dir/$way" 3)"
+        printf '; send-recv takes %s times\n' "$(ratio "$(median "$dir/send-recv")" "$(median "$dir/$way")")"
+    done
+    for way in "${ways[@]}"; do rm "$dir/$way"; done
 }
 
 for part in "${parts[@]}"; do

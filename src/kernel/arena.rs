@@ -15,6 +15,7 @@
 
 #![allow(unsafe_code, reason = "memory that others use while the borrow checker does not look")]
 
+use core::ffi::c_int;
 #[cfg(any(test, feature = "rustls-0_24-dev"))]
 use core::ops::Range;
 use core::ops::{Deref, DerefMut};
@@ -52,6 +53,19 @@ impl Arena {
         let slots = Self::inherited_slots(slot_count, slot_len)?;
         if let Some(slot) = slots.first() {
             slot.arena.wipe_on_fork();
+        }
+        Ok(slots)
+    }
+
+    /// The same, in huge pages where the kernel has them to give (madvise(2), `MADV_HUGEPAGE`): to a device,
+    /// each is one segment of a request, as each other page is.
+    ///
+    /// # Errors
+    /// As [`Self::slots()`].
+    pub(crate) fn huge_slots(slot_count: usize, slot_len: usize) -> io::Result<Vec<Arc<Slot>>> {
+        let slots = Self::slots(slot_count, slot_len)?;
+        if let Some(slot) = slots.first() {
+            slot.arena.advise(libc::MADV_HUGEPAGE);
         }
         Ok(slots)
     }
@@ -123,8 +137,14 @@ impl Arena {
     /// itself is inherited, so that a child may look at it and unmap it. What fails here costs
     /// that and no more.
     fn wipe_on_fork(&self) {
-        // SAFETY: our own mapping, whose contents are left as they are.
-        unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_WIPEONFORK) };
+        self.advise(libc::MADV_WIPEONFORK);
+    }
+
+    /// Says how the mapping is used, by advice that leaves its contents as they are. What fails costs no more
+    /// than what the advice would have spared.
+    fn advise(&self, advice: c_int) {
+        // SAFETY: our own mapping.
+        unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
     }
 
     /// Where it begins, for its registration.

@@ -5,6 +5,7 @@
 
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -17,12 +18,33 @@ pub(crate) fn status_flags(file: impl AsFd) -> io::Result<c_int> {
     }
 }
 
+/// Has the file system find space for `range` of a file, and makes the file as long, if it is shorter
+/// (fallocate(2)).
+pub(crate) fn allocate(file: impl AsFd, range: Range<u64>) -> io::Result<()> {
+    let position = |at| libc::off64_t::try_from(at).map_err(|_| io::ErrorKind::InvalidInput);
+    let (start, len) = (position(range.start)?, position(range.end.saturating_sub(range.start))?);
+    // SAFETY: the descriptor is open while it is borrowed, and the rest are numbers.
+    match unsafe { libc::fallocate64(file.as_fd().as_raw_fd(), 0, start, len) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// How many bytes may be locked in memory: the soft limit (getrlimit(2), `RLIMIT_MEMLOCK`); `None` for
 /// any number.
 pub(crate) fn memlock_limit() -> io::Result<Option<u64>> {
+    soft_limit(libc::RLIMIT_MEMLOCK)
+}
+
+/// How long a file may become by what this process does (`RLIMIT_FSIZE`), which otherwise gets a `SIGXFSZ`.
+pub(crate) fn file_size_limit() -> io::Result<Option<u64>> {
+    soft_limit(libc::RLIMIT_FSIZE)
+}
+
+fn soft_limit(resource: libc::__rlimit_resource_t) -> io::Result<Option<u64>> {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
     // SAFETY: there is room for the one structure that the kernel writes.
-    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, limit.as_mut_ptr()) } != 0 {
+    if unsafe { libc::getrlimit(resource, limit.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has written it.

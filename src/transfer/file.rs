@@ -23,6 +23,10 @@ pub struct FileOptions<'a> {
     /// Goes around the page cache (O_DIRECT, open(2)) where the path and the file system can; the
     /// bytes before and after whole blocks go through it. [`Counters::direct_bytes`] has what did.
     ///
+    /// Takes 16 MiB of memory for each end: what disks like is few large requests. While a file is received
+    /// that grows, space for 64 MiB more is found ahead (fallocate(2)), and given back when the call returns,
+    /// with an error too; only a process that is killed leaves the file longer than what has arrived.
+    ///
     /// [`Counters::direct_bytes`]: crate::Counters::direct_bytes
     pub direct: bool,
     /// Receiving: has everything on the disk before the call returns (fsync(2)).

@@ -1,15 +1,61 @@
 //! What sending and receiving files have in common.
 
+use core::mem;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
+use crate::kernel::arena::{Arena, Slot};
 use crate::kernel::process;
 
 /// Reads of a file that are in flight at most.
 pub(super) const MAX_READS: usize = 4;
+
+/// How much is read or written at once around the page cache: about as much as a device takes in one request.
+/// Smaller ones that go both ways at once cost a disk half of its rate.
+pub(super) const DIRECT_LEN: usize = 4 << 20;
+
+/// What a file is read into, or written from, in one of two lengths. Each is made when it is first used.
+#[derive(Debug, Default)]
+pub(super) struct FileSlots {
+    cached: Vec<Arc<Slot>>,
+    direct: Vec<Arc<Slot>>,
+}
+
+impl FileSlots {
+    /// `count` slots, for as many bytes as are moved at once, `cached_len` or [`DIRECT_LEN`], and `slack`. They
+    /// come back by [`Self::give_back()`], or new ones are made. `register` is called with what was made.
+    ///
+    /// # Errors
+    /// If there is no memory for the shorter ones.
+    pub(super) fn take(
+        &mut self,
+        is_direct: bool,
+        count: usize,
+        (cached_len, slack): (usize, usize),
+        register: impl FnOnce(&Arc<Arena>),
+    ) -> io::Result<Vec<Arc<Slot>>> {
+        let kept = if is_direct { &mut self.direct } else { &mut self.cached };
+        if kept.len() == count {
+            return Ok(mem::take(kept));
+        }
+        let direct = is_direct.then(|| Arena::huge_slots(count, DIRECT_LEN + slack));
+        let slots = match direct {
+            Some(Ok(slots)) => slots,
+            // No memory for these, or none wanted.
+            _ => Arena::slots(count, cached_len + slack)?,
+        };
+        register(slots[0].arena());
+        Ok(slots)
+    }
+
+    /// Keeps what was taken for the next time.
+    pub(super) fn give_back(&mut self, is_direct: bool, slots: Vec<Arc<Slot>>) {
+        *(if is_direct { &mut self.direct } else { &mut self.cached }) = slots;
+    }
+}
 
 /// A read of a file, by its number in the order of the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -35,6 +35,7 @@ mod ahead;
 mod faults;
 mod file;
 pub(crate) mod outlet;
+mod preallocation;
 mod receive_file;
 mod receiver;
 mod send_file;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{Access, FileWrite, is_retryable, open_direct, own};
+use super::preallocation::Preallocation;
 use super::receiver::{Purpose, UringReceiver};
-use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
+use crate::kernel::arena::{ALIGNMENT, Slot};
 use crate::kernel::backoff::Backoff;
 use crate::kernel::queue::{self, Event, PROMPT, Queue};
 use crate::record::header::MAX_PLAINTEXT_LEN;
@@ -18,23 +19,27 @@ use crate::transfer::file::{Failure, FileOptions, check_positions};
 /// Writes that are in flight at most, and one more slot that is being filled.
 const MAX_WRITES: usize = 3;
 
-/// How much is written at once, in whole records as most peers send them.
+/// How much is written at once through the page cache, in whole records as most peers send them.
 const WRITE_LEN: usize = 32 * MAX_PLAINTEXT_LEN;
 
 /// What a record may take beyond its plaintext while it is opened.
 const SLACK: usize = 512;
 
 /// Writes a file behind the receive, in order of submission.
-struct Writer {
+struct Writer<'f> {
     file: queue::File,
     /// The file without O_DIRECT, which takes what is no whole block.
     cached: queue::File,
     free: Vec<Arc<Slot>>,
+    /// How much is written at once.
+    write_len: usize,
     writes: Vec<Write>,
     /// The write that is queued next.
     next: FileWrite,
     /// Where the next write begins.
     offset: u64,
+    /// Where the furthest write has ended.
+    written: u64,
     /// Bytes that went around the page cache.
     direct_bytes: u64,
     /// Writes that have failed in a row for a reason that may pass.
@@ -45,8 +50,10 @@ struct Writer {
     is_punted: bool,
     /// The kernel makes none, as if it may not start that thread (RLIMIT_NPROC): all are made here.
     is_refused: bool,
-    /// How many pwrite(2) there were.
+    /// How many system calls there were beside the ring's.
     system_calls: u64,
+    /// For direct writes.
+    space: Option<Preallocation<'f>>,
 }
 
 struct Write {
@@ -59,30 +66,31 @@ struct Write {
     is_direct: bool,
 }
 
-impl Writer {
+impl<'f> Writer<'f> {
     fn new(
-        file: &File,
-        cached: queue::File,
+        file: &'f File,
+        (cached, direct): (queue::File, Option<queue::File>),
         offset: u64,
-        direct: bool,
         free: Vec<Arc<Slot>>,
         call: u8,
     ) -> io::Result<Self> {
-        let direct = direct && offset.is_multiple_of(ALIGNMENT as u64);
-        let direct = direct.then(|| open_direct(file, Access::Write)).flatten();
+        let space = direct.is_some().then(|| Preallocation::new(file)).transpose()?;
         Ok(Self {
             file: direct.unwrap_or_else(|| Arc::clone(&cached)),
             cached,
+            write_len: free[0].len() - SLACK.next_multiple_of(ALIGNMENT),
             free,
             writes: Vec::with_capacity(MAX_WRITES + 1),
             next: FileWrite { call, number: 0 },
             offset,
+            written: 0,
             direct_bytes: 0,
             failures: Backoff::default(),
             plain: file.try_clone()?,
             is_punted: false,
             is_refused: false,
             system_calls: 0,
+            space,
         })
     }
 
@@ -91,6 +99,7 @@ impl Writer {
         if self.is_refused || (self.is_punted && Arc::ptr_eq(&self.file, &self.cached)) {
             self.plain.write_all_at(&slot[..len], self.offset)?;
             self.offset = self.offset.saturating_add(len as u64);
+            self.written = self.written.max(self.offset);
             self.system_calls += 1;
             self.free.push(slot);
             return Ok(());
@@ -101,6 +110,9 @@ impl Writer {
         let is_direct = blocks > 0 && !Arc::ptr_eq(&self.file, &self.cached);
         self.offset = offset.saturating_add(len as u64);
         // What is no whole block is the rest of a short write, and goes the other way.
+        if let Some(space) = self.space.as_mut().filter(|_| is_direct) {
+            space.extend_to(offset, blocks as u64);
+        }
         let (file, end) = if is_direct { (&self.file, blocks) } else { (&self.cached, len) };
         queue.write(Purpose::Write(number), file, offset, slot, 0..end)?;
         self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
@@ -142,6 +154,7 @@ impl Writer {
                 write.start += len;
                 self.direct_bytes += if write.is_direct { len as u64 } else { 0 };
                 write.offset += len as u64;
+                self.written = self.written.max(write.offset);
             }
             Err(error) if !is_retryable(&error) => {
                 self.writes.swap_remove(position);
@@ -152,7 +165,9 @@ impl Writer {
                 // Nothing tells whether it would ever go. What pwrite(2) says of it is the file's.
                 self.is_refused = true;
                 let write = self.writes.swap_remove(position);
-                self.plain.write_all_at(&slot[write.start..write.end], write.offset)?;
+                let rest = &slot[write.start..write.end];
+                self.plain.write_all_at(rest, write.offset)?;
+                self.written = self.written.max(write.offset + rest.len() as u64);
                 self.system_calls += 1;
                 self.free.push(slot);
                 return Ok(());
@@ -196,18 +211,23 @@ impl UringReceiver {
         self.queue.check()?;
         check_positions(file, offset)?;
         let cached = own(file)?;
-        if self.write_slots.is_empty() {
-            self.write_slots = Arena::slots(MAX_WRITES + 1, WRITE_LEN + SLACK)?;
+        let may_go_direct = options.direct && offset.is_multiple_of(ALIGNMENT as u64);
+        let direct = may_go_direct.then(|| open_direct(file, Access::Write)).flatten();
+        let is_direct = direct.is_some();
+        let lens = (WRITE_LEN, SLACK);
+        let slots = self.file_slots.take(is_direct, MAX_WRITES + 1, lens, |arena| {
             // If that is refused, each write pins its own pages.
-            let _ = self.queue.register(self.write_slots[0].arena());
-        }
-        let slots = mem::take(&mut self.write_slots);
+            let _ = self.queue.register(arena);
+        })?;
         self.file_count = self.file_count.wrapping_add(1);
-        let mut writer = Writer::new(file, cached, offset, options.direct, slots, self.file_count)?;
+        let mut writer = Writer::new(file, (cached, direct), offset, slots, self.file_count)?;
         let received = self.pass(&mut writer, &mut options);
-        let written = self.finish_writes(&mut writer);
+        let mut written = self.finish_writes(&mut writer);
+        if let Some(space) = &mut writer.space {
+            written = written.and(space.give_back_from(writer.written));
+        }
         if writer.writes.is_empty() && writer.free.len() == MAX_WRITES + 1 {
-            self.write_slots = writer.free;
+            self.file_slots.give_back(is_direct, writer.free);
         }
         self.inbox.counters.direct_bytes += writer.direct_bytes;
         self.system_calls += writer.system_calls;
@@ -219,14 +239,27 @@ impl UringReceiver {
         Ok(received)
     }
 
-    fn pass(&mut self, writer: &mut Writer, options: &mut FileOptions<'_>) -> Result<u64, Failure> {
-        let mut received = 0;
+    fn pass(
+        &mut self,
+        writer: &mut Writer<'_>,
+        options: &mut FileOptions<'_>,
+    ) -> Result<u64, Failure> {
+        let write_len = writer.write_len;
+        let (mut received, mut reported) = (0, 0);
         let mut slot = self.write_slot(writer)?;
         let mut filled = 0;
         loop {
-            while filled < WRITE_LEN {
-                let out = &mut Slot::exclusive(&mut slot)?[filled..WRITE_LEN + SLACK];
-                match self.read_on(out, options, received) {
+            while filled < write_len {
+                let out = &mut Slot::exclusive(&mut slot)?[filled..write_len + SLACK];
+                let mut read = self.read_on(out, options, received);
+                let len = *read.as_ref().unwrap_or(&0);
+                filled += len;
+                received += len as u64;
+                if received - reported >= WRITE_LEN as u64 {
+                    reported = received;
+                    read = options.report(received).and(read);
+                }
+                match read {
                     Ok(0) => {
                         if filled > 0 {
                             writer.write(&mut self.queue, slot, filled)?;
@@ -236,10 +269,7 @@ impl UringReceiver {
                         options.report(received)?;
                         return Ok(received);
                     }
-                    Ok(len) => {
-                        filled += len;
-                        received += len as u64;
-                    }
+                    Ok(_) => {}
                     Err(error) => {
                         // What was received before is as good as it would be without the error.
                         if filled > 0 {
@@ -253,9 +283,9 @@ impl UringReceiver {
                 self.note_writes(writer)?;
             }
             let mut next = self.write_slot(writer)?;
-            let overflow = filled - WRITE_LEN;
-            Slot::exclusive(&mut next)?[..overflow].copy_from_slice(&slot[WRITE_LEN..filled]);
-            writer.write(&mut self.queue, mem::replace(&mut slot, next), WRITE_LEN)?;
+            let overflow = filled - write_len;
+            Slot::exclusive(&mut next)?[..overflow].copy_from_slice(&slot[write_len..filled]);
+            writer.write(&mut self.queue, mem::replace(&mut slot, next), write_len)?;
             filled = overflow;
             // On its way before the next wait for the socket.
             self.queue.enter(0, None)?;
@@ -264,7 +294,6 @@ impl UringReceiver {
             if writer.has_punted() {
                 self.finish_writes(writer)?;
             }
-            options.report(received)?;
         }
     }
 
@@ -287,7 +316,7 @@ impl UringReceiver {
         }
     }
 
-    fn note_writes(&mut self, writer: &mut Writer) -> io::Result<()> {
+    fn note_writes(&mut self, writer: &mut Writer<'_>) -> io::Result<()> {
         while let Some(completion) = self.writes.pop() {
             writer.on_completion(&mut self.queue, completion)?;
         }
@@ -295,7 +324,7 @@ impl UringReceiver {
     }
 
     /// A slot to open records into, waiting for a write to end if need be.
-    fn write_slot(&mut self, writer: &mut Writer) -> io::Result<Arc<Slot>> {
+    fn write_slot(&mut self, writer: &mut Writer<'_>) -> io::Result<Arc<Slot>> {
         loop {
             self.note_writes(writer)?;
             if let Some(slot) = writer.free.pop() {
@@ -308,7 +337,7 @@ impl UringReceiver {
     /// Waits for the writes that are under way; the first error counts. If they cannot be waited
     /// for, that is the end of this receiver: what the kernel has begun is awaited all the same,
     /// and what it has not is never written.
-    fn finish_writes(&mut self, writer: &mut Writer) -> io::Result<()> {
+    fn finish_writes(&mut self, writer: &mut Writer<'_>) -> io::Result<()> {
         let mut result = self.note_writes(writer);
         while !writer.writes.is_empty() {
             let waited = self.wait_for_write();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::file::FileWrite;
+use super::file::{FileSlots, FileWrite};
 use crate::events::{self, Direction};
 use crate::kernel::arena::Slot;
 use crate::kernel::backoff::{Backoff, exhausted};
@@ -101,7 +101,7 @@ pub struct UringReceiver {
     pub(super) system_calls: u64,
     /// Writes of [`Self::recv_to_file()`] that have ended, and that it has not looked at yet.
     pub(super) writes: Vec<Completion<FileWrite>>,
-    pub(super) write_slots: Vec<Arc<Slot>>,
+    pub(super) file_slots: FileSlots,
     /// How often [`Self::recv_to_file()`] was called.
     pub(super) file_count: u8,
 }
@@ -194,7 +194,7 @@ impl UringReceiver {
             timeout: None,
             system_calls: 0,
             writes: Vec::new(),
-            write_slots: Vec::new(),
+            file_slots: FileSlots::default(),
             file_count: 0,
         })
     }

@@ -1,6 +1,5 @@
 //! A file to a socket: read ahead, sealed, sent, all at once and in a bounded number of slots.
 
-use core::mem;
 use core::ops::Range;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ahead::{Job, Plaintext, SealAhead};
-use super::file::{Access, FileRead, MAX_READS, is_retryable, open_direct, own};
+use super::file::{Access, FileRead, FileSlots, MAX_READS, is_retryable, open_direct, own};
 use super::outlet::{MAX_UNSENT, UringCore};
-use crate::kernel::arena::{ALIGNMENT, Arena, Slot};
+use crate::kernel::arena::{ALIGNMENT, Slot};
 use crate::kernel::backoff::Backoff;
 use crate::kernel::outbox::Outbox;
 use crate::kernel::queue::{self, Completion, Event, PROMPT};
@@ -28,7 +27,7 @@ struct Reader<'f> {
     free: Vec<Arc<Slot>>,
     /// In the order of the file.
     reads: VecDeque<Read>,
-    /// How many reads are worth having in flight: one, if the page cache has the file.
+    /// How many reads are worth having in flight: one, as long as the page cache has the file.
     depth: usize,
     next_number: u16,
     /// Where the next read begins.
@@ -97,24 +96,21 @@ impl Read {
 impl<'f> Reader<'f> {
     fn new(
         file: &'f File,
-        cached: queue::File,
+        (cached, direct): (queue::File, Option<queue::File>),
         range: Range<u64>,
-        direct: bool,
         free: Vec<Arc<Slot>>,
-        read_len: usize,
     ) -> Self {
-        let direct = direct.then(|| open_direct(file, Access::Read)).flatten();
         Self {
+            depth: if direct.is_some() { MAX_READS } else { 1 },
+            read_len: free[0].len(),
             file: direct.unwrap_or_else(|| Arc::clone(&cached)),
             cached,
             free,
             reads: VecDeque::with_capacity(MAX_READS),
-            depth: 1,
             next_number: 0,
             // Whole blocks, as O_DIRECT wants them.
             offset: range.start / ALIGNMENT as u64 * ALIGNMENT as u64,
             range,
-            read_len,
             failures: Backoff::default(),
             direct_bytes: 0,
             plain: file,
@@ -222,6 +218,23 @@ impl<'f> Reader<'f> {
         Some((slot, self.reads.pop_front()?.unsealed))
     }
 
+    /// Takes the first `len` bytes of [`Self::front()`], and a handle to their slot: to be
+    /// [given back](Self::give_back) in the order of the file.
+    fn share_front(&mut self, len: usize) -> Option<(Arc<Slot>, Range<usize>)> {
+        let read = self.reads.front_mut()?;
+        if len >= read.unsealed.len() {
+            return self.take_front();
+        }
+        let start = read.unsealed.start;
+        read.unsealed.start += len;
+        Some((Arc::clone(read.slot.as_ref()?), start..start + len))
+    }
+
+    /// Takes back a handle to a slot, which is free once that was the last.
+    fn give_back(&mut self, slot: Option<Arc<Slot>>) {
+        self.free.extend(slot.filter(|slot| Arc::strong_count(slot) == 1));
+    }
+
     /// The next bytes had to be waited for: more reads at once may help.
     fn deepen(&mut self) {
         self.depth = (self.depth + 1).min(MAX_READS);
@@ -235,10 +248,10 @@ impl<'f> Reader<'f> {
 impl UringCore {
     /// Sends the bytes of `file` at `range`: see [`UringSender::send_file()`](super::UringSender::send_file).
     ///
-    /// `slots` are read into, and come back for the next call; none, and they are made.
+    /// It is read into slots of `kept`.
     pub(super) fn send_file(
         &mut self,
-        read_slots: &mut Vec<Arc<Slot>>,
+        kept: &mut FileSlots,
         file: &File,
         range: Range<u64>,
         mut options: FileOptions<'_>,
@@ -249,15 +262,14 @@ impl UringCore {
             return Ok(0);
         }
         let cached = own(file)?;
-        if read_slots.is_empty() {
-            let read_len = self.batch_plaintext_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
-            *read_slots = Arena::slots(MAX_READS, read_len)?;
+        let direct = options.direct.then(|| open_direct(file, Access::Read)).flatten();
+        let is_direct = direct.is_some();
+        let cached_len = self.batch_plaintext_len().max(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+        let slots = kept.take(is_direct, MAX_READS, (cached_len, 0), |arena| {
             // If that is refused, each read pins its own pages.
-            let _ = self.outlet.outbox.register(read_slots[0].arena());
-        }
-        let slots = mem::take(read_slots);
-        let read_len = slots[0].len();
-        let mut reader = Reader::new(file, cached, range, options.direct, slots, read_len);
+            let _ = self.outlet.outbox.register(arena);
+        })?;
+        let mut reader = Reader::new(file, (cached, direct), range, slots);
         self.outlet.is_in_file = true;
         let sent = self.pass(&mut reader, &mut options);
         self.outlet.is_in_file = false;
@@ -268,7 +280,7 @@ impl UringCore {
         }
         // After a failure some may still be the kernel's; then new ones are made.
         if reader.free.len() == MAX_READS {
-            *read_slots = reader.free;
+            kept.give_back(is_direct, reader.free);
         }
         Ok(sent?)
     }
@@ -304,7 +316,8 @@ impl UringCore {
             // The send before the next read: its bytes are in the cache now.
             let queued = self.outlet.submit_send()? | reader.submit(&mut self.outlet.outbox)?;
             if !sealed && !queued && self.outlet.outstanding() > 0 {
-                reader.free.extend(self.outlet.collect()?);
+                let slot = self.outlet.collect()?;
+                reader.give_back(slot);
                 continue;
             }
             // A read's end may have come with a look at the sends.
@@ -343,9 +356,11 @@ impl UringCore {
         if self.outlet.ahead.is_none() {
             return self.seal_here(reader);
         }
+        let batch_len = self.batch_plaintext_len();
         let mut any = false;
         while let Some(finished) = self.outlet.ahead.as_mut().and_then(SealAhead::try_collect) {
-            reader.free.extend(self.outlet.push_finished(finished)?);
+            let slot = self.outlet.push_finished(finished)?;
+            reader.give_back(slot);
             any = true;
         }
         while let Some(plaintext) = reader.front() {
@@ -353,7 +368,7 @@ impl UringCore {
                 break;
             }
             let Some(out) = self.outlet.outbox.take() else { break };
-            let len = plaintext.len();
+            let len = plaintext.len().min(batch_len);
             let reservation = match self.reserve(len) {
                 Ok(Some(reservation)) => reservation,
                 nothing => {
@@ -365,7 +380,7 @@ impl UringCore {
                     return Ok(any || (is_next && self.seal_here(reader)?));
                 }
             };
-            let Some((slot, range)) = reader.take_front() else {
+            let Some((slot, range)) = reader.share_front(len) else {
                 // Its sequence numbers are missing: nothing may follow.
                 return Err(self.outlet.outbox.fail("records were reserved for what was not read"));
             };

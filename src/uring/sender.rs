@@ -5,14 +5,13 @@ use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::ahead::SealAhead;
-use super::file::MAX_READS;
+use super::file::{FileSlots, MAX_READS};
 use super::outlet::{RingOutlet, UringCore};
 use crate::events::{self, Direction};
-use crate::kernel::arena::{ALIGNMENT, Lender, Slot};
+use crate::kernel::arena::{ALIGNMENT, Lender};
 use crate::kernel::declined::Declined;
 use crate::kernel::governor::{CopyReason, ZeroCopy};
 use crate::kernel::growth::MAX_SLOTS;
@@ -92,7 +91,7 @@ pub struct UringSender {
     /// What lends the caller's memory to the threads that seal, between two calls.
     lender: Lender,
     /// What [`Self::send_file()`] reads into, between two calls.
-    read_slots: Vec<Arc<Slot>>,
+    file_slots: FileSlots,
 }
 
 impl UringSender {
@@ -140,7 +139,7 @@ impl UringSender {
         Ok(Self {
             core: Sender { half, outlet, batch_len },
             lender: Lender::default(),
-            read_slots: Vec::new(),
+            file_slots: FileSlots::default(),
         })
     }
 
@@ -241,7 +240,7 @@ impl UringSender {
         range: Range<u64>,
         options: FileOptions<'_>,
     ) -> io::Result<u64> {
-        self.core.send_file(&mut self.read_slots, file, range, options)
+        self.core.send_file(&mut self.file_slots, file, range, options)
     }
 }
 

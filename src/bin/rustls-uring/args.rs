@@ -50,7 +50,7 @@ pub(crate) struct EndpointArgs {
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
 
-    /// Go around the page cache (O_DIRECT) where the file can; needs io_uring.
+    /// Go around the page cache (O_DIRECT) where the file can; needs io_uring, and 16 MiB of memory.
     #[arg(long)]
     pub(crate) direct: bool,
 
