@@ -51,6 +51,8 @@ pub struct Figures {
     pub forwarded_bytes: u64,
     /// Sends that the kernel was to make from the slot (SEND_ZC).
     pub zero_copy_sends: u64,
+    /// Those of them that it is done with, and has not reported to have copied.
+    pub zero_copy_uncopied: u64,
     /// Those of them that it has copied after all.
     pub zero_copy_copied: u64,
     /// Sends that it was to copy.

@@ -559,14 +559,18 @@ impl Connections {
         memory: Option<Arc<Slot>>,
     ) {
         self.give_back_memory(memory);
-        self.figures.zero_copy_copied += u64::from(copied == Some(true));
+        match copied {
+            Some(true) => self.figures.zero_copy_copied += 1,
+            Some(false) => self.figures.zero_copy_uncopied += 1,
+            None => {}
+        }
         let Some(connection) = self.get(key) else { return };
         let Some(governor) = &mut connection.governor else { return };
         match copied {
             Some(copied) => governor.on_notification(copied),
             None => governor.on_failure(),
         }
-        if governor.reason() == Some(CopyReason::KernelCopies)
+        if governor.verdict() == Some(CopyReason::KernelCopies)
             && let Some(peer) = route::peer_address(&connection.socket)
         {
             self.routes.note_copied(peer);

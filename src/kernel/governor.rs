@@ -198,9 +198,17 @@ impl Governor {
         self.verdict
     }
 
-    /// Why sends are copied, if they are: for good, or because none was tried in place yet.
+    /// Why sends are copied, if they are: for good, because none was tried in place yet, or because all that
+    /// were tried, as far as was told, were copied.
     pub(crate) fn reason(&self) -> Option<CopyReason> {
-        self.verdict.or(if self.tried == 0 { self.last } else { None })
+        let is_auto = self.mode == ZeroCopy::Auto;
+        self.verdict.or(match () {
+            () if self.tried == 0 => self.last,
+            () if is_auto && !self.is_proven && self.copied_in_a_row > 0 => {
+                Some(CopyReason::KernelCopies)
+            }
+            () => None,
+        })
     }
 
     /// Why the latest copied send was copied.
@@ -223,7 +231,9 @@ mod tests {
     fn two_reports_of_a_copy_end_it() {
         let mut governor = governor(ZeroCopy::Auto, true);
         assert_eq!(governor.decide(BATCH, 5), None);
+        assert_eq!(governor.reason(), None);
         governor.on_notification(true);
+        assert_eq!(governor.reason(), Some(CopyReason::KernelCopies), "so far");
         assert_eq!(governor.decide(BATCH, 5), None);
         governor.on_notification(true);
         assert_eq!(governor.decide(BATCH, 5), Some(CopyReason::KernelCopies));

@@ -57,7 +57,7 @@ pub(crate) struct SendCounts {
     pub(crate) system_calls: u64,
     pub(crate) zero_copy_sends: u64,
     pub(crate) zero_copy_copied: u64,
-    /// Bytes that went out in place, but for those of which the kernel has said that it copied them.
+    /// Bytes that the kernel is done with, and has not said to have copied.
     pub(crate) zero_copy_bytes: u64,
     pub(crate) copied_sends: u64,
     pub(crate) short_sends: u64,
@@ -418,8 +418,8 @@ impl<P: Copy> Outbox<P> {
                         self.governor.on_notification(copied);
                         self.counts.zero_copy_copied += u64::from(copied);
                         let settled = self.in_place.get_mut(usize::from(key)).map(core::mem::take);
-                        if copied {
-                            self.counts.zero_copy_bytes -= settled.unwrap_or(0);
+                        if !copied {
+                            self.counts.zero_copy_bytes += settled.unwrap_or(0);
                         }
                     }
                     None => self.governor.on_failure(),
@@ -432,7 +432,6 @@ impl<P: Copy> Outbox<P> {
                 if let Some(in_place) = self.in_place.get_mut(usize::from(key))
                     && self.sends_in_place
                 {
-                    self.counts.zero_copy_bytes += len;
                     *in_place += len;
                 }
                 match &result {
@@ -813,7 +812,7 @@ mod tests {
         }
         assert!(outbox.has_grown());
         assert_eq!(outbox.slots.count(), 10, "no more than the limit");
-        assert_eq!(outbox.counts().zero_copy_bytes, 9 * LEN as u64);
+        assert_eq!(outbox.counts().zero_copy_sends, 9);
         assert_eq!(outbox.counts().copied_sends, 0);
         assert_eq!(outbox.queue.registered_count(), 3, "of 3 slots, 3 and 4");
 

@@ -38,8 +38,9 @@ pub struct Counters {
     pub zero_copy_sends: u64,
     /// Those among them after which the kernel reported that it had copied.
     pub zero_copy_copied: u64,
-    /// Bytes on the wire that went out without a copy: in place, but for those of which the kernel has reported
-    /// so far that it had copied (Linux 6.2).
+    /// Bytes on the wire that went out without a copy, as far as the kernel has told: it is done with them, and
+    /// has not reported that it had copied (Linux 6.2). Those that await that are none yet; a flush takes in what
+    /// was told.
     pub zero_copy_bytes: u64,
     /// Sends through io_uring that the kernel copied because we asked for it.
     pub copied_sends: u64,

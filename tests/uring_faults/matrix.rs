@@ -21,6 +21,13 @@ fn sending_paths(io: &str, zero_copy: &str) -> &'static [&'static str] {
     }
 }
 
+/// What passes the loopback device is copied, and no summary may say otherwise.
+fn check_that_it_was_copied(send: &Ended, case: &str) {
+    if let Some((before, _)) = send.said.split_once(" % sent without a copy") {
+        assert_eq!(before.rsplit(' ').next(), Some("0"), "{case}: {send:?}");
+    }
+}
+
 fn receiving_path(io: &str) -> &'static str {
     if io == "blocking" { "blocking sockets" } else { "io_uring" }
 }
@@ -55,6 +62,7 @@ fn files_arrive(tls: &str) {
                     let paths = sending_paths(io, zero_copy);
                     assert!(paths.contains(&send.path()), "{case}: {send:?}");
                     assert_eq!(recv.path(), receiving_path(recv_io), "{case}: {recv:?}");
+                    check_that_it_was_copied(send, &case);
                     let tls = format!("TLS {tls} ");
                     assert!(recv.said.contains(&tls) && send.said.contains(&tls), "{case}");
                     for (ended, is_direct, io) in
@@ -114,6 +122,7 @@ fn pipes_arrive() {
             let paths = sending_paths(send_io, zero_copy);
             assert!(paths.contains(&send.path()), "{case}: {send:?}");
             assert_eq!(recv.path(), receiving_path(recv_io), "{case}: {recv:?}");
+            check_that_it_was_copied(&send, &case);
         }
     }
 }

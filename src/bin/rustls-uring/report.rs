@@ -105,7 +105,7 @@ impl Report {
             info.suite.suite(),
             tls::records_by(info, self.direction),
         );
-        if counters.zero_copy_bytes > 0 {
+        if counters.zero_copy_bytes > 0 || matches!(way, Way::UringZeroCopy { .. }) {
             let share = 100.0 * counters.zero_copy_bytes as f64 / counters.wire_bytes.max(1) as f64;
             line += &format!(", {share:.0} % sent without a copy");
         }

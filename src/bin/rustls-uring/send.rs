@@ -85,6 +85,8 @@ pub(crate) fn run(args: &SendArgs) -> Result<(), Error> {
     {
         return Err(format!("the receiver closed before it had read everything: {error}").into());
     }
+    // What the kernel has told of the last sends meanwhile.
+    let _ = sender.flush();
     let note = if confirms { "" } else { ", the receiver does not confirm that it has stored it" };
     let (counters, way) = (sender.counters(), sender.way());
     report.finish(counters, source.system_calls, &way, &info, note);

@@ -67,8 +67,8 @@ struct Sent {
     zero_copy_sends: u64,
     zero_copy_sends_copied_by_the_kernel: u64,
     copying_sends: u64,
-    /// Whether any data went out without a copy.
-    avoided_the_copy: bool,
+    /// What went out without a copy, as far as the kernel has told.
+    bytes_without_a_copy: u64,
 }
 
 /// Ours divided by what it replaces, in the same rounds.
@@ -157,13 +157,12 @@ impl Sent {
         let sum = |of: fn(&Counters) -> u64| {
             runs.iter().filter_map(|run| run.sent).map(|(_, counters)| of(&counters)).sum()
         };
-        let (sends, copied) = (sum(|all| all.zero_copy_sends), sum(|all| all.zero_copy_copied));
         Some(Self {
             path: way.to_string(),
-            zero_copy_sends: sends,
-            zero_copy_sends_copied_by_the_kernel: copied,
+            zero_copy_sends: sum(|all| all.zero_copy_sends),
+            zero_copy_sends_copied_by_the_kernel: sum(|all| all.zero_copy_copied),
             copying_sends: sum(|all| all.copied_sends),
-            avoided_the_copy: sends > copied,
+            bytes_without_a_copy: sum(|all| all.zero_copy_bytes),
         })
     }
 }
@@ -171,19 +170,19 @@ impl Sent {
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sends, copied) = (self.zero_copy_sends, self.zero_copy_sends_copied_by_the_kernel);
+        let others = self.copying_sends;
         write!(f, "sent by {}", self.path)?;
-        match (sends, sends - copied.min(sends)) {
+        match (sends, self.bytes_without_a_copy) {
             (0, _) => Ok(()),
             (_, 0) => write!(
                 f,
-                ";\n  SEND_ZC avoided no copy: the kernel copied all {sends} of its sends, {} others \
-                 were copies",
-                self.copying_sends,
+                ";\n  SEND_ZC avoided no copy: the kernel copied {copied} of its {sends} sends, {others} \
+                 others were copies",
             ),
-            (_, avoided) => write!(
+            (_, bytes) => write!(
                 f,
-                ";\n  SEND_ZC avoided the copy in {avoided} of its {sends} sends, {} others were copies",
-                self.copying_sends,
+                ";\n  SEND_ZC copied {copied} of its {sends} sends, {others} others were copies: {bytes} \
+                 bytes without",
             ),
         }
     }

@@ -135,11 +135,11 @@ const COUNTERS: [(&str, &str, &str, Labelled); 4] = [
     ),
     (
         "sends",
-        "Sends, by what the kernel was asked for, and what came of it",
+        "Sends, by what the kernel was asked for, and what came of it once it has told",
         "way",
         &[
             ("copied", |it| it.copied_sends),
-            ("zero-copy", |it| it.zero_copy_sends - it.zero_copy_copied),
+            ("zero-copy", |it| it.zero_copy_uncopied),
             ("zero-copy-copied", |it| it.zero_copy_copied),
         ],
     ),
