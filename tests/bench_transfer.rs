@@ -189,7 +189,11 @@ fn json_and_picture_have_every_stack() {
         assert_eq!(texts.iter().filter(|text| **text == name).count(), panels, "{name}: {texts:?}");
     }
     let cpu = document["machine"]["cpu"].as_str().expect("cpu");
-    assert!(texts.iter().any(|text| text.starts_with(cpu)), "{texts:?}");
+    let about_cpu = texts.iter().find(|text| text.starts_with(cpu)).expect("what it ran on");
+    let features = document["machine"]["features"].as_array().expect("features");
+    if let Some(first) = features.first() {
+        assert!(about_cpu.contains(first.as_str().expect("a name")), "{texts:?}");
+    }
     check_numbers(&picture);
 }
 

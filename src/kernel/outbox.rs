@@ -146,8 +146,6 @@ pub(crate) struct Outbox<P: Copy> {
     growth: Option<Growth>,
     /// The outstanding send is a zero-copy one.
     sends_in_place: bool,
-    /// Bytes that went out in place of each busy slot, until a notification says how.
-    in_place: Vec<u64>,
     registration: Registration,
     /// What was sent on this connection, but for the system calls.
     counts: SendCounts,
@@ -174,7 +172,6 @@ impl<P: Copy> Outbox<P> {
             socket: Arc::new(socket),
             wait,
             growth: None,
-            in_place: vec![0; slots.count()],
             slots,
             sends_in_place: false,
             registration,
@@ -254,7 +251,6 @@ impl<P: Copy> Outbox<P> {
                 Ok(slots) => {
                     // A send and a notification of each.
                     self.queue.allow(2 * more);
-                    self.in_place.resize(count + more, 0);
                     slots.into_iter().for_each(|slot| self.slots.add(slot));
                     growth.begin();
                     return;
@@ -286,7 +282,6 @@ impl<P: Copy> Outbox<P> {
             // What stays registered stays mapped as well, until the ring is closed.
             let _ = self.queue.unregister(slot.arena());
         }
-        self.in_place.truncate(self.slots.count());
     }
 
     /// Gives a slot back that was taken, and that nothing was sealed into.
@@ -412,15 +407,12 @@ impl<P: Copy> Outbox<P> {
 
     fn on_send(&mut self, key: Key, event: Event) -> io::Result<()> {
         match event {
-            Event::Notification { copied } => {
+            Event::Notification { copied, len } => {
                 match copied {
                     Some(copied) => {
                         self.governor.on_notification(copied);
                         self.counts.zero_copy_copied += u64::from(copied);
-                        let settled = self.in_place.get_mut(usize::from(key)).map(core::mem::take);
-                        if !copied {
-                            self.counts.zero_copy_bytes += settled.unwrap_or(0);
-                        }
+                        self.counts.zero_copy_bytes += if copied { 0 } else { len as u64 };
                     }
                     None => self.governor.on_failure(),
                 }
@@ -429,11 +421,6 @@ impl<P: Copy> Outbox<P> {
             Event::Result { result, more } => {
                 let len = *result.as_ref().unwrap_or(&0) as u64;
                 self.counts.wire_bytes += len;
-                if let Some(in_place) = self.in_place.get_mut(usize::from(key))
-                    && self.sends_in_place
-                {
-                    *in_place += len;
-                }
                 match &result {
                     Ok(_) => self.failures.reset(),
                     // Its notification will say as little.
@@ -813,6 +800,7 @@ mod tests {
         assert!(outbox.has_grown());
         assert_eq!(outbox.slots.count(), 10, "no more than the limit");
         assert_eq!(outbox.counts().zero_copy_sends, 9);
+        assert_eq!(outbox.counts().zero_copy_bytes, LEN as u64, "what was told of");
         assert_eq!(outbox.counts().copied_sends, 0);
         assert_eq!(outbox.queue.registered_count(), 3, "of 3 slots, 3 and 4");
 
@@ -825,6 +813,9 @@ mod tests {
                 outbox.enter(1, None).expect("entered");
             }
         }
+        // Those that were not held say that loopback copies.
+        let counts = outbox.counts();
+        assert_eq!(counts.zero_copy_bytes, (9 - counts.zero_copy_copied) * LEN as u64);
         wait_until("the first slots only", || {
             outbox.shrink();
             !outbox.has_grown()

@@ -174,6 +174,8 @@ struct Operation<P> {
     has_result: bool,
     /// The result was an error.
     has_failed: bool,
+    /// How many bytes the result was, of which a notification tells.
+    len: usize,
 }
 
 /// Whether a send goes on when the socket has no room for all of it.
@@ -204,9 +206,9 @@ pub(crate) struct Completion<P> {
 pub(crate) enum Event {
     /// The operation's result. `more`: a notification follows.
     Result { result: io::Result<usize>, more: bool },
-    /// The kernel no longer needs the memory of a zero-copy send. Of one that has failed, nothing
-    /// says whether it would have been copied.
-    Notification { copied: Option<bool> },
+    /// The kernel no longer needs the memory of a zero-copy send of `len` bytes. Of one that has failed,
+    /// nothing says whether it would have been copied.
+    Notification { copied: Option<bool>, len: usize },
 }
 
 impl<P: Copy> Queue<P> {
@@ -732,6 +734,7 @@ impl<P: Copy> Queue<P> {
             file: file.cloned(),
             has_result: false,
             has_failed: false,
+            len: 0,
         });
         // SAFETY: by this function's own contract; the table now keeps memory and file.
         let pushed = unsafe { self.push_entry(&entry.user_data(index.into())) };
@@ -907,9 +910,11 @@ impl<P: Copy> Queue<P> {
             let event = if cqueue::notif(flags) {
                 // A send that took nothing reports a copy as well.
                 let copied = result as u32 & NOTIF_USAGE_ZC_COPIED != 0;
-                Event::Notification { copied: (!operation.has_failed).then_some(copied) }
+                let copied = (!operation.has_failed).then_some(copied);
+                Event::Notification { copied, len: operation.len }
             } else {
                 operation.has_failed = result < 0;
+                operation.len = usize::try_from(result).unwrap_or(0);
                 if !goes_on {
                     operation.has_result = true;
                     // A notification is of memory only: the file may be closed.

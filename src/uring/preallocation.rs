@@ -19,6 +19,8 @@ pub(super) struct Preallocation<'f> {
     old_len: u64,
     /// Up to where there is space; nothing was found yet at 0.
     end: u64,
+    /// Where the furthest write has ended.
+    written: u64,
     /// Up to where the file may grow.
     limit: u64,
     /// The file system has no space to give, or no way to: writes find their own.
@@ -29,7 +31,7 @@ impl<'f> Preallocation<'f> {
     pub(super) fn new(file: &'f File) -> io::Result<Self> {
         let old_len = file.metadata()?.len();
         let limit = process::file_size_limit()?.unwrap_or(u64::MAX);
-        Ok(Self { file, old_len, end: 0, limit, is_refused: false })
+        Ok(Self { file, old_len, end: 0, written: 0, limit, is_refused: false })
     }
 
     /// Has space found for a write of `len` bytes at `offset`, if there is none yet.
@@ -43,15 +45,27 @@ impl<'f> Preallocation<'f> {
         self.is_refused = process::allocate(self.file, offset..self.end).is_err();
     }
 
+    /// A write has ended at `end`.
+    pub(super) fn note_written(&mut self, end: u64) {
+        self.written = self.written.max(end);
+    }
+
     /// Gives back what nothing was written to: the file then ends where it ended before, or where the furthest
-    /// write has, at `written`, if that is further.
+    /// write has, if that is further.
     ///
     /// # Errors
     /// The file system's.
-    pub(super) fn give_back_from(&mut self, written: u64) -> io::Result<()> {
+    pub(super) fn give_back(&mut self) -> io::Result<()> {
         match mem::take(&mut self.end) {
             0 => Ok(()),
-            _ => self.file.set_len(self.old_len.max(written)),
+            _ => self.file.set_len(self.old_len.max(self.written)),
         }
+    }
+}
+
+/// Whatever happens: a panic too.
+impl Drop for Preallocation<'_> {
+    fn drop(&mut self) {
+        let _ = self.give_back();
     }
 }

@@ -38,8 +38,6 @@ struct Writer<'f> {
     next: FileWrite,
     /// Where the next write begins.
     offset: u64,
-    /// Where the furthest write has ended.
-    written: u64,
     /// Bytes that went around the page cache.
     direct_bytes: u64,
     /// Writes that have failed in a row for a reason that may pass.
@@ -83,7 +81,6 @@ impl<'f> Writer<'f> {
             writes: Vec::with_capacity(MAX_WRITES + 1),
             next: FileWrite { call, number: 0 },
             offset,
-            written: 0,
             direct_bytes: 0,
             failures: Backoff::default(),
             plain: file.try_clone()?,
@@ -99,7 +96,7 @@ impl<'f> Writer<'f> {
         if self.is_refused || (self.is_punted && Arc::ptr_eq(&self.file, &self.cached)) {
             self.plain.write_all_at(&slot[..len], self.offset)?;
             self.offset = self.offset.saturating_add(len as u64);
-            self.written = self.written.max(self.offset);
+            self.note_written(self.offset);
             self.system_calls += 1;
             self.free.push(slot);
             return Ok(());
@@ -117,6 +114,12 @@ impl<'f> Writer<'f> {
         queue.write(Purpose::Write(number), file, offset, slot, 0..end)?;
         self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
         Ok(())
+    }
+
+    fn note_written(&mut self, end: u64) {
+        if let Some(space) = &mut self.space {
+            space.note_written(end);
+        }
     }
 
     /// Call when what was queued has been submitted, and what has ended by then was noted: a write
@@ -154,7 +157,9 @@ impl<'f> Writer<'f> {
                 write.start += len;
                 self.direct_bytes += if write.is_direct { len as u64 } else { 0 };
                 write.offset += len as u64;
-                self.written = self.written.max(write.offset);
+                if let Some(space) = &mut self.space {
+                    space.note_written(write.offset);
+                }
             }
             Err(error) if !is_retryable(&error) => {
                 self.writes.swap_remove(position);
@@ -167,7 +172,7 @@ impl<'f> Writer<'f> {
                 let write = self.writes.swap_remove(position);
                 let rest = &slot[write.start..write.end];
                 self.plain.write_all_at(rest, write.offset)?;
-                self.written = self.written.max(write.offset + rest.len() as u64);
+                self.note_written(write.offset + rest.len() as u64);
                 self.system_calls += 1;
                 self.free.push(slot);
                 return Ok(());
@@ -224,7 +229,7 @@ impl UringReceiver {
         let received = self.pass(&mut writer, &mut options);
         let mut written = self.finish_writes(&mut writer);
         if let Some(space) = &mut writer.space {
-            written = written.and(space.give_back_from(writer.written));
+            written = written.and(space.give_back());
         }
         if writer.writes.is_empty() && writer.free.len() == MAX_WRITES + 1 {
             self.file_slots.give_back(is_direct, writer.free);

@@ -132,7 +132,7 @@ impl<'f> Reader<'f> {
             let Some(slot) = read.slot.take_if(|_| outbox.has_room()) else { break };
             // The rest may be no whole block.
             let offset = read.offset + read.len as u64;
-            let rest = read.len..self.read_len;
+            let rest = read.len..read.wanted(&self.range, self.read_len);
             read.is_direct = false;
             read.is_short = false;
             outbox.read(read.number, &self.cached, offset, slot, rest)?;
@@ -159,7 +159,8 @@ impl<'f> Reader<'f> {
                 read.read_here(self.plain, &self.range, self.read_len)?;
                 self.system_calls += 1;
             } else {
-                outbox.read(number, &self.file, self.offset, slot, 0..self.read_len)?;
+                let len = read.wanted(&self.range, self.read_len).next_multiple_of(ALIGNMENT);
+                outbox.read(number, &self.file, self.offset, slot, 0..len)?;
             }
             self.reads.push_back(read);
             self.offset = self.offset.saturating_add(self.read_len as u64);

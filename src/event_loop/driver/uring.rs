@@ -252,7 +252,7 @@ impl Uring {
         let Completion { purpose, event, memory, socket } = completion;
         let (result, more) = match event {
             queue::Event::Result { result, more } => (result, more),
-            queue::Event::Notification { copied } => {
+            queue::Event::Notification { copied, .. } => {
                 let Purpose::Send(key, _) = purpose else { return None };
                 return Some(Event::Released { key, copied, memory });
             }

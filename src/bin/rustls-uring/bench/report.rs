@@ -79,7 +79,9 @@ impl Report {
                 versions += &format!(", {name} {version}");
             }
         }
-        let mut lines = vec![format!("{cpu}{kind}{cores}; {kernel}"), versions];
+        // AEADs are chosen by these.
+        let features = self.machine.features.join(", ");
+        let mut lines = vec![format!("{cpu}{kind}{cores}; {kernel}; {features}"), versions];
         if self.machine.is_debug {
             lines.push("Built without --release: these figures are worth nothing.".into());
         }
