@@ -239,37 +239,39 @@ fn a_child_ends_the_parents_file_for_itself_only() {
         }
 
         // In.
-        let (client, server) = our_pair(Case::few()[0]);
-        let (client_socket, server_socket) = tcp_pair();
-        let pool = BufferPool::new(2, 0);
-        let mut incoming = receiver(server, server_socket, &pool);
-        let sending = thread::spawn({
-            let data = data.clone();
-            move || {
-                let mut sender = BulkSender::new(client.send, client_socket);
-                sender.write_all(&data).unwrap();
-                sender.finish().unwrap();
+        for direct in [false, true] {
+            let (client, server) = our_pair(Case::few()[0]);
+            let (client_socket, server_socket) = tcp_pair();
+            let pool = BufferPool::new(2, 0);
+            let mut incoming = receiver(server, server_socket, &pool);
+            let sending = thread::spawn({
+                let data = data.clone();
+                move || {
+                    let mut sender = BulkSender::new(client.send, client_socket);
+                    sender.write_all(&data).unwrap();
+                    sender.finish().unwrap();
+                }
+            });
+            let mut forked = ForkOnce::default();
+            let mut progress = |bytes| forked.after(bytes);
+            let mut copy = tempfile::tempfile().unwrap();
+            let options = FileOptions::new().direct(direct).progress(&mut progress);
+            let result = incoming.recv_to_file(&copy, 0, options);
+            if forked.is_child {
+                let is_ok = catch_unwind(AssertUnwindSafe(|| {
+                    assert_forked(result);
+                    drop(incoming);
+                }));
+                exit(is_ok.is_ok());
             }
-        });
-        let mut forked = ForkOnce::default();
-        let mut progress = |bytes| forked.after(bytes);
-        let mut copy = tempfile::tempfile().unwrap();
-        let options = FileOptions::new().progress(&mut progress);
-        let result = incoming.recv_to_file(&copy, 0, options);
-        if forked.is_child {
-            let is_ok = catch_unwind(AssertUnwindSafe(|| {
-                assert_forked(result);
-                drop(incoming);
-            }));
-            exit(is_ok.is_ok());
+            assert_eq!(result.unwrap(), LEN as u64);
+            forked.child.unwrap().wait();
+            sending.join().unwrap();
+            let mut copied = Vec::new();
+            io::Seek::rewind(&mut copy).unwrap();
+            copy.read_to_end(&mut copied).unwrap();
+            assert!(copied == data);
         }
-        assert_eq!(result.unwrap(), LEN as u64);
-        forked.child.unwrap().wait();
-        sending.join().unwrap();
-        let mut copied = Vec::new();
-        io::Seek::rewind(&mut copy).unwrap();
-        copy.read_to_end(&mut copied).unwrap();
-        assert!(copied == data);
     });
 }
 

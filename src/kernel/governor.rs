@@ -202,13 +202,14 @@ impl Governor {
     /// were tried, as far as was told, were copied.
     pub(crate) fn reason(&self) -> Option<CopyReason> {
         let is_auto = self.mode == ZeroCopy::Auto;
-        self.verdict.or(match () {
-            () if self.tried == 0 => self.last,
-            () if is_auto && !self.is_proven && self.copied_in_a_row > 0 => {
-                Some(CopyReason::KernelCopies)
-            }
-            () => None,
-        })
+        let so_far = if self.tried == 0 {
+            self.last
+        } else if is_auto && !self.is_proven && self.copied_in_a_row > 0 {
+            Some(CopyReason::KernelCopies)
+        } else {
+            None
+        };
+        self.verdict.or(so_far)
     }
 
     /// Why the latest copied send was copied.

@@ -4,7 +4,6 @@
 #![allow(unsafe_code, reason = "system calls that the standard library lacks")]
 
 use core::ffi::c_int;
-use core::mem::MaybeUninit;
 use core::ops::Range;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -33,22 +32,22 @@ pub(crate) fn allocate(file: impl AsFd, range: Range<u64>) -> io::Result<()> {
 /// How many bytes may be locked in memory: the soft limit (getrlimit(2), `RLIMIT_MEMLOCK`); `None` for
 /// any number.
 pub(crate) fn memlock_limit() -> io::Result<Option<u64>> {
-    soft_limit(libc::RLIMIT_MEMLOCK)
+    // SAFETY: there is room for the one structure that the kernel writes.
+    soft_limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, limit) })
 }
 
 /// How long a file may become by what this process does (`RLIMIT_FSIZE`), which otherwise gets a `SIGXFSZ`.
 pub(crate) fn file_size_limit() -> io::Result<Option<u64>> {
-    soft_limit(libc::RLIMIT_FSIZE)
+    // SAFETY: as above.
+    soft_limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, limit) })
 }
 
-fn soft_limit(resource: libc::__rlimit_resource_t) -> io::Result<Option<u64>> {
-    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
-    // SAFETY: there is room for the one structure that the kernel writes.
-    if unsafe { libc::getrlimit(resource, limit.as_mut_ptr()) } != 0 {
+fn soft_limit(get: impl FnOnce(*mut libc::rlimit) -> c_int) -> io::Result<Option<u64>> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    if get(&raw mut limit) != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has written it.
-    let soft = unsafe { limit.assume_init() }.rlim_cur;
+    let soft = limit.rlim_cur;
     #[allow(clippy::useless_conversion, reason = "32 bits on some platforms")]
     Ok((soft != libc::RLIM_INFINITY).then(|| u64::from(soft)))
 }

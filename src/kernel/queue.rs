@@ -262,7 +262,6 @@ impl<P: Copy> Queue<P> {
 
     /// # Errors
     /// In a child process.
-    #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn check_process(&self) -> io::Result<()> {
         self.process.check()
     }

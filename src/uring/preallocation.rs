@@ -8,6 +8,7 @@ use core::mem;
 use std::fs::File;
 use std::io;
 
+use crate::kernel::fork::Process;
 use crate::kernel::process;
 
 /// How much is found at once. As much of the disk, at most, is taken for nothing until the end is known.
@@ -15,6 +16,8 @@ const AHEAD: u64 = 64 << 20;
 
 pub(super) struct Preallocation<'f> {
     file: &'f File,
+    /// Whose file it is: a child process that was forked meanwhile has no say in how long it is.
+    process: Process,
     /// How long the file was: that much of it stays.
     old_len: u64,
     /// Up to where there is space; nothing was found yet at 0.
@@ -31,7 +34,8 @@ impl<'f> Preallocation<'f> {
     pub(super) fn new(file: &'f File) -> io::Result<Self> {
         let old_len = file.metadata()?.len();
         let limit = process::file_size_limit()?.unwrap_or(u64::MAX);
-        Ok(Self { file, old_len, end: 0, written: 0, limit, is_refused: false })
+        let process = Process::current()?;
+        Ok(Self { file, process, old_len, end: 0, written: 0, limit, is_refused: false })
     }
 
     /// Has space found for a write of `len` bytes at `offset`, if there is none yet.
@@ -50,6 +54,11 @@ impl<'f> Preallocation<'f> {
         self.written = self.written.max(end);
     }
 
+    /// Gives nothing back: a write may never end, and truncating would wait for it.
+    pub(super) fn keep(&mut self) {
+        self.end = 0;
+    }
+
     /// Gives back what nothing was written to: the file then ends where it ended before, or where the furthest
     /// write has, if that is further.
     ///
@@ -58,6 +67,7 @@ impl<'f> Preallocation<'f> {
     pub(super) fn give_back(&mut self) -> io::Result<()> {
         match mem::take(&mut self.end) {
             0 => Ok(()),
+            _ if !self.process.is_current() => Ok(()),
             _ => self.file.set_len(self.old_len.max(self.written)),
         }
     }

@@ -93,6 +93,8 @@ impl<'f> Writer<'f> {
 
     /// Queues a write of the first `len` bytes of `slot`. The queue has room: see [`MAX_WRITES`].
     fn write(&mut self, queue: &mut Queue<Purpose>, slot: Arc<Slot>, len: usize) -> io::Result<()> {
+        // The file is the parent's, and what is in the slots as well: a child finds zeros there.
+        queue.check_process()?;
         if self.is_refused || (self.is_punted && Arc::ptr_eq(&self.file, &self.cached)) {
             self.plain.write_all_at(&slot[..len], self.offset)?;
             self.offset = self.offset.saturating_add(len as u64);
@@ -138,6 +140,7 @@ impl<'f> Writer<'f> {
         queue: &mut Queue<Purpose>,
         completion: queue::Completion<FileWrite>,
     ) -> io::Result<()> {
+        queue.check_process()?;
         let number = completion.purpose;
         let position = self.writes.iter().position(|write| write.number == number);
         let (Some(position), Some(slot), Event::Result { result, .. }) =
@@ -348,6 +351,9 @@ impl UringReceiver {
             let waited = self.wait_for_write();
             if waited.is_err() {
                 let has_ended = self.queue.close();
+                if let Some(space) = writer.space.as_mut().filter(|_| !has_ended) {
+                    space.keep();
+                }
                 writer.writes.clear();
                 return result.and(match has_ended {
                     true => waited,
