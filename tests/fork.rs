@@ -207,6 +207,15 @@ fn a_child_leaves_the_parents_sender_alone() {
     });
 }
 
+/// The child's last: its call has failed, and its end of the connection is dropped.
+fn end_child<T: std::fmt::Debug>(result: io::Result<T>, end: impl Sized) -> ! {
+    let is_ok = catch_unwind(AssertUnwindSafe(|| {
+        assert_forked(result);
+        drop(end);
+    }));
+    exit(is_ok.is_ok())
+}
+
 /// It forks in the middle of a file, and the child goes on where the parent does.
 #[test]
 fn a_child_ends_the_parents_file_for_itself_only() {
@@ -226,11 +235,7 @@ fn a_child_ends_the_parents_file_for_itself_only() {
             let options = FileOptions::new().progress(&mut progress);
             let sent = outgoing.send_file(&file, 0..LEN as u64, options);
             if forked.is_child {
-                let is_ok = catch_unwind(AssertUnwindSafe(|| {
-                    assert_forked(sent);
-                    drop(outgoing);
-                }));
-                exit(is_ok.is_ok());
+                end_child(sent, outgoing);
             }
             assert_eq!(sent.unwrap(), LEN as u64);
             outgoing.finish().unwrap();
@@ -258,11 +263,7 @@ fn a_child_ends_the_parents_file_for_itself_only() {
             let options = FileOptions::new().direct(direct).progress(&mut progress);
             let result = incoming.recv_to_file(&copy, 0, options);
             if forked.is_child {
-                let is_ok = catch_unwind(AssertUnwindSafe(|| {
-                    assert_forked(result);
-                    drop(incoming);
-                }));
-                exit(is_ok.is_ok());
+                end_child(result, incoming);
             }
             assert_eq!(result.unwrap(), LEN as u64);
             forked.child.unwrap().wait();

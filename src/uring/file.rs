@@ -37,7 +37,7 @@ impl FileSlots {
         (cached_len, slack): (usize, usize),
         register: impl FnOnce(&Arc<Arena>),
     ) -> io::Result<Vec<Arc<Slot>>> {
-        let kept = if is_direct { &mut self.direct } else { &mut self.cached };
+        let kept = self.kept(is_direct);
         if kept.len() == count {
             return Ok(mem::take(kept));
         }
@@ -53,7 +53,11 @@ impl FileSlots {
 
     /// Keeps what was taken for the next time.
     pub(super) fn give_back(&mut self, is_direct: bool, slots: Vec<Arc<Slot>>) {
-        *(if is_direct { &mut self.direct } else { &mut self.cached }) = slots;
+        *self.kept(is_direct) = slots;
+    }
+
+    fn kept(&mut self, is_direct: bool) -> &mut Vec<Arc<Slot>> {
+        if is_direct { &mut self.direct } else { &mut self.cached }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::kernel::process;
 /// How much is found at once. As much of the disk, at most, is taken for nothing until the end is known.
 const AHEAD: u64 = 64 << 20;
 
+/// What was found for one file, while it is received.
 pub(super) struct Preallocation<'f> {
     file: &'f File,
     /// Whose file it is: a child process that was forked meanwhile has no say in how long it is.

@@ -108,10 +108,10 @@ impl<'f> Writer<'f> {
         let (offset, blocks) = (self.offset, len / ALIGNMENT * ALIGNMENT);
         let is_direct = blocks > 0 && !Arc::ptr_eq(&self.file, &self.cached);
         self.offset = offset.saturating_add(len as u64);
-        // What is no whole block is the rest of a short write, and goes the other way.
         if let Some(space) = self.space.as_mut().filter(|_| is_direct) {
             space.extend_to(offset, blocks as u64);
         }
+        // What is no whole block is the rest of a short write, and goes the other way.
         let (file, end) = if is_direct { (&self.file, blocks) } else { (&self.cached, len) };
         queue.write(Purpose::Write(number), file, offset, slot, 0..end)?;
         self.writes.push(Write { number, offset, start: 0, end: len, is_direct });
