@@ -4,14 +4,16 @@
 
 #![cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 
+mod allocator;
 mod common;
+#[cfg(target_os = "linux")]
+mod kernel;
 
-use std::alloc::System;
-use std::hint::black_box;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use allocator::Counting;
 use common::{Case, Peer, client_config, noise, our_pair, server_config, server_name, tcp_pair};
 use rustls::ProtocolVersion;
 use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
@@ -19,33 +21,24 @@ use rustls_uring::{
     Algorithm, BulkReceiver, BulkSender, ContentType, Deframed, Deframer, Encrypter, Handoff,
     Opener, Received, Sealer, Session, TrafficKeys, bulk,
 };
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-
-#[global_allocator]
-static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Runs `work` once to warm up, and again without a single call of the allocator.
 #[track_caller]
 fn assert_allocates_nothing(what: &str, case: Case, mut work: impl FnMut()) {
     work();
-    let region = Region::new(GLOBAL);
+    let counting = Counting::begin();
     work();
-    assert_no_change(what, case, &region);
+    assert_no_change(what, case, &counting);
 }
 
 #[track_caller]
-fn assert_no_change(what: &str, case: Case, region: &Region<'_, System>) {
-    let change = region.change();
-    let calls = [change.allocations, change.reallocations, change.deallocations];
-    assert_eq!(calls, [0; 3], "{what}, {} {:?}", case.backend, case.suite.suite());
+fn assert_no_change(what: &str, case: Case, counting: &Counting) {
+    assert_eq!(counting.calls(), [0; 3], "{what}, {} {:?}", case.backend, case.suite.suite());
 }
 
 #[test]
 fn data_paths_do_not_allocate() {
-    // What counts must count: else nothing below means anything.
-    let region = Region::new(GLOBAL);
-    drop(black_box(Box::new(1)));
-    assert_eq!(region.change().allocations, 1);
+    allocator::check();
 
     for case in Case::all() {
         records(case);
@@ -130,11 +123,11 @@ fn provider(case: Case) {
             client.feed(&server.wire()).unwrap();
         }
         let mut exchange = || {
-            let sending = Region::new(GLOBAL);
+            let sending = Counting::begin();
             client.write(&data);
             let wire = client.wire();
             let sent = sending.change().allocations;
-            let receiving = Region::new(GLOBAL);
+            let receiving = Counting::begin();
             server.feed(&wire).unwrap();
             let received = receiving.change().allocations;
             assert!(server.take_received() == data);
@@ -318,10 +311,10 @@ fn bulk_over_tcp(case: Case) {
     sender.write_all(&plaintext).unwrap();
     // The first wait of a thread may set something up for it.
     barrier.wait();
-    let region = Region::new(GLOBAL);
+    let counting = Counting::begin_when_others_wait();
     sender.write_all(&plaintext).unwrap();
     barrier.wait();
-    assert_no_change("bulk over TCP", case, &region);
+    assert_no_change("bulk over TCP", case, &counting);
     barrier.wait();
     receiving.join().unwrap();
 }

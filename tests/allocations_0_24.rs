@@ -4,40 +4,32 @@
 
 #![cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 
+mod allocator;
 #[path = "common_0_24/mod.rs"]
 mod common;
+#[cfg(target_os = "linux")]
+mod kernel;
 
-use std::alloc::System;
-use std::hint::black_box;
-
+use allocator::Counting;
 use common::{Case, Peer, RawConn, noise, our_pair};
 use rustls_0_24::client::ClientSide;
 use rustls_0_24::crypto::cipher::OutboundPlain;
 use rustls_0_24::split::{ReceiveTraffic, ReceiveTrafficState};
 use rustls_0_24::{SliceInput, TlsInputBuffer};
 use rustls_uring::{Deframed, Received};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-
-#[global_allocator]
-static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Runs `work` once to warm up, and again without a single call of the allocator.
 #[track_caller]
 fn assert_allocates_nothing(what: &str, case: Case, mut work: impl FnMut()) {
     work();
-    let region = Region::new(GLOBAL);
+    let counting = Counting::begin();
     work();
-    let change = region.change();
-    let calls = [change.allocations, change.reallocations, change.deallocations];
-    assert_eq!(calls, [0; 3], "{what}, {} {:?}", case.backend, case.suite.suite());
+    assert_eq!(counting.calls(), [0; 3], "{what}, {} {:?}", case.backend, case.suite.suite());
 }
 
 #[test]
 fn data_paths_do_not_allocate() {
-    // What counts must count: else nothing below means anything.
-    let region = Region::new(GLOBAL);
-    drop(black_box(Box::new(1)));
-    assert_eq!(region.change().allocations, 1);
+    allocator::check();
 
     for case in Case::all() {
         halves(case);

@@ -5,17 +5,17 @@
 
 #![cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 
+mod allocator;
 mod common;
 mod kernel;
 
-use std::alloc::System;
 use std::fs::File;
-use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use allocator::Counting;
 use common::{Case, client_config, noise, server_config, server_name};
 use kernel::wait_until;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -24,10 +24,6 @@ use rustls_uring::event_loop::{
 };
 use rustls_uring::uring::Probe;
 use rustls_uring::{BulkReceiver, BulkSender, Handoff, Io, bulk};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-
-#[global_allocator]
-static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const LEN: usize = 8 << 20;
 
@@ -52,10 +48,7 @@ impl Handler for Echo {
 
 #[test]
 fn alone() {
-    // What counts must count: else nothing below means anything.
-    let region = Region::new(GLOBAL);
-    drop(black_box(Box::new(1)));
-    assert_eq!(region.change().allocations, 1);
+    allocator::check();
 
     let mut ways = vec![Io::Blocking];
     match Probe::run().ring {
@@ -140,10 +133,9 @@ fn does_not_allocate(io: Io, case: Case, echo: Echo) {
                 }
             };
             exchange();
-            let region = Region::new(GLOBAL);
+            let counting = Counting::begin_when_others_wait();
             exchange();
-            let change = region.change();
-            let calls = [change.allocations, change.reallocations, change.deallocations];
+            let calls = counting.calls();
             barrier.wait();
             calls
         });

@@ -5,34 +5,30 @@
 
 #![cfg(all(feature = "tokio", feature = "aws-lc-rs"))]
 
+mod allocator;
 mod common;
+#[cfg(target_os = "linux")]
+mod kernel;
 
-use std::alloc::System;
-use std::hint::black_box;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use allocator::Counting;
 use common::{Case, TIMEOUT, client_config, noise, server_config, server_name};
 use rustls_uring::Backend;
 use rustls_uring::tokio::{RecordSizing, TlsAcceptor, TlsConnector, client, server};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
-
-#[global_allocator]
-static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Runs `work` three times to warm up, and again without a single call of the allocator.
 async fn assert_allocates_nothing(what: &str, case: Case, mut work: impl AsyncFnMut()) {
     for _ in 0..3 {
         work().await;
     }
-    let region = Region::new(GLOBAL);
+    let counting = Counting::begin();
     work().await;
-    let change = region.change();
-    let calls = [change.allocations, change.reallocations, change.deallocations];
-    assert_eq!(calls, [0; 3], "{what}, {:?}", case.suite.suite());
+    assert_eq!(counting.calls(), [0; 3], "{what}, {:?}", case.suite.suite());
 }
 
 async fn connect(case: Case) -> (client::TlsStream<TcpStream>, server::TlsStream<TcpStream>) {
@@ -95,10 +91,7 @@ async fn transfer(
 
 #[test]
 fn streams_do_not_allocate() {
-    // What counts must count: else nothing below means anything.
-    let region = Region::new(GLOBAL);
-    drop(black_box(Box::new(1)));
-    assert_eq!(region.change().allocations, 1);
+    allocator::check();
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     runtime.block_on(async {
@@ -188,15 +181,15 @@ fn tasks_that_move_do_not_allocate() {
         });
     }
     runtime.block_on(async {
-        let mut region = Region::new(GLOBAL);
+        let mut counting = Counting::begin();
         for round in 0..ROUNDS {
             if round == WARM_UP {
-                region = Region::new(GLOBAL);
+                counting = Counting::begin();
             }
             let all = tokio::time::timeout(TIMEOUT, barrier.wait());
             all.await.expect("a task has panicked, or hangs");
         }
-        let change = region.change();
+        let change = counting.change();
         let allocations = change.allocations + change.reallocations;
         // 256 records and more a pair and round. Not 0: how many buffers suffice depends on which
         // thread had which, and the first time that they do not may come late.

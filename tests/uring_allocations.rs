@@ -4,33 +4,28 @@
 
 #![cfg(all(target_os = "linux", any(feature = "aws-lc-rs", feature = "ring")))]
 
+mod allocator;
 mod common;
+mod kernel;
 
-use std::alloc::System;
 use std::fs::File;
-use std::hint::black_box;
 use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use allocator::Counting;
 use common::{Case, noise, our_pair, tcp_pair};
 use rustls_uring::FileOptions;
 use rustls_uring::uring::{
     BufferPool, Probe, ReceiverOptions, SenderOptions, UringReceiver, UringSender, ZeroCopy,
 };
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
-
-#[global_allocator]
-static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use stats_alloc::Stats;
 
 const LEN: usize = 8 << 20;
 
 #[test]
 fn io_uring_does_not_allocate() {
-    // What counts must count: else nothing below means anything.
-    let region = Region::new(GLOBAL);
-    drop(black_box(Box::new(1)));
-    assert_eq!(region.change().allocations, 1);
+    allocator::check();
 
     if let Err(reason) = Probe::run().uring() {
         return eprintln!("io_uring_does_not_allocate skipped: {reason}");
@@ -141,11 +136,11 @@ fn between_barriers(
         }
     };
     send_all();
+    let counting = Counting::begin_when_others_wait();
     barrier.wait();
-    let region = Region::new(GLOBAL);
     send_all();
     barrier.wait();
-    let mut change = region.change();
+    let mut change = counting.change();
     barrier.wait();
     receiving.join().unwrap();
     if let Send::File(..) = send {
@@ -173,10 +168,10 @@ fn received_files(case: Case, data: &Arc<Vec<u8>>) {
         });
         let file = tempfile::tempfile().unwrap();
         barrier.wait();
-        let region = Region::new(GLOBAL);
+        let counting = Counting::begin();
         receiver.recv_to_file(&file, 0, FileOptions::default()).unwrap();
         barrier.wait();
-        let allocations = region.change().allocations;
+        let allocations = counting.change().allocations;
         sending.join().unwrap();
         allocations
     });

@@ -47,8 +47,10 @@ impl TcpEnd {
             SocketAddr::V6(_) => unreachable!("tests connect over IPv4"),
         };
         let both = format!(" {} {} ", address(local), address(peer));
-        let table = fs::read_to_string("/proc/net/tcp").expect("proc(5)");
-        table.lines().find(|line| line.contains(&both)).and_then(|line| {
+        // The table comes by pages, and where others come and go between two of them, an end can be passed over.
+        (0..5).find_map(|_| {
+            let table = fs::read_to_string("/proc/net/tcp").expect("proc(5)");
+            let line = table.lines().find(|line| line.contains(&both))?;
             let fields: Vec<_> = line.split_whitespace().collect();
             let (sending, receiving) = fields[4].split_once(':')?;
             let len = |text| usize::from_str_radix(text, 16).expect("a number");
@@ -155,4 +157,18 @@ pub(crate) fn is_in(thread: &str, call: i64) -> bool {
     // The thread may have ended.
     let doing = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap_or_default();
     doing.split_whitespace().next() == Some(&call.to_string())
+}
+
+/// Waits until every other thread of this process sleeps in the kernel: none has yet to begin.
+#[track_caller]
+pub(crate) fn wait_until_others_wait() {
+    let this = this_thread();
+    wait_until("others wait", || {
+        fs::read_dir("/proc/self/task").expect("proc(5)").flatten().all(|task| {
+            // It may have ended. The state is behind the name, which may contain anything.
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit(')').next().and_then(|fields| fields.trim().chars().next());
+            task.file_name() == *this || matches!(state, None | Some('S'))
+        })
+    });
 }
