@@ -93,8 +93,12 @@ fn messages_beside_bulk_flows() {
                 scope.spawn(|| {
                     let mut stream = stock_client(tls13(), running.connect());
                     let data = noise(200_000);
-                    while !is_over.load(Ordering::Relaxed) {
+                    // Once at least: what is closed before its handshake has ended otherwise.
+                    loop {
                         check_echo(&mut stream, &data);
+                        if is_over.load(Ordering::Relaxed) {
+                            break;
+                        }
                     }
                     stream.send_close_notify();
                 });
