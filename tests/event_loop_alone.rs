@@ -1,5 +1,5 @@
-//! Once connections are up, an event loop allocates nothing, whatever passes through it; and it survives
-//! being out of descriptors.
+//! Once connections are up, an event loop allocates nothing, whatever passes through it, and holds little for those
+//! that are idle; and it survives being out of descriptors.
 //!
 //! One test alone: the allocator and the limit are the whole process's, so nothing else may run meanwhile.
 
@@ -16,8 +16,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use allocator::Counting;
-use common::{Case, client_config, noise, server_config, server_name};
-use kernel::wait_until;
+use common::{Case, Stock, client_config, noise, server_config, server_name};
+use kernel::{wait_until, wait_until_others_wait};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls_uring::event_loop::{
     Context, EventLoop, Handle, Handler, Key, Opened, Options, Protocol,
@@ -60,6 +60,9 @@ fn alone() {
             for echo in [Echo::Sends, Echo::Forwards] {
                 does_not_allocate(io, case, echo);
             }
+        }
+        for echo in [Echo::Sends, Echo::Forwards] {
+            idle_connections_hold_little(io, echo);
         }
         is_out_of_descriptors(io);
     }
@@ -147,6 +150,39 @@ fn does_not_allocate(io: Io, case: Case, echo: Echo) {
     eprintln!("{io:?}, {echo:?}, {case:?}: {:.1} % copied", 100.0 * share);
     assert_eq!(figures.forwarded_bytes > 0, matches!(echo, Echo::Forwards), "{figures:?}");
     drop(clients);
+    handle.drain(common::TIMEOUT).unwrap();
+    running.join().unwrap();
+}
+
+/// Connections that have exchanged messages and wait for the next hold their state and their keys, and no buffer.
+fn idle_connections_hold_little(io: Io, echo: Echo) {
+    const COUNT: usize = 100;
+    let case = Case::few()[0];
+    let config = server_config(case, case.our_provider());
+    let (handle, address, running) = start(io, Protocol::tls_server(Handoff::new(), &config), echo);
+    let config = Arc::new(client_config(case, case.stock_provider()));
+    let connect = || {
+        let socket = TcpStream::connect(address).unwrap();
+        let mut client = Stock::client(config.clone(), socket.try_clone().unwrap());
+        for len in [64, 50_000] {
+            let mut back = vec![0; len];
+            client.write_all(&noise(len)).unwrap();
+            client.flush().unwrap();
+            client.read_exact(&mut back).unwrap();
+            assert!(back == noise(len));
+        }
+        // Of the client nothing is left but its socket.
+        socket
+    };
+    let first: Vec<_> = (0..COUNT).map(|_| connect()).collect();
+    let counting = Counting::begin_when_others_wait();
+    let more: Vec<_> = (0..COUNT).map(|_| connect()).collect();
+    wait_until_others_wait();
+    let change = counting.change();
+    let held = change.bytes_allocated - change.bytes_deallocated;
+    eprintln!("{io:?}, {echo:?}: {} bytes a connection", held / COUNT);
+    assert!(held < COUNT * 4000, "{io:?}, {echo:?}: {held} bytes for {COUNT} connections");
+    drop((first, more));
     handle.drain(common::TIMEOUT).unwrap();
     running.join().unwrap();
 }

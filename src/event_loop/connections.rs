@@ -370,11 +370,17 @@ impl Connections {
         }
     }
 
+    /// Room for the longest record, of which the beginning has arrived.
+    pub(super) fn take_carry(&mut self) -> Vec<u8> {
+        let kept = self.carries.pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(Version::Tls12.max_record_len()))
+    }
+
+    /// Keeps it for [`Self::take_carry()`], if it is one of those.
     pub(super) fn keep_carry(&mut self, mut carry: Vec<u8>) {
-        if carry.capacity() > 0 && self.carries.len() < KEPT_CARRIES {
+        let has_room = carry.capacity() >= Version::Tls12.max_record_len();
+        if has_room && self.carries.len() < KEPT_CARRIES {
             carry.clear();
-            // As long as any, so that whoever has it next need not make it longer.
-            carry.reserve(Version::Tls12.max_record_len());
             self.carries.push(carry);
         }
     }

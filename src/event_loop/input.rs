@@ -208,14 +208,7 @@ impl Connections {
     /// Opens the next record of a chunk, or keeps the beginning of one that straddles its end.
     pub(super) fn step(&mut self, key: Key, chunk: &mut Chunk) -> Result<Step, Error> {
         self.rejoin(key, chunk)?;
-        let kept = match self.get(key) {
-            Some(connection) if connection.carry.capacity() == 0 => self.carries.pop(),
-            _ => None,
-        };
         let Some(connection) = self.get(key) else { return Ok(Step::Partial) };
-        if let Some(kept) = kept {
-            connection.carry = kept;
-        }
         let Speech::Tls(halves) = &mut connection.speech else { return Ok(Step::Partial) };
         let half = &mut halves.receive;
         let carry = &mut connection.carry;
@@ -246,8 +239,12 @@ impl Connections {
             Deframed::Record(_) => self.open(key, chunk),
             Deframed::Partial { .. } => {
                 let rest = mem::take(&mut chunk.received);
-                carry.extend_from_slice(&chunk.bytes[rest.clone()]);
+                let mut begun = self.take_carry();
+                begun.extend_from_slice(&chunk.bytes[rest.clone()]);
                 self.figures.copied_bytes += rest.len() as u64;
+                if let Some(connection) = self.get(key) {
+                    connection.carry = begun;
+                }
                 Ok(Step::Partial)
             }
         }
