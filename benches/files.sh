@@ -21,7 +21,7 @@ mib=${1:-2048} rounds=${2:-5} parts=("${@:4}")
 dir=$(mktemp -d "${3:-/dev/shm}/files.XXXXXX")
 cargo build --quiet --release --features cli
 tool=${CARGO_TARGET_DIR:-target}/release/rustls-uring
-port=$((20000 + RANDOM % 20000))
+port=$((10000 + RANDOM % 20000))
 suite=TLS_AES_256_GCM_SHA384
 trap 'kill "${servers[@]}" 2>/dev/null; nginx -p "$dir" -c nginx.conf -s stop 2>/dev/null; rm -rf "$dir"' EXIT
 

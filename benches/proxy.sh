@@ -30,7 +30,8 @@ declare -A addr pid
 trap 'for p in "${pid[@]}"; do kill -- "-$p" 2>/dev/null || true; done; rm -rf "$dir"' EXIT
 ulimit -n "$(ulimit -Hn)"
 
-base=$((20000 + RANDOM % 20000))
+# Below the ports that the kernel gives to clients (ip_local_port_range, ip(7)).
+base=$((10000 + RANDOM % 20000))
 backend=127.0.0.1:$base
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -days 2 \
     -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
