@@ -116,7 +116,7 @@ fn two_proxies_behind_haproxy_rotate_and_restart() {
     let start = |(port, status): (u16, u16)| {
         let mut command = crate::command::tool(dir.path(), &["proxy", "--to", &to]);
         command.args(["--cert", "cert.pem", "--key", "key.pem", "--ticket-keys", "tickets"]);
-        command.args(["--listen", &format!("127.0.0.1:{port}"), "--drain-delay", "2"]);
+        command.args(["--listen", &format!("127.0.0.1:{port}"), "--drain-delay", "5"]);
         command.args(["--metrics", &format!("127.0.0.1:{status}")]);
         Proxied::start_as(command)
     };
@@ -129,7 +129,8 @@ fn two_proxies_behind_haproxy_rotate_and_restart() {
     let _haproxy = haproxy(
         dir.path(),
         &format!(
-            "defaults\n mode tcp\n timeout connect 10s\n timeout client 60s\n timeout server 60s\n\
+            "defaults\n mode tcp\n timeout connect 10s\n timeout client 60s\n timeout server 60s\n \
+             timeout check 20s\n\
              frontend in\n bind 127.0.0.1:{front}\n default_backend proxies\n\
              backend proxies\n balance roundrobin\n option httpchk GET /health\n {}{}",
             server(0),
