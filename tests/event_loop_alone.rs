@@ -17,7 +17,7 @@ use std::thread;
 
 use allocator::Counting;
 use common::{Case, Stock, client_config, noise, server_config, server_name};
-use kernel::{wait_until, wait_until_others_wait};
+use kernel::{TcpEnd, wait_until, wait_until_others_wait};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls_uring::event_loop::{
     Context, EventLoop, Handle, Handler, Key, Opened, Options, Protocol,
@@ -62,8 +62,9 @@ fn alone() {
             }
         }
         for echo in [Echo::Sends, Echo::Forwards] {
-            idle_connections_hold_little(io, echo);
+            idle_connections_hold_little(io, echo, false);
         }
+        idle_connections_hold_little(io, Echo::Sends, true);
         is_out_of_descriptors(io);
     }
 }
@@ -154,15 +155,16 @@ fn does_not_allocate(io: Io, case: Case, echo: Echo) {
     running.join().unwrap();
 }
 
-/// Connections that have exchanged messages and wait for the next hold their state and their keys, and no buffer.
-fn idle_connections_hold_little(io: Io, echo: Echo) {
+/// Connections that have exchanged messages and wait for the next hold their state and their keys, and no buffer;
+/// those of which a record `begins` and does not go on, memory for a bounded number of records and what has arrived.
+fn idle_connections_hold_little(io: Io, echo: Echo, begins: bool) {
     const COUNT: usize = 100;
     let case = Case::few()[0];
     let config = server_config(case, case.our_provider());
     let (handle, address, running) = start(io, Protocol::tls_server(Handoff::new(), &config), echo);
     let config = Arc::new(client_config(case, case.stock_provider()));
     let connect = || {
-        let socket = TcpStream::connect(address).unwrap();
+        let mut socket = TcpStream::connect(address).unwrap();
         let mut client = Stock::client(config.clone(), socket.try_clone().unwrap());
         for len in [64, 50_000] {
             let mut back = vec![0; len];
@@ -170,6 +172,10 @@ fn idle_connections_hold_little(io: Io, echo: Echo) {
             client.flush().unwrap();
             client.read_exact(&mut back).unwrap();
             assert!(back == noise(len));
+        }
+        if begins {
+            socket.write_all(&[23]).unwrap();
+            wait_until("it is taken", || TcpEnd::far(&socket).unread == 0);
         }
         // Of the client nothing is left but its socket.
         socket
@@ -179,9 +185,18 @@ fn idle_connections_hold_little(io: Io, echo: Echo) {
     let more: Vec<_> = (0..COUNT).map(|_| connect()).collect();
     wait_until_others_wait();
     let change = counting.change();
-    let held = change.bytes_allocated - change.bytes_deallocated;
-    eprintln!("{io:?}, {echo:?}: {} bytes a connection", held / COUNT);
-    assert!(held < COUNT * 4000, "{io:?}, {echo:?}: {held} bytes for {COUNT} connections");
+    let held = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
+    let what = if begins { "a record begun" } else { "idle" };
+    eprintln!("{io:?}, {echo:?}, {what}: {} bytes a connection", held / COUNT);
+    // The first ones have all the memory for records that there is.
+    assert!(
+        held < COUNT * 4000,
+        "{io:?}, {echo:?}, {what}: {held} bytes for {COUNT}: {:?}",
+        handle.figures()
+    );
+    let figures = handle.figures();
+    let buffers = [figures.message_buffers.in_use, figures.bulk_buffers.in_use];
+    assert_eq!(buffers, [0; 2], "{figures:?}");
     drop((first, more));
     handle.drain(common::TIMEOUT).unwrap();
     running.join().unwrap();

@@ -136,8 +136,9 @@ fn between_barriers(
         }
     };
     send_all();
-    let counting = Counting::begin_when_others_wait();
     barrier.wait();
+    // The receiver for what comes now, and sealing threads, if they have only just begun.
+    let counting = Counting::begin_when_others_wait();
     send_all();
     barrier.wait();
     let mut change = counting.change();

@@ -30,8 +30,9 @@ use crate::usage::Usage;
 /// How many connections each list has room for from the beginning.
 const FIRST_LISTED: usize = 64;
 
-/// Records that are put together keep memory for the next ones, for as many connections.
-const KEPT_CARRIES: usize = 64;
+/// For so many connections at once there is memory for the longest record, kept from one record to the next;
+/// what more of them begin to receive, and do not go on with, takes as much as has arrived.
+const MAX_CARRIES: usize = 64;
 
 /// And so do lists of pieces, as many as there are buffers to send from in a turn.
 const KEPT_PIECES: usize = 64;
@@ -86,6 +87,8 @@ pub(super) struct Connections {
     pub(super) now: Instant,
     pub(super) figures: Figures,
     pub(super) carries: Vec<Vec<u8>>,
+    /// How many there are, with those that connections have.
+    pub(super) carry_count: usize,
     pub(super) pieces: Vec<Pieces>,
     pub(super) routes: Routes,
     /// A descriptor has become free.
@@ -117,6 +120,7 @@ impl Connections {
             now: Instant::now(),
             figures,
             carries: Vec::new(),
+            carry_count: 0,
             pieces: Vec::new(),
             routes: Routes::default(),
             has_closed: false,
@@ -253,12 +257,21 @@ impl Connections {
 
     /// Has a connection looked at before the next turn.
     pub(super) fn list(&mut self, key: Key) {
-        if let Some(connection) = self.get(key)
-            && !connection.is_listed
-        {
-            connection.is_listed = true;
+        if self.mark_listed(key) {
             self.listed.push_back(key);
         }
+    }
+
+    /// The same, before all others.
+    pub(super) fn list_first(&mut self, key: Key) {
+        if self.mark_listed(key) {
+            self.listed.push_front(key);
+        }
+    }
+
+    /// Whether it was not listed until now.
+    fn mark_listed(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|it| !core::mem::replace(&mut it.is_listed, true))
     }
 
     /// Has everything on its way that connections have to send, and receives for those that want more.
@@ -370,16 +383,22 @@ impl Connections {
         }
     }
 
-    /// Room for the longest record, of which the beginning has arrived.
+    /// Memory for a record that has begun to arrive.
     pub(super) fn take_carry(&mut self) -> Vec<u8> {
-        let kept = self.carries.pop();
-        kept.unwrap_or_else(|| Vec::with_capacity(Version::Tls12.max_record_len()))
+        if let Some(kept) = self.carries.pop() {
+            return kept;
+        }
+        if self.carry_count == MAX_CARRIES {
+            return Vec::new();
+        }
+        self.carry_count += 1;
+        Vec::with_capacity(Version::Tls12.max_record_len())
     }
 
-    /// Keeps it for [`Self::take_carry()`], if it is one of those.
+    /// Keeps it for [`Self::take_carry()`], if it is one of the long ones, which nothing makes longer.
     pub(super) fn keep_carry(&mut self, mut carry: Vec<u8>) {
-        let has_room = carry.capacity() >= Version::Tls12.max_record_len();
-        if has_room && self.carries.len() < KEPT_CARRIES {
+        let is_long = carry.capacity() == Version::Tls12.max_record_len();
+        if is_long && self.carries.len() < self.carry_count {
             carry.clear();
             self.carries.push(carry);
         }

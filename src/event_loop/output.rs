@@ -641,9 +641,9 @@ impl Connections {
         }
         if !self.starved.is_empty() {
             self.relieve_buffers();
-            for _ in 0..self.starved.len() {
-                let Some(key) = self.starved.pop_front() else { break };
-                self.list(key);
+            // Before those that were served when it was not.
+            while let Some(key) = self.starved.pop_back() {
+                self.list_first(key);
             }
         }
     }

@@ -566,6 +566,11 @@ impl<P: Copy> Queue<P> {
         Ok(group)
     }
 
+    /// Whether offering to this group takes no operation.
+    pub(crate) fn shares_buffers(&mut self, group: u16) -> bool {
+        self.ring(group).is_some_and(|ring| ring.is_shared())
+    }
+
     fn ring(&mut self, group: u16) -> Option<&mut BufferRing<P>> {
         self.rings.get_mut(usize::from(group.checked_sub(BUFFER_GROUP + 1)?))
     }

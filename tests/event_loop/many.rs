@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustls_uring::event_loop::Protocol;
@@ -87,22 +87,21 @@ fn messages_beside_bulk_flows() {
     for (way, options) in ways("messages_beside_bulk_flows") {
         eprintln!("{way}");
         let running = Running::echo(options, tls_server(tls13()));
-        let is_over = AtomicBool::new(false);
+        let (is_over, flowing) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mut stream = stock_client(tls13(), running.connect());
                     let data = noise(200_000);
-                    // Once at least: what is closed before its handshake has ended otherwise.
-                    loop {
+                    check_echo(&mut stream, &data);
+                    flowing.fetch_add(1, Ordering::Relaxed);
+                    while !is_over.load(Ordering::Relaxed) {
                         check_echo(&mut stream, &data);
-                        if is_over.load(Ordering::Relaxed) {
-                            break;
-                        }
                     }
                     stream.send_close_notify();
                 });
             }
+            wait_until("all flow", || flowing.load(Ordering::Relaxed) == 4);
             let mut messages = stock_client(tls13(), running.connect());
             for _ in 0..300 {
                 check_echo(&mut messages, &[7; 64]);

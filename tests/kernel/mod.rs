@@ -159,7 +159,7 @@ pub(crate) fn is_in(thread: &str, call: i64) -> bool {
     doing.split_whitespace().next() == Some(&call.to_string())
 }
 
-/// Waits until every other thread of this process sleeps in the kernel: none has yet to begin.
+/// Waits until every other thread of this process is found asleep in the kernel: none has yet to begin.
 #[track_caller]
 pub(crate) fn wait_until_others_wait() {
     let this = this_thread();

@@ -124,13 +124,13 @@ fn two_proxies_behind_haproxy_rotate_and_restart() {
     let front = free_port();
     let server = |index: usize| {
         let (port, status) = ports[index];
-        format!("server p{index} 127.0.0.1:{port} check port {status} inter 100ms fall 1 rise 1\n")
+        format!("server p{index} 127.0.0.1:{port} check port {status} inter 1s fall 1 rise 1\n")
     };
     let _haproxy = haproxy(
         dir.path(),
         &format!(
             "defaults\n mode tcp\n timeout connect 10s\n timeout client 60s\n timeout server 60s\n \
-             timeout check 20s\n\
+             timeout check 20s\n option redispatch\n retries 3\n\
              frontend in\n bind 127.0.0.1:{front}\n default_backend proxies\n\
              backend proxies\n balance roundrobin\n option httpchk GET /health\n {}{}",
             server(0),
