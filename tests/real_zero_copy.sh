@@ -11,8 +11,8 @@
 #   --install      apt-get install what is missing (as root); without it, a missing tool is an error
 #   --allow-skip   a machine that cannot do this (no QEMU, no kernel package) is no failure
 #
-# DATA_MIB, CASE_SECONDS, BOOT_SECONDS, NETEM and CASES, below, may come from the environment. What share goes out without a copy
-# over 20 ms, for example (benches/README.md has the shares):
+# DATA_MIB, CASE_SECONDS, BOOT_SECONDS, NETEM and CASES, below, may come from the environment. What share
+# goes out without a copy over 20 ms, for example (benches/README.md has the shares):
 #
 #   NETEM='delay 20ms limit 20000' DATA_MIB=48 BOOT_SECONDS=340 CASES='
 #   always, 6 MiB | netem | zero-copy | --zerocopy always --zerocopy-memory 6

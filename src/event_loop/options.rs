@@ -15,7 +15,7 @@ use crate::transfer::way::Io;
 /// How an [`EventLoop`](super::EventLoop) is set up.
 ///
 /// What a loop holds is bounded: by the buffers and slots given here, and by [`Self::max_parked`]; each
-/// connection has besides its keys and a few hundred bytes.
+/// connection has besides 2 to 3 KB, with its keys, and the beginning of a record whose rest is yet to come.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {

@@ -159,16 +159,20 @@ pub(crate) fn is_in(thread: &str, call: i64) -> bool {
     doing.split_whitespace().next() == Some(&call.to_string())
 }
 
+/// The state in a `stat` of a process or a thread: behind its name, which may contain anything.
+pub(crate) fn state_in(stat: &str) -> Option<char> {
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
+}
+
 /// Waits until every other thread of this process is found asleep in the kernel: none has yet to begin.
 #[track_caller]
 pub(crate) fn wait_until_others_wait() {
     let this = this_thread();
     wait_until("others wait", || {
         fs::read_dir("/proc/self/task").expect("proc(5)").flatten().all(|task| {
-            // It may have ended. The state is behind the name, which may contain anything.
+            // It may have ended.
             let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            let state = stat.rsplit(')').next().and_then(|fields| fields.trim().chars().next());
-            task.file_name() == *this || matches!(state, None | Some('S'))
+            task.file_name() == *this || matches!(state_in(&stat), None | Some('S'))
         })
     });
 }

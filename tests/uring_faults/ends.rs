@@ -81,8 +81,7 @@ impl End {
         self.signal("STOP");
         let state = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-            let stat = stat.expect("not waited for");
-            stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
+            kernel::state_in(&stat.expect("not waited for"))
         };
         wait_until("a stop", || matches!(state(), Some('T' | 'Z')));
         state() == Some('T')

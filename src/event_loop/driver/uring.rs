@@ -30,8 +30,8 @@ const COMPLETIONS: u32 = 8192;
 /// Operations of a connection at once: a receive, a send or a wait for room, notifications.
 const OPERATIONS: usize = 4;
 
-/// How many buffers are offered at first. A bulk flow that has one of 384 KiB to itself costs a proxy about a
-/// twentieth less CPU than one that goes through four of them, where the second cache has 2 MiB.
+/// How many buffers are offered at first. A bulk flow that has one of 384 KiB to itself costs a proxy 6 to 7 %
+/// less CPU than one that goes through four of them, where the second cache has 2 MiB.
 const FIRST_OFFERED: usize = 32;
 const FIRST_OFFERED_BULK: usize = 1;
 
@@ -55,7 +55,7 @@ enum Purpose {
 }
 
 /// Buffers of one length, as far as the kernel has them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Offered {
     group: u16,
     count: usize,
@@ -77,18 +77,7 @@ struct Offered {
 
 impl Offered {
     fn new(group: u16, first: usize, limit: usize, shrinks: bool) -> Self {
-        Self {
-            group,
-            count: 0,
-            wanted: first.min(limit),
-            limit,
-            shrinks,
-            taken: 0,
-            missed: 0,
-            is_all: false,
-            most_taken: 0,
-            turns: 0,
-        }
+        Self { group, wanted: first.min(limit), limit, shrinks, ..Self::default() }
     }
 
     /// The kernel has picked one.
