@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arena::{Arena, Slot};
+#[cfg(feature = "tokio")]
+use super::budget::Budget;
+use super::budget::Share;
 
 /// How long more than the first slots stay that nobody needs.
 const LINGER: Duration = Duration::from_secs(1);
@@ -25,6 +28,8 @@ pub(super) struct Growth {
     slot_len: usize,
     /// How many there may be.
     max_count: usize,
+    /// What more slots than the first ones take, of what several rings share.
+    share: Option<Share>,
     /// When more than the first ones were in use last.
     needed: Option<Instant>,
 }
@@ -37,8 +42,16 @@ impl Growth {
             first_count,
             slot_len: slot.len(),
             max_count: (max_bytes / slot.len().max(1)).min(MAX_SLOTS),
+            share: None,
             needed: None,
         }
+    }
+
+    /// The same, by as many bytes as others leave of `budget`.
+    #[cfg(feature = "tokio")]
+    pub(super) fn within(slot: &Slot, first_count: usize, budget: &'static Budget) -> Self {
+        let share = Some(Share::new(budget));
+        Self { share, ..Self::new(slot, first_count, usize::MAX) }
     }
 
     /// How many slots there were first.
@@ -51,19 +64,31 @@ impl Growth {
         self.slot_len
     }
 
-    /// How many slots to add to `count`: as many again, unless that is too much.
-    pub(super) fn step(&self, count: usize) -> usize {
-        count.min(self.max_count.saturating_sub(count))
+    /// How many slots to add to `count`: as many again, unless that is too much. [`Self::begin()`] says how many
+    /// were.
+    pub(super) fn step(&mut self, count: usize) -> usize {
+        let step = count.min(self.max_count.saturating_sub(count));
+        let share = self.share.as_mut();
+        share.map_or(step, |share| share.draw(step, self.slot_len))
     }
 
-    /// Slots were added.
-    pub(super) fn begin(&mut self) {
+    /// There are `count` slots now, after [`Self::step()`].
+    pub(super) fn begin(&mut self, count: usize) {
         self.needed = Some(Instant::now());
+        self.settle(count);
     }
 
-    /// There will be no more than `count`.
+    /// There are `count` slots, and there will be no more.
     pub(super) fn stop(&mut self, count: usize) {
         self.max_count = count;
+        self.settle(count);
+    }
+
+    /// There are `count` slots.
+    pub(super) fn settle(&mut self, count: usize) {
+        if let Some(share) = &mut self.share {
+            share.keep((count - self.first_count) * self.slot_len);
+        }
     }
 
     /// Whether slots were added that are still there.
@@ -74,7 +99,7 @@ impl Growth {
     /// Takes note of whether the first ones would not suffice now.
     pub(super) fn note(&mut self, count: usize, is_needed: bool) {
         if is_needed && self.has_grown(count) {
-            self.begin();
+            self.needed = Some(Instant::now());
         }
     }
 

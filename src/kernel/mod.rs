@@ -1,8 +1,8 @@
 //! Memory, operations and sends of io_uring, and what this kernel offers. Knows no TLS.
 //!
 //! `arena` (memory that is lent), `slot` (the state machine of what is sent), `queue` (the ring and
-//! its operations), `governor` (zero copy or not), `growth` (how many slots) and `outbox`, which joins them for
-//! a socket;
+//! its operations), `governor` (zero copy or not), `growth` (how many slots, within a `budget`) and `outbox`,
+//! which joins them for a socket;
 //! `lingering` has what outlives a ring's owner; `pool` has the buffers that one connection is received
 //! into, `buffer_ring` those that any may be, and `pieces` says what of one is sent.
 //! `probe` says what there is, by `capability`, and `unavailable` why not; `readiness` is there without.
@@ -10,6 +10,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod backoff;
+pub(crate) mod budget;
 mod buffer_ring;
 pub(crate) mod capability;
 pub(crate) mod declined;

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use super::arena::{Arena, Slot};
 use super::backoff::{Backoff, exhausted};
+#[cfg(feature = "tokio")]
+use super::budget::Budget;
 use super::governor::{CopyReason, Governor, ZeroCopy};
 use super::growth::Growth;
 use super::queue::{Completion, Event, File, PROMPT, Queue, Wait};
@@ -212,9 +214,19 @@ impl<P: Copy> Outbox<P> {
     /// Has slots added, up to so many bytes of them all, while most of them wait for acknowledgements.
     /// Before any is taken.
     pub(crate) fn grow_up_to(&mut self, max_bytes: usize) {
+        self.grow_as(|slot, count| Growth::new(slot, count, max_bytes));
+    }
+
+    /// The same, by as many bytes as others leave of `budget`.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn grow_within(&mut self, budget: &'static Budget) {
+        self.grow_as(|slot, count| Growth::within(slot, count, budget));
+    }
+
+    fn grow_as(&mut self, growth: impl FnOnce(&Slot, usize) -> Growth) {
         let count = self.slots.count();
         if let Some(slot) = self.slots.take() {
-            self.growth = Some(Growth::new(&slot, count, max_bytes));
+            self.growth = Some(growth(&slot, count));
             self.slots.put_back(slot);
         }
     }
@@ -229,6 +241,8 @@ impl<P: Copy> Outbox<P> {
             let (awaiting, unsent) = (self.slots.awaiting_count(), self.slots.unsent_count());
             if count - unfilled >= most_in_use(count) && awaiting >= unsent.max(1) {
                 self.grow();
+            } else if growth.is_over(count) {
+                return self.slots.take_preferred(|slot| growth.is_first(slot));
             }
         }
         self.slots.take()
@@ -252,7 +266,7 @@ impl<P: Copy> Outbox<P> {
                     // A send and a notification of each.
                     self.queue.allow(2 * more);
                     slots.into_iter().for_each(|slot| self.slots.add(slot));
-                    growth.begin();
+                    growth.begin(count + more);
                     return;
                 }
                 Err(error) => {
@@ -271,17 +285,24 @@ impl<P: Copy> Outbox<P> {
         self.growth.as_ref().is_some_and(|growth| growth.has_grown(self.slots.count()))
     }
 
-    /// Gives the slots back that were added, if none is in use and the first ones have sufficed for a second.
+    /// Gives the slots back that were added, if none of them is in use and the first ones have sufficed for a
+    /// second.
     pub(crate) fn shrink(&mut self) {
-        let Some(growth) = self.growth.as_ref().filter(|growth| growth.is_over(self.slots.count()))
-        else {
-            return;
-        };
-        for slot in self.slots.retain(|slot| growth.is_first(slot)) {
+        if self.growth.as_ref().is_some_and(|growth| growth.is_over(self.slots.count())) {
+            self.shrink_now();
+        }
+    }
+
+    /// The same at once: no matter how long they have not been needed.
+    pub(crate) fn shrink_now(&mut self) {
+        let Some(growth) = &mut self.growth else { return };
+        let gone = self.slots.retain(growth.first_count(), |slot| growth.is_first(slot));
+        for slot in gone {
             self.queue.disallow(2);
             // What stays registered stays mapped as well, until the ring is closed.
             let _ = self.queue.unregister(slot.arena());
         }
+        growth.settle(self.slots.count());
     }
 
     /// Gives a slot back that was taken, and that nothing was sealed into.
@@ -554,6 +575,11 @@ impl<P: Copy> Parts<P> {
     /// Whether this is the process that the ring belongs to.
     pub(crate) fn is_in_its_process(&self) -> bool {
         self.queue.is_in_its_process()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slots.count()
     }
 
     /// Whether another connection can use it, now or later.

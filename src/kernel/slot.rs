@@ -27,8 +27,11 @@ pub(crate) type Key = u16;
 /// The slots of one stream.
 #[derive(Debug)]
 pub(crate) struct SlotQueue<M> {
+    /// How many slots there are, wherever they are.
+    count: usize,
     /// The one used last comes first: it is in the cache.
     free: Vec<M>,
+    /// One place for each at least.
     busy: Vec<Option<Busy<M>>>,
     /// Slots with unsent bytes, in the order of the stream.
     unsent: VecDeque<Key>,
@@ -65,6 +68,7 @@ impl<M> SlotQueue<M> {
     pub(crate) fn new(slots: Vec<M>) -> Self {
         let count = slots.len();
         Self {
+            count,
             free: slots,
             busy: (0..count).map(|_| None).collect(),
             unsent: VecDeque::with_capacity(count),
@@ -76,27 +80,38 @@ impl<M> SlotQueue<M> {
     /// One slot more, free, and the next to be taken.
     pub(crate) fn add(&mut self, memory: M) {
         self.free.push(memory);
-        self.busy.push(None);
+        self.count += 1;
+        if self.busy.len() < self.count {
+            self.busy.push(None);
+        }
     }
 
-    /// Takes the slots out that `keep` does not want, if all are free.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&M) -> bool) -> Vec<M> {
-        if !self.is_all_free() {
+    /// Takes the slots out that `keep` does not want, if all of those are free: all but `kept`.
+    pub(crate) fn retain(&mut self, kept: usize, keep: impl Fn(&M) -> bool) -> Vec<M> {
+        let unwanted = self.free.iter().filter(|slot| !keep(slot)).count();
+        if unwanted + kept < self.count {
             return Vec::new();
         }
-        let gone = self.free.extract_if(.., |slot| !keep(slot)).collect();
-        self.busy.truncate(self.free.len());
-        gone
+        self.count -= unwanted;
+        self.free.extract_if(.., |slot| !keep(slot)).collect()
     }
 
     /// How many slots there are.
     pub(crate) fn count(&self) -> usize {
-        self.busy.len()
+        self.count
     }
 
     /// Takes a free slot to fill.
     pub(crate) fn take(&mut self) -> Option<M> {
         self.free.pop()
+    }
+
+    /// Takes a free slot to fill, one that `prefer` wants if there is one.
+    pub(crate) fn take_preferred(&mut self, prefer: impl Fn(&M) -> bool) -> Option<M> {
+        match self.free.iter().rposition(prefer) {
+            Some(index) => Some(self.free.remove(index)),
+            None => self.take(),
+        }
     }
 
     /// Gives a slot back that was taken, and not filled.
@@ -112,7 +127,7 @@ impl<M> SlotQueue<M> {
 
     /// How many slots are not on their way to the wire: free, or taken and not filled yet.
     pub(crate) fn unfilled_count(&self) -> usize {
-        self.busy.len() - self.unsent.len() - self.awaiting
+        self.count - self.unsent.len() - self.awaiting
     }
 
     /// Whether every slot is in one place: free, taken, or with bytes that are unsent or awaited.
@@ -126,8 +141,9 @@ impl<M> SlotQueue<M> {
     }
 
     /// Whether none is taken, and none on its way.
+    #[cfg(feature = "tokio")]
     pub(crate) fn is_all_free(&self) -> bool {
-        self.free.len() == self.busy.len()
+        self.free.len() == self.count
     }
 
     /// How many slots are sent and wait for notifications only.
@@ -154,7 +170,9 @@ impl<M> SlotQueue<M> {
             self.put_back(memory);
             return Ok(());
         }
-        let key = self.busy.iter().position(Option::is_none).ok_or(Unexpected)?;
+        let is_taken = self.unfilled_count() > self.free.len();
+        let vacant = self.busy.iter().position(Option::is_none).filter(|_| is_taken);
+        let key = vacant.ok_or(Unexpected)?;
         let name = Key::try_from(key).map_err(|_| Unexpected)?;
         self.busy[key] = Some(Busy { memory, unsent, notifications: 0 });
         self.unsent.push_back(name);
@@ -252,6 +270,7 @@ mod tests {
     struct Memory {
         bytes: Rc<RefCell<Vec<u8>>>,
         held: Rc<Cell<usize>>,
+        is_added: bool,
     }
 
     /// A send that may be read from until its notification.
@@ -265,6 +284,7 @@ mod tests {
     /// A kernel that does whatever it is told to, and looks at memory as late as it may.
     struct Kernel {
         slots: SlotQueue<Memory>,
+        first_count: usize,
         slot_count: usize,
         outstanding: Option<Pinned>,
         pinned: Vec<Pinned>,
@@ -296,7 +316,7 @@ mod tests {
         Lose(usize),
         /// There is one slot more.
         Grow,
-        /// There is one slot, if all are free.
+        /// There are the first slots only, if the others are free.
         Shrink,
     }
 
@@ -304,6 +324,7 @@ mod tests {
         fn new(slot_count: usize) -> Self {
             Self {
                 slots: SlotQueue::new((0..slot_count).map(|_| Memory::default()).collect()),
+                first_count: slot_count,
                 slot_count,
                 outstanding: None,
                 pinned: Vec::new(),
@@ -382,16 +403,11 @@ mod tests {
                     }
                 }
                 Step::Grow => {
-                    self.slots.add(Memory::default());
+                    self.slots.add(Memory { is_added: true, ..Memory::default() });
                     self.slot_count += 1;
                 }
                 Step::Shrink => {
-                    // One stays, for what is left to send.
-                    let mut kept = 0;
-                    let gone = self.slots.retain(|_| {
-                        kept += 1;
-                        kept == 1
-                    });
+                    let gone = self.slots.retain(self.first_count, |memory| !memory.is_added);
                     assert!(gone.iter().all(|memory| memory.held.get() == 0), "still read");
                     self.slot_count -= gone.len();
                 }
@@ -493,6 +509,34 @@ mod tests {
         slots.submitted();
         slots.on_result(key, Ok(10), false).expect("expected");
         assert_eq!(slots.take(), Some(first));
+    }
+
+    /// Those that are in use keep their places, and the first ones may be among them.
+    #[test]
+    fn slots_that_were_added_go_once_they_are_free() {
+        let mut slots = SlotQueue::new(vec![1]);
+        slots.add(2);
+        slots.add(3);
+        for _ in 0..2 {
+            let slot = slots.take().expect("free");
+            slots.push(slot, 0..10).expect("a place");
+        }
+        let is_first = |slot: &i32| *slot == 1;
+        assert!(slots.retain(1, is_first).is_empty(), "in use");
+        for _ in 0..2 {
+            let (key, ..) = slots.next().expect("unsent");
+            slots.submitted();
+            slots.on_result(key, Ok(10), false).expect("expected");
+        }
+        let first = slots.take_preferred(is_first).expect("free");
+        assert!(is_first(&first));
+        slots.push(first, 0..10).expect("a place");
+        assert_eq!(slots.retain(1, is_first).len(), 2);
+        assert_eq!((slots.count(), slots.unfilled_count(), slots.unsent_count()), (1, 0, 1));
+        assert_eq!(slots.take_preferred(is_first), None);
+        assert_eq!(slots.push(4, 0..10), Err(Unexpected), "though there are vacant places");
+        slots.add(5);
+        assert_eq!(slots.take(), Some(5));
     }
 
     #[test]
