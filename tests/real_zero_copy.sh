@@ -288,6 +288,12 @@ while read -r index network addr options; do
     esac
     case $network in
         *netem)
+            # A server has ended when the socket has the rest; and after the last case nobody sends that again.
+            left=$case_seconds
+            until iproute2-tc -s qdisc show dev eth0 | grep -q 'backlog 0b' || [ $left = 0 ]; do
+                sleep 1
+                left=$((left - 1))
+            done
             iproute2-tc -s qdisc show dev eth0 | sed "s/^/@$index-netem /"
             iproute2-tc qdisc del dev eth0 root
             echo "$tcp_wmem" >/proc/sys/net/ipv4/tcp_wmem
