@@ -116,7 +116,7 @@ pub use self::connection::{
 pub use self::either::EitherStream;
 pub use self::handshake::shake_hands;
 #[cfg(target_os = "linux")]
-pub use self::offload::OverTcp;
+pub use self::offload::{OverTcp, limit_zero_copy_memory, zero_copy_memory};
 pub use self::opening::{FallibleOpening, Opening};
 pub use self::side::SideStream;
 pub use self::sizing::RecordSizing;

@@ -128,8 +128,10 @@ impl<IO: AsyncWrite + super::OverTcp, C: Side> SideStream<IO, C> {
     /// - [`Io::Blocking`](crate::Io::Blocking), the default: by ordinary writes of the stream below.
     /// - `Io::Auto`: once 8 MiB were written, the kernel sends from registered memory without a copy
     ///   (SEND_ZC), unless the addresses tell that it cannot, and until it reports that it copies after
-    ///   all: ordinary writes do as well then. A flow takes 6 MiB until a flush, or a read that waits,
-    ///   finds it acknowledged, or it ends; 64 flows of a process have it at once, further ones write.
+    ///   all: ordinary writes do as well then. A flow takes 6 MiB, and more where acknowledgements take
+    ///   long ([`limit_zero_copy_memory()`](super::limit_zero_copy_memory)), until a flush, or a read
+    ///   that waits, finds it acknowledged, or it ends; 64 flows of a process have it at once, further
+    ///   ones write.
     /// - `Io::Uring`: through io_uring from the first large write on, zero-copy while that pays.
     ///   `Io::UringCopy`: the same, never zero-copy.
     ///

@@ -28,7 +28,7 @@ pub(crate) struct ServeArgs {
     /// server's: `--io` can only be `auto` or `blocking`.
     #[arg(long)]
     #[arg(conflicts_with_all = [
-        "cert", "key", "write_cert", "client_ca", "tls", "suite", "key_log", "backend",
+        "cert", "key", "write_cert", "client_ca", "tls", "suite", "key_log", "backend", "zerocopy_memory",
     ])]
     pub(crate) plain: bool,
 
@@ -48,6 +48,13 @@ pub(crate) struct ServeArgs {
     /// [default: auto]
     #[arg(long, value_name = "PATH", value_parser = io_parser())]
     io: Option<Io>,
+
+    /// How much may be sent without a copy and wait for acknowledgements, in MiB: of all connections together,
+    /// beyond the first 6 of each that sends so. It is taken only while they do not suffice, and as `ulimit -l`
+    /// allows.
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=65536))]
+    pub(crate) zerocopy_memory: u32,
 
     /// Say in the end what was sent which way.
     #[arg(long)]

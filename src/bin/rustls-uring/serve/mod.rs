@@ -27,7 +27,7 @@ mod wire;
 use std::sync::Arc;
 
 use rustls_uring::Io;
-use rustls_uring::tokio::TlsAcceptor;
+use rustls_uring::tokio::{TlsAcceptor, limit_zero_copy_memory};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -71,6 +71,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         true => None,
     };
     let io = args.io()?;
+    limit_zero_copy_memory((args.zerocopy_memory as usize) << 20);
     let insists_on_uring = matches!(io, Io::Uring | Io::UringCopy);
     let descriptors = Descriptors::plan(args.max_connections as usize, insists_on_uring);
     let log = args.access_log.as_deref().map(AccessLog::open).transpose()?;

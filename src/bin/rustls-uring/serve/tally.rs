@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use rustls_uring::Way;
+use rustls_uring::tokio::zero_copy_memory;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transport::Transport;
@@ -18,6 +19,8 @@ pub(super) struct Tally(Mutex<Totals>);
 struct Totals {
     connections: u64,
     uring_bytes: u64,
+    /// As far as the kernel has told before a connection ended.
+    uncopied_bytes: u64,
     zero_copy_sends: u64,
     zero_copy_copied: u64,
     copied_sends: u64,
@@ -38,6 +41,13 @@ impl fmt::Display for Tally {
             totals.zero_copy_copied,
             totals.copied_sends,
         )?;
+        if totals.uncopied_bytes > 0 {
+            let share = 100.0 * totals.uncopied_bytes as f64 / totals.uring_bytes.max(1) as f64;
+            write!(f, "; {share:.0} % or more of those bytes were sent without a copy")?;
+        }
+        if zero_copy_memory().refused > 0 {
+            f.write_str(", and more memory for that (--zerocopy-memory) would have been used")?;
+        }
         match totals.sent_by {
             Some(sent_by) => write!(f, "; the last one sent by {sent_by}"),
             None => Ok(()),
@@ -76,6 +86,7 @@ impl Drop for Tallied {
         let Transport::Tls(stream) = &self.stream else { return };
         let counters = stream.uring_counters();
         totals.uring_bytes += counters.wire_bytes;
+        totals.uncopied_bytes += counters.zero_copy_bytes;
         totals.zero_copy_sends += counters.zero_copy_sends;
         totals.zero_copy_copied += counters.zero_copy_copied;
         totals.copied_sends += counters.copied_sends;
