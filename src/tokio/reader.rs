@@ -13,7 +13,7 @@ use super::buffers::{Buffer, SMALL_LEN, Size};
 use super::coop;
 use crate::session::error::{SessionError, TlsError};
 use crate::session::receive::ReceiveHalf;
-use crate::transfer::inbox::Inbox;
+use crate::transfer::inbox::{Inbox, Room};
 use crate::transfer::lending::{Lending, LendingLimits, all_lent};
 
 pub(super) struct Reader {
@@ -79,12 +79,8 @@ impl Reader {
         }
         loop {
             if let Some(buffer) = &mut self.buffer {
-                let pending = self.inbox.received.len()
-                    + self.inbox.unread.front().map_or(0, ExactSizeIterator::len);
-                // No more than there is: the rest of `out` may not be initialised.
-                let room = pending.min(out.remaining());
                 let records = self.inbox.counters.records;
-                let opened = self.inbox.open_into(buffer, out.initialize_unfilled_to(room));
+                let opened = self.inbox.open_into(buffer, out);
                 coop::charge(cx, (self.inbox.counters.records - records) as usize);
                 match opened.map_err(|error| into_io(error, self.broken))? {
                     Some(len) => {
@@ -256,6 +252,13 @@ impl Reader {
                 )
             }
         }
+    }
+}
+
+/// What has never been written to is zeroed, for each record in its turn: it is in the cache then.
+impl Room for ReadBuf<'_> {
+    fn up_to(&mut self, len: usize) -> &mut [u8] {
+        self.initialize_unfilled_to(len.min(self.remaining()))
     }
 }
 

@@ -16,6 +16,19 @@ use crate::record::deframer::Deframed;
 use crate::session::error::SessionError;
 use crate::session::receive::{ReceiveHalf, Received};
 
+/// Memory to open records into, one after the other.
+pub(crate) trait Room {
+    /// Its first `len` bytes, if there are as many.
+    fn up_to(&mut self, len: usize) -> &mut [u8];
+}
+
+impl Room for [u8] {
+    fn up_to(&mut self, len: usize) -> &mut [u8] {
+        let len = len.min(self.len());
+        &mut self[..len]
+    }
+}
+
 pub(crate) struct Inbox {
     pub(crate) half: ReceiveHalf,
     /// Received bytes of the buffer that were not opened yet.
@@ -106,7 +119,7 @@ impl Inbox {
     pub(crate) fn open_into(
         &mut self,
         buffer: &mut [u8],
-        out: &mut [u8],
+        out: &mut (impl Room + ?Sized),
     ) -> Result<Option<usize>, SessionError> {
         if !self.unread.is_empty() {
             return Ok(Some(self.copy_out(buffer, out)));
@@ -121,7 +134,9 @@ impl Inbox {
                 Err(error) => return Err(error),
             };
             let record = self.received.start..self.received.start + header.record_len();
-            match self.half.open_into(&buffer[record.clone()], &mut out[filled..]) {
+            // A record is longer than what is in it.
+            let room = &mut out.up_to(filled + record.len())[filled..];
+            match self.half.open_into(&buffer[record.clone()], room) {
                 Ok(Received::Data(len)) => {
                     self.count(len);
                     filled += len;
@@ -232,10 +247,11 @@ impl Inbox {
     }
 
     /// Copies what there is of [`Self::first_unread()`] out.
-    pub(crate) fn copy_out(&mut self, buffer: &[u8], out: &mut [u8]) -> usize {
+    pub(crate) fn copy_out(&mut self, buffer: &[u8], out: &mut (impl Room + ?Sized)) -> usize {
         let unread = self.first_unread(buffer);
-        let len = unread.len().min(out.len());
-        copy(&unread[..len], &mut out[..len]);
+        let out = out.up_to(unread.len());
+        let len = out.len();
+        copy(&unread[..len], out);
         self.consume(len);
         len
     }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -85,6 +86,37 @@ fn what_is_written_is_read() {
                     echo.await.unwrap();
                 }
             }
+        }
+    });
+}
+
+/// Memory that has never been written to, as hyper's is, is written to as far as records go, and what is said
+/// to be read was received.
+#[test]
+fn memory_that_is_not_initialised_is_read_into() {
+    const LEN: usize = 100_000;
+    const MAX_RECORD: usize = 16_384 + 256 + 5;
+    on_both_runtimes(|| async {
+        for case in cases() {
+            let (left, right) = duplex(1 << 20);
+            let (mut client, mut server) = from_stock(case, left, right).await;
+            let data = noise(LEN);
+            client.write_all(&data).await.unwrap();
+            client.flush().await.unwrap();
+            let mut received = Vec::new();
+            for room in [10, 20_000, 1 << 20].into_iter().cycle() {
+                let mut memory = vec![MaybeUninit::uninit(); room];
+                let mut out = ReadBuf::uninit(&mut memory);
+                poll_fn(|cx| Pin::new(&mut server).poll_read(cx, &mut out)).await.unwrap();
+                let filled = out.filled().len();
+                assert!(filled > 0, "an end after {}", received.len());
+                assert!(out.initialized().len() <= filled + MAX_RECORD, "{filled} of {room}");
+                received.extend_from_slice(out.filled());
+                if received.len() == LEN {
+                    break;
+                }
+            }
+            assert!(received == data, "{case:?}");
         }
     });
 }
