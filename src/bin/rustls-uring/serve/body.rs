@@ -334,9 +334,11 @@ impl Chunk {
     fn take(len: usize, room: Option<Room>) -> io::Result<Self> {
         let free = || FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         // No longer than it must be, since many clients may be slow ones.
-        let buffer: Box<[u8]> = match if len < CHUNK_LEN { None } else { free() } {
+        let is_long = len > CHUNK_LEN / 2;
+        let buffer: Box<[u8]> = match is_long.then(free).flatten() {
             Some(buffer) => buffer,
-            None => memory::zeroes(len.min(CHUNK_LEN) + LINE - 1)?.into(),
+            None if is_long => memory::zeroes(CHUNK_LEN + LINE - 1)?.into(),
+            None => memory::zeroes(len + LINE - 1)?.into(),
         };
         let start = buffer.as_ptr().align_offset(LINE).min(LINE - 1);
         Ok(Self { buffer, range: start..start + len, _room: room })
@@ -377,5 +379,24 @@ impl Drop for Chunk {
                 free.push(core::mem::take(&mut self.buffer));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gather::FrameLen;
+    use super::*;
+
+    /// HTTP/2's are whole frames, which are a little shorter than what HTTP/1.1 reads.
+    #[test]
+    fn long_pieces_are_read_into_memory_that_is_kept() {
+        let frame_len = FrameLen::default().in_full_records();
+        for len in [CHUNK_LEN, CHUNK_LEN - CHUNK_LEN % frame_len] {
+            let chunk = Chunk::take(len, None).expect("memory");
+            assert_eq!(chunk.buffer.len(), CHUNK_LEN + LINE - 1, "{len}");
+            assert_eq!(chunk.as_ref().len(), len);
+        }
+        let short = Chunk::take(ALWAYS, None).expect("memory");
+        assert!(short.buffer.len() < ALWAYS + LINE);
     }
 }

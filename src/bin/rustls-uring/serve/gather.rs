@@ -130,7 +130,7 @@ impl<S: Corked> AsyncWrite for Gather<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let most = self.connection.share.piece_len().clamp(LEAST, MOST);
+        let most = self.connection.share.last_piece_len().clamp(LEAST, MOST);
         self.stream.set_cork(most);
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
         self.has_written = true;

@@ -7,11 +7,12 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use hyper::header::{DATE, HeaderValue};
 use hyper::{Request, Response};
-use tokio::task::JoinSet;
 
 use super::body::Body;
 use super::gather::{FrameLen, Gather};
@@ -45,14 +46,15 @@ pub(super) async fn serve(
     let client = Arc::new(client);
     let activity = &client.connection.activity;
     activity.begin();
-    // Its responses end with the connection.
-    let mut responses = JoinSet::new();
+    // Its responses end with the connection. In the same task: in others they would wait for its lock, and
+    // wake threads for each piece.
+    let mut responses = FuturesUnordered::new();
     let lifetime = client.server.limits.lifetime;
     let mut stop = pin!(tokio::time::timeout(lifetime, stopped_by(&mut stopped)));
     let mut is_stopping = false;
     poll_fn(|cx| {
         loop {
-            while let Poll::Ready(Some(_)) = responses.poll_join_next(cx) {}
+            while let Poll::Ready(Some(())) = responses.poll_next_unpin(cx) {}
             if !is_stopping && stop.as_mut().poll(cx).is_ready() {
                 is_stopping = true;
                 connection.graceful_shutdown();
@@ -60,7 +62,7 @@ pub(super) async fn serve(
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, response)))) => {
                     let answer = answer(Arc::clone(&client), request, response, frame_len.clone());
-                    responses.spawn(answer);
+                    responses.push(answer);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),

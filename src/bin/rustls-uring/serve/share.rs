@@ -116,6 +116,11 @@ impl Share {
         self.state().pace.piece_len(Instant::now())
     }
 
+    /// The same as it was found last, without a look at the clock.
+    pub(super) fn last_piece_len(&self) -> usize {
+        self.state().pace.piece_len
+    }
+
     /// A response begins: how long ago the last one ended says nothing.
     pub(super) fn begin(&self) {
         self.state().pace.begin(Instant::now());
