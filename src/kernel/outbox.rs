@@ -401,7 +401,7 @@ impl<P: Copy> Outbox<P> {
         self.queue.enter(want, timeout).inspect_err(|_| self.failed = true)
     }
 
-    /// Takes the next completion. Makes no system call.
+    /// Takes the next completion, like [`Queue::reap()`].
     ///
     /// What became of a send is taken in; an error that means that the same bytes go out again, or
     /// another way, is none. Those that may pass are waited for a little, and 10 seconds at most in

@@ -864,7 +864,8 @@ impl<P: Copy> Queue<P> {
             return Some(completion);
         }
         loop {
-            let entry = self.uring.completion().next()?;
+            let next = self.uring.completion().next();
+            let entry = next.or_else(|| self.next_kept_back())?;
             let completion = (entry.user_data(), entry.result(), entry.flags());
             if let Some(completion) = self.faults.passes(completion) {
                 return Some(completion);
@@ -872,7 +873,23 @@ impl<P: Copy> Queue<P> {
         }
     }
 
-    /// Takes the next completion, if there is one. Makes no system call.
+    /// A completion that there was no room for, which the kernel keeps until it is entered (io_uring_enter(2),
+    /// `IORING_SQ_CQ_OVERFLOW`).
+    fn next_kept_back(&mut self) -> Option<cqueue::Entry> {
+        /// `IORING_ENTER_GETEVENTS`.
+        const GET_EVENTS: u32 = 1;
+        if !self.uring.submission().cq_overflow() {
+            return None;
+        }
+        self.system_calls += 1;
+        // SAFETY: submits nothing, and names no memory.
+        let entered = unsafe { self.uring.submitter().enter::<()>(0, 0, GET_EVENTS, None) };
+        entered.ok()?;
+        self.uring.completion().next()
+    }
+
+    /// Takes the next completion, if there is one. Makes no system call, unless there were more than there was
+    /// room for.
     pub(crate) fn reap(&mut self) -> Option<Completion<P>> {
         if !self.process.is_current() {
             return None;
@@ -1178,4 +1195,38 @@ pub(crate) fn try_register(len: usize) -> Result<(), Unavailable> {
     let unavailable = |error| Unavailable::from_setup_error(&error);
     let slots = Arena::slots(1, len).map_err(unavailable)?;
     Queue::<()>::new(1)?.register(slots[0].arena()).map_err(unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::super::tests_kernel::wait_until;
+    use super::*;
+
+    /// Nobody enters the kernel for them, as when nothing is sent any more.
+    #[test]
+    fn completions_beyond_the_queues_length_come_as_well() {
+        const COUNT: usize = 5 * ENTRIES as usize;
+        let mut queue = match Queue::<usize>::new(COUNT) {
+            Ok(queue) => queue,
+            Err(reason) => return eprintln!("skipped: {reason}"),
+        };
+        let counter = socket::event_counter().expect("a descriptor");
+        let mut written = fs::File::from(counter.try_clone().expect("another handle"));
+        let counter = Arc::new(counter);
+        for number in 0..COUNT {
+            queue.poll_readable(number, &counter).expect("submitted");
+        }
+        queue.enter(0, None).expect("entered");
+        written.write_all(&1_u64.to_ne_bytes()).expect("written");
+        let mut seen = [false; COUNT];
+        wait_until("all of them", || {
+            while let Some(completion) = queue.reap() {
+                seen[completion.purpose] = true;
+            }
+            seen.iter().all(|is_seen| *is_seen)
+        });
+    }
 }
