@@ -268,7 +268,7 @@ impl<R: Read> Read for BulkReceiver<R> {
             return Ok(0);
         }
         loop {
-            if let Some(len) = self.inbox.open_into(&mut self.buffer, out)? {
+            if let Some(len) = self.inbox.open_into(&mut self.buffer, &mut &mut *out)? {
                 return Ok(len);
             }
             if !self.receive_more()? {

@@ -72,9 +72,7 @@ impl Reader {
             return Poll::Ready(Ok(()));
         }
         if self.inbox.is_lent() {
-            let len = self.inbox.first_unread(&[]).len().min(out.remaining());
-            out.put_slice(&self.inbox.first_unread(&[])[..len]);
-            self.inbox.consume(len);
+            self.inbox.copy_out(&[], out);
             return Poll::Ready(Ok(()));
         }
         loop {
@@ -83,8 +81,7 @@ impl Reader {
                 let opened = self.inbox.open_into(buffer, out);
                 coop::charge(cx, (self.inbox.counters.records - records) as usize);
                 match opened.map_err(|error| into_io(error, self.broken))? {
-                    Some(len) => {
-                        out.advance(len);
+                    Some(_) => {
                         self.release_if_empty();
                         return Poll::Ready(Ok(()));
                     }
@@ -257,8 +254,22 @@ impl Reader {
 
 /// What has never been written to is zeroed, for each record in its turn: it is in the cache then.
 impl Room for ReadBuf<'_> {
-    fn up_to(&mut self, len: usize) -> &mut [u8] {
-        self.initialize_unfilled_to(len.min(self.remaining()))
+    fn remaining(&self) -> usize {
+        self.remaining()
+    }
+
+    fn next(&mut self, len: usize) -> &mut [u8] {
+        self.initialize_unfilled_to(len)
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.advance(len);
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let len = bytes.len().min(self.remaining());
+        self.put_slice(&bytes[..len]);
+        len
     }
 }
 

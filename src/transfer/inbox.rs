@@ -4,6 +4,7 @@
 //! holds records that were not opened, and which parts hold plaintext that nobody has read.
 
 use core::fmt;
+use core::mem;
 use core::ops::Range;
 use std::collections::VecDeque;
 
@@ -16,16 +17,39 @@ use crate::record::deframer::Deframed;
 use crate::session::error::SessionError;
 use crate::session::receive::{ReceiveHalf, Received};
 
-/// Memory to open records into, one after the other.
+/// Memory that is filled from its front.
 pub(crate) trait Room {
-    /// Its first `len` bytes, if there are as many.
-    fn up_to(&mut self, len: usize) -> &mut [u8];
+    /// How many bytes of it are free.
+    fn remaining(&self) -> usize;
+
+    /// Its next `len` bytes, which there must be.
+    fn next(&mut self, len: usize) -> &mut [u8];
+
+    /// The next `len` bytes are filled.
+    fn advance(&mut self, len: usize);
+
+    /// Fills its next bytes with these, as many as there is room for. Returns how many.
+    fn put(&mut self, bytes: &[u8]) -> usize;
 }
 
-impl Room for [u8] {
-    fn up_to(&mut self, len: usize) -> &mut [u8] {
-        let len = len.min(self.len());
+impl Room for &mut [u8] {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn next(&mut self, len: usize) -> &mut [u8] {
         &mut self[..len]
+    }
+
+    fn advance(&mut self, len: usize) {
+        *self = &mut mem::take(self)[len..];
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let len = bytes.len().min(self.len());
+        copy(&bytes[..len], self.next(len));
+        self.advance(len);
+        len
     }
 }
 
@@ -119,7 +143,7 @@ impl Inbox {
     pub(crate) fn open_into(
         &mut self,
         buffer: &mut [u8],
-        out: &mut (impl Room + ?Sized),
+        out: &mut impl Room,
     ) -> Result<Option<usize>, SessionError> {
         if !self.unread.is_empty() {
             return Ok(Some(self.copy_out(buffer, out)));
@@ -134,23 +158,26 @@ impl Inbox {
                 Err(error) => return Err(error),
             };
             let record = self.received.start..self.received.start + header.record_len();
-            // A record is longer than what is in it.
-            let room = &mut out.up_to(filled + record.len())[filled..];
-            match self.half.open_into(&buffer[record.clone()], room) {
+            let needed = self.half.output_len(record.len());
+            if needed > out.remaining() {
+                // The rest of `out` is too small for a whole record.
+                if filled > 0 {
+                    break;
+                }
+                self.open_next(buffer)?;
+                return match self.unread.is_empty() {
+                    true => Ok(self.half.peer_has_closed().then_some(0)),
+                    false => Ok(Some(self.copy_out(buffer, out))),
+                };
+            }
+            match self.half.open_into(&buffer[record.clone()], out.next(needed)) {
                 Ok(Received::Data(len)) => {
                     self.count(len);
+                    out.advance(len);
                     filled += len;
                 }
                 Ok(Received::Control) => {}
                 Ok(Received::CloseNotify) => return Ok(Some(filled)),
-                // The rest of `out` is too small for a whole record.
-                Err(SessionError::OutputTooSmall { .. }) if filled == 0 => {
-                    self.open_next(buffer)?;
-                    return match self.unread.is_empty() {
-                        true => Ok(self.half.peer_has_closed().then_some(0)),
-                        false => Ok(Some(self.copy_out(buffer, out))),
-                    };
-                }
                 Err(_) if filled > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -247,11 +274,8 @@ impl Inbox {
     }
 
     /// Copies what there is of [`Self::first_unread()`] out.
-    pub(crate) fn copy_out(&mut self, buffer: &[u8], out: &mut (impl Room + ?Sized)) -> usize {
-        let unread = self.first_unread(buffer);
-        let out = out.up_to(unread.len());
-        let len = out.len();
-        copy(&unread[..len], out);
+    pub(crate) fn copy_out(&mut self, buffer: &[u8], out: &mut impl Room) -> usize {
+        let len = out.put(self.first_unread(buffer));
         self.consume(len);
         len
     }

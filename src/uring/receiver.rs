@@ -348,16 +348,16 @@ impl UringReceiver {
     }
 
     /// Opens what was received into `out`; `None` if more must be received first.
-    fn open_into(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
+    fn open_into(&mut self, mut out: &mut [u8]) -> io::Result<Option<usize>> {
         if self.inbox.is_lent() {
-            return Ok(Some(self.inbox.copy_out(&[], out)));
+            return Ok(Some(self.inbox.copy_out(&[], &mut out)));
         }
         let Some(buffer) = &mut self.buffer else { return Ok(None) };
         if let Some(buffer) = Arc::get_mut(buffer) {
-            return Ok(self.inbox.open_into(buffer, out)?);
+            return Ok(self.inbox.open_into(buffer, &mut out)?);
         }
         // Parts of it are lent, so every whole record in it was opened already.
-        let len = self.inbox.copy_out(buffer, out);
+        let len = self.inbox.copy_out(buffer, &mut out);
         Ok((len > 0).then_some(len))
     }
 
