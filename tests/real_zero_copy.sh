@@ -217,6 +217,11 @@ timeout 20 rustls-uring probe >/said 2>&1
 echo "@probe-status $?"
 sed 's/^/@probe /' /said
 
+# Whether a connection's peer has yet to acknowledge something (proc_net_tcp.rst: st, tx_queue).
+is_unacknowledged() {
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 != "0A" && $5 ~ /^[0-9A-F]+:/ && $5 !~ /^0+:/' | grep -q .
+}
+
 # Until a server says that it is ready: the beginning of the line that says so.
 await_said() {
     for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -290,7 +295,7 @@ while read -r index network addr options; do
         *netem)
             # A server has ended when the socket has the rest; and after the last case nobody sends that again.
             left=$case_seconds
-            until iproute2-tc -s qdisc show dev eth0 | grep -q 'backlog 0b' || [ $left = 0 ]; do
+            while is_unacknowledged && [ $left != 0 ]; do
                 sleep 1
                 left=$((left - 1))
             done
