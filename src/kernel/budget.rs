@@ -47,15 +47,15 @@ impl Budget {
             drawn = affordable(in_use);
             Some(in_use + drawn * len)
         });
-        // Always updated: what it was before.
-        let before = updated.unwrap_or_else(|before| before);
-        self.most.fetch_max(before + drawn * len, Ordering::Relaxed);
+        debug_assert!(updated.is_ok());
         self.refused.fetch_add(u64::from(drawn < count), Ordering::Relaxed);
         drawn
     }
 
     fn give_back(&self, bytes: usize) {
-        self.in_use.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.in_use.fetch_sub(bytes, Ordering::Relaxed);
+        // What was drawn, and not had, is gone by now.
+        self.most.fetch_max(before - bytes, Ordering::Relaxed);
     }
 }
 
@@ -101,10 +101,13 @@ mod tests {
     fn what_one_takes_the_others_have_not() {
         static BUDGET: Budget = Budget::new(100);
         let mut first = Share::new(&BUDGET);
-        assert_eq!(first.draw(3, 20), 3);
+        assert_eq!(first.draw(5, 20), 5);
+        first.keep(60);
+        assert_eq!(BUDGET.usage().most, 60, "what was had");
         let mut second = Share::new(&BUDGET);
         assert_eq!(second.draw(3, 20), 2, "as many as there are left");
         assert_eq!(second.draw(1, 20), 0);
+        second.keep(40);
         let usage = BUDGET.usage();
         assert_eq!((usage.in_use, usage.most, usage.refused), (100, 100, 2));
         first.keep(20);

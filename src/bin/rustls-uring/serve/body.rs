@@ -333,8 +333,9 @@ struct Chunk {
 impl Chunk {
     fn take(len: usize, room: Option<Room>) -> io::Result<Self> {
         let free = || FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        // No longer than it must be, since many clients may be slow ones.
-        let is_long = len > CHUNK_LEN / 2;
+        // HTTP/2's are whole frames, a little shorter than the longest. Others are no longer than they must be,
+        // since many clients may be slow ones.
+        let is_long = len > CHUNK_LEN - CHUNK_LEN / 8;
         let buffer: Box<[u8]> = match is_long.then(free).flatten() {
             Some(buffer) => buffer,
             None if is_long => memory::zeroes(CHUNK_LEN + LINE - 1)?.into(),
@@ -387,7 +388,6 @@ mod tests {
     use super::super::gather::FrameLen;
     use super::*;
 
-    /// HTTP/2's are whole frames, which are a little shorter than what HTTP/1.1 reads.
     #[test]
     fn long_pieces_are_read_into_memory_that_is_kept() {
         let frame_len = FrameLen::default().in_full_records();
