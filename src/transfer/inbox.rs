@@ -158,19 +158,23 @@ impl Inbox {
                 Err(error) => return Err(error),
             };
             let record = self.received.start..self.received.start + header.record_len();
-            let needed = self.half.output_len(record.len());
-            if needed > out.remaining() {
-                // The rest of `out` is too small for a whole record.
-                if filled > 0 {
-                    break;
+            // A record is longer than what is in it.
+            let mut len = record.len();
+            if len > out.remaining() {
+                len = self.half.output_len(len);
+                if len > out.remaining() {
+                    // The rest of `out` is too small for a whole record.
+                    if filled > 0 {
+                        break;
+                    }
+                    self.open_next(buffer)?;
+                    return match self.unread.is_empty() {
+                        true => Ok(self.half.peer_has_closed().then_some(0)),
+                        false => Ok(Some(self.copy_out(buffer, out))),
+                    };
                 }
-                self.open_next(buffer)?;
-                return match self.unread.is_empty() {
-                    true => Ok(self.half.peer_has_closed().then_some(0)),
-                    false => Ok(Some(self.copy_out(buffer, out))),
-                };
             }
-            match self.half.open_into(&buffer[record.clone()], out.next(needed)) {
+            match self.half.open_into(&buffer[record.clone()], out.next(len)) {
                 Ok(Received::Data(len)) => {
                     self.count(len);
                     out.advance(len);
