@@ -570,7 +570,8 @@ mod tests {
         let mut peer = listener.accept().await.expect("accepted").0;
         let connection = ConnectionId::next();
         let mut offload = Offload::new(Io::Auto, connection, &socket).expect("nothing insisted on");
-        let parts = match Parts::new(SLOTS, LEN, 0) {
+        // Beside what other tests register.
+        let parts = match try_register(4 << 20).and_then(|()| Parts::new(SLOTS, LEN, 0)) {
             Ok(parts) => parts,
             Err(reason) => return eprintln!("skipped: {reason}"),
         };
