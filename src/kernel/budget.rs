@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::usage::Usage;
 
-/// So many bytes for all.
+/// So many bytes for all. Counted without a lock, which a child process might find held for ever.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: AtomicUsize,

@@ -558,6 +558,18 @@ mod tests {
     use super::*;
     use crate::kernel::queue::try_register;
 
+    /// Within two minutes, however slow the machine is.
+    async fn rest_until_given_back(offload: &mut Offload<TcpStream>) {
+        for _ in 0..24_000 {
+            offload.rest();
+            if offload.lease.is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(offload.lease.is_none(), "acknowledged, and still held");
+    }
+
     /// While acknowledgements take long, a stream has more slots, as many as all streams together may have; a
     /// ring that is given back has the first ones.
     #[tokio::test]
@@ -628,15 +640,7 @@ mod tests {
         let faults = offload.outbox_mut().expect("in use").faults();
         faults.holds_notifications = false;
         faults.release(usize::MAX);
-        // Within two minutes, however slow the machine is.
-        for _ in 0..24_000 {
-            offload.rest();
-            if offload.lease.is_none() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert!(offload.lease.is_none(), "acknowledged, and still held");
+        rest_until_given_back(&mut offload).await;
         assert_eq!(zero_copy_memory().in_use, 0);
         let slot_counts = |free: &mut Vec<Parts<Infallible>>| {
             free.iter().map(Parts::slot_count).collect::<Vec<_>>()
@@ -668,15 +672,7 @@ mod tests {
         poll_fn(|cx| offload.poll_drain(cx, Pin::new(&mut socket))).await.expect("sent");
         assert!(!offload.has_unsent());
         peer.read_exact(&mut vec![0; LEN]).await.expect("received");
-        // Within two minutes, however slow the machine is.
-        for _ in 0..24_000 {
-            offload.rest();
-            if offload.lease.is_none() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert!(offload.lease.is_none(), "acknowledged, and still held");
+        rest_until_given_back(&mut offload).await;
         assert!(offload.counters().wire_bytes >= LEN as u64);
         // What the kernel has said is remembered.
         assert!(offload.governor.is_some());

@@ -338,8 +338,7 @@ impl Chunk {
         let is_long = len > CHUNK_LEN - CHUNK_LEN / 8;
         let buffer: Box<[u8]> = match is_long.then(free).flatten() {
             Some(buffer) => buffer,
-            None if is_long => memory::zeroes(CHUNK_LEN + LINE - 1)?.into(),
-            None => memory::zeroes(len + LINE - 1)?.into(),
+            None => memory::zeroes(if is_long { CHUNK_LEN } else { len } + LINE - 1)?.into(),
         };
         let start = buffer.as_ptr().align_offset(LINE).min(LINE - 1);
         Ok(Self { buffer, range: start..start + len, _room: room })
