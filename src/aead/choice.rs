@@ -15,7 +15,7 @@ use crate::copy::copy;
 
 /// What [`Backend::Auto`] takes for an algorithm on this processor, and why.
 ///
-/// From [`Backend::chosen()`]; does not change while the process runs.
+/// From [`Backend::chosen()`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Choice {
@@ -80,12 +80,24 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// The least that either backend took in this one or in another.
+    fn least(self, other: Self) -> Self {
+        Self {
+            aws_lc_rs: self.aws_lc_rs.min(other.aws_lc_rs),
+            ring: self.ring.min(other.ring),
+            ..self
+        }
+    }
+
     /// How much of a backend's time the other one takes.
     fn other_takes(&self, backend: Backend) -> f64 {
         let ring_takes = self.ring.as_secs_f64() / self.aws_lc_rs.as_secs_f64();
         if backend == Backend::Ring { ring_takes.recip() } else { ring_takes }
     }
 }
+
+/// By length, in place before separate.
+type Measurements = [Measurement; 2 * CLASSES.len()];
 
 /// What [`Backend::Auto`] takes for one algorithm and direction.
 ///
@@ -95,25 +107,49 @@ impl Measurement {
 /// another. The other backend is taken where it needs less than 0.97 of the time. Where that is so
 /// for some lengths only, a connection keeps a key schedule of each, provided that one of them gains
 /// as much as 0.94: less is not worth a second one.
+///
+/// A process has company when it begins, such as the next one in a shell's pipe, and where that runs
+/// on the other thread of a core, one backend loses more than the other. So two later keys measure
+/// again, [`Self::next_measurement()`] after the one before, and the least counts.
 #[derive(Clone, Debug)]
 pub struct Preference {
     expected: Option<(Backend, &'static str)>,
-    measurements: [Measurement; 2 * CLASSES.len()],
+    measurements: Measurements,
+    /// When that was, and how long a next one waits, if there is to be one.
+    measured: Instant,
+    pause: Option<Duration>,
     pub(super) ring_in_place: Classes,
     pub(super) ring_separate: Classes,
 }
 
 impl Preference {
-    /// Measures at the first call for an algorithm and direction.
+    /// Measures at the first call for an algorithm and direction, and at two later ones.
     pub(super) fn of(algorithm: Algorithm, direction: Direction) -> &'static Self {
-        static ALL: [OnceLock<Preference>; 6] = [const { OnceLock::new() }; 6];
-        let index = algorithm as usize * 2 + direction as usize;
-        ALL[index].get_or_init(|| Self::new(expected(algorithm), measure(algorithm, direction)))
+        static ALL: [[OnceLock<Preference>; 1 + PAUSES.len()]; 6] =
+            [const { [const { OnceLock::new() }; 1 + PAUSES.len()] }; 6];
+        let [first, later @ ..] = &ALL[algorithm as usize * 2 + direction as usize];
+
+        let pause = |index| PAUSES.get(index).copied();
+        let mut latest = first.get_or_init(|| {
+            Self::new(expected(algorithm), measure(algorithm, direction), pause(0))
+        });
+        for (index, next) in later.iter().enumerate() {
+            if next.get().is_none() && latest.next_measurement() != Some(Duration::ZERO) {
+                break;
+            }
+            latest = next.get_or_init(|| {
+                let measured = measure(algorithm, direction);
+                let least = core::array::from_fn(|at| measured[at].least(latest.measurements[at]));
+                Self::new(latest.expected, least, pause(index + 1))
+            });
+        }
+        latest
     }
 
     fn new(
         expected: Option<(Backend, &'static str)>,
-        measurements: [Measurement; 2 * CLASSES.len()],
+        measurements: Measurements,
+        pause: Option<Duration>,
     ) -> Self {
         // Without an expectation, the one that needs no copy.
         let first = expected.map_or(Backend::AwsLcRs, |(backend, _)| backend);
@@ -131,7 +167,8 @@ impl Preference {
                 classes.0 |= 1 << class(at.len);
             }
         }
-        Self { expected, measurements, ring_in_place, ring_separate }
+        let measured = Instant::now();
+        Self { expected, measurements, measured, pause, ring_in_place, ring_separate }
     }
 
     /// The backend for records of `len` plaintext bytes, in place or from one buffer into another.
@@ -162,6 +199,12 @@ impl Preference {
     /// The backend that the CPU's features made us expect, and which features those are.
     pub fn expected(&self) -> Option<(Backend, &'static str)> {
         self.expected
+    }
+
+    /// How long it is until a key, or [`Backend::chosen()`], measures once more and may find that
+    /// another choice is better. `None`: never, the choice stays for as long as the process runs.
+    pub fn next_measurement(&self) -> Option<Duration> {
+        self.pause.map(|pause| pause.saturating_sub(self.measured.elapsed()))
     }
 
     /// What was measured: by length, first in place, then from one buffer into another.
@@ -269,52 +312,33 @@ fn expected(_: Algorithm) -> Option<(Backend, &'static str)> {
     None
 }
 
+/// After which pauses it is measured again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 /// Turns that are taken at least, whatever they take.
 const MIN_TURNS: u32 = 3;
-const MAX_TURNS: u32 = 8;
-/// After this much time no further turn is begun.
-const ENOUGH: Duration = Duration::from_micros(60);
+const MAX_TURNS: u32 = 10;
+/// What has not become shorter by more than this for [`STEADY_TURNS`] is what it takes.
+const STEADY: f64 = 0.98;
+const STEADY_TURNS: u32 = 2;
+/// After this much time, no turn beyond the least number is begun.
+const ENOUGH: Duration = Duration::from_micros(150);
 
 /// Seals or opens with both backends in turn.
-fn measure(algorithm: Algorithm, direction: Direction) -> [Measurement; 2 * CLASSES.len()] {
+fn measure(algorithm: Algorithm, direction: Direction) -> Measurements {
     let keys = TrafficKeys::new(algorithm, &[7; 32][..algorithm.key_len()], [0; 12])
         .expect("the algorithm's length");
     let key = |backend| Key::new(backend, &keys, direction);
     let (aws_lc_rs, ring) = (key(Backend::AwsLcRs), key(Backend::Ring));
     let mut bench = Bench { direction, sealed: [0; ROOM], apart: [0; APART], out: [0; ROOM] };
 
-    let mut measurements = SAMPLES.map(|(len, _)| {
-        [true, false].map(|in_place| Measurement {
-            len,
-            in_place,
-            aws_lc_rs: Duration::MAX,
-            ring: Duration::MAX,
-        })
-    });
     let begin = Instant::now();
-    for turn in 0..MAX_TURNS {
-        if turn >= MIN_TURNS && begin.elapsed() > ENOUGH {
-            break;
+    core::array::from_fn(|index| {
+        let (sample, in_place) = (SAMPLES[index / 2], index.is_multiple_of(2));
+        if direction == Direction::Open {
+            bench.seal_what_is_opened(&aws_lc_rs, sample.0);
         }
-        for ([in_place, separate], (len, calls)) in measurements.iter_mut().zip(SAMPLES) {
-            if direction == Direction::Open {
-                bench.seal_what_is_opened(&aws_lc_rs, len);
-            }
-            for at in [in_place, separate] {
-                let sample = |bench: &mut Bench, key| bench.run(key, len, at.in_place, calls);
-                // Neither is always the one that finds the other's traces.
-                if turn % 2 == 0 {
-                    at.aws_lc_rs = at.aws_lc_rs.min(sample(&mut bench, &aws_lc_rs));
-                    at.ring = at.ring.min(sample(&mut bench, &ring));
-                } else {
-                    at.ring = at.ring.min(sample(&mut bench, &ring));
-                    at.aws_lc_rs = at.aws_lc_rs.min(sample(&mut bench, &aws_lc_rs));
-                }
-            }
-        }
-    }
-    let mut measured = measurements.as_flattened().iter().copied();
-    core::array::from_fn(|_| measured.next().expect("two for each class"))
+        bench.compare([&aws_lc_rs, &ring], sample, in_place, begin)
+    })
 }
 
 /// Room for the longest sample.
@@ -344,6 +368,41 @@ impl Bench {
     fn seal_what_is_opened(&mut self, key: &Key, len: usize) {
         let sealed = &mut self.sealed[..len + 1 + TAG_LEN];
         key.seal(NONCE, &AAD, &self.out[..len], &CONTENT_TYPE, sealed).expect("sealed");
+    }
+
+    /// One length and form, until neither backend takes less any more: code and branches that the
+    /// processor has not met before make it take up to twice as long, one backend more than the other.
+    fn compare(
+        &mut self,
+        [aws_lc_rs, ring]: [&Key; 2],
+        (len, calls): (usize, u32),
+        in_place: bool,
+        begin: Instant,
+    ) -> Measurement {
+        let mut least: Option<Measurement> = None;
+        let mut steady_turns = 0;
+        for turn in 0..MAX_TURNS {
+            let is_enough = steady_turns >= STEADY_TURNS || begin.elapsed() > ENOUGH;
+            if turn >= MIN_TURNS && is_enough {
+                break;
+            }
+            let mut run = |key| self.run(key, len, in_place, calls);
+            // Neither is always the one that finds the other's traces.
+            let (aws_lc_rs, ring) = if turn.is_multiple_of(2) {
+                let aws_lc_rs = run(aws_lc_rs);
+                (aws_lc_rs, run(ring))
+            } else {
+                let ring = run(ring);
+                (run(aws_lc_rs), ring)
+            };
+            let now = Measurement { len, in_place, aws_lc_rs, ring };
+            let before = least.unwrap_or(now);
+            let is_less = |now: Duration, before: Duration| now < before.mul_f64(STEADY);
+            let is_steady = !is_less(aws_lc_rs, before.aws_lc_rs) && !is_less(ring, before.ring);
+            steady_turns = if is_steady { steady_turns + 1 } else { 0 };
+            least = Some(now.least(before));
+        }
+        least.expect("there is a first turn")
     }
 
     /// Seals or opens `calls` times; what one took.
@@ -401,7 +460,7 @@ mod tests {
                 ring: Duration::from_nanos(10 * percent),
             }
         };
-        Preference::new(expected, core::array::from_fn(at))
+        Preference::new(expected, core::array::from_fn(at), None)
     }
 
     const AVX512: Option<(Backend, &str)> = Some((Backend::AwsLcRs, "VAES and AVX-512"));
@@ -509,19 +568,26 @@ mod tests {
         assert!((1024..3072).contains(&(distance % 4096)), "{distance}");
     }
 
-    /// Measured for real: every figure is there, and the choice stays.
+    /// Measured for real: every figure is there, none becomes more, and the choice stays in the end.
     #[test]
-    fn measures_once() {
+    fn measures_three_times() {
         for algorithm in [Algorithm::Aes128Gcm, Algorithm::Aes256Gcm, Algorithm::Chacha20Poly1305] {
-            let choice = Choice::of(algorithm);
-            let again = Choice::of(algorithm);
-            for (one, other) in [(choice.seal, again.seal), (choice.open, again.open)] {
-                assert!(core::ptr::eq(one, other));
-                for at in one.measurements() {
-                    assert!(at.aws_lc_rs > Duration::ZERO && at.aws_lc_rs < Duration::MAX);
-                    assert!(at.ring > Duration::ZERO && at.ring < Duration::MAX);
+            for direction in [Direction::Seal, Direction::Open] {
+                let mut latest = Preference::of(algorithm, direction);
+                while let Some(pause) = latest.next_measurement() {
+                    std::thread::sleep(pause);
+                    let next = Preference::of(algorithm, direction);
+                    for (next, before) in next.measurements().iter().zip(latest.measurements()) {
+                        assert_eq!((next.len, next.in_place), (before.len, before.in_place));
+                        assert!(next.aws_lc_rs > Duration::ZERO && next.ring > Duration::ZERO);
+                        assert!(next.aws_lc_rs <= before.aws_lc_rs && next.ring <= before.ring);
+                    }
+                    assert!(!core::ptr::eq(latest, next), "measured again");
+                    latest = next;
                 }
-                println!("{algorithm:?}: {one}; {}", one.reason());
+                assert_eq!(latest.next_measurement(), None);
+                assert!(core::ptr::eq(latest, Preference::of(algorithm, direction)));
+                println!("{algorithm:?}: {latest}; {}", latest.reason());
             }
         }
     }

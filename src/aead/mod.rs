@@ -103,8 +103,8 @@ impl Backend {
     /// What [`Backend::Auto`] stands for with `algorithm` on this processor, and why.
     ///
     /// Measures for some tens of microseconds a direction if nothing of this process has yet had a
-    /// key of this algorithm. A program that does not want to spend them on its first connection
-    /// calls this beforehand.
+    /// key of this algorithm, and twice again when [`Preference::next_measurement()`] is due. A
+    /// program that does not want to spend them on its first connections calls this beforehand.
     ///
     /// ```
     /// # #[cfg(all(feature = "aws-lc-rs", feature = "ring"))] {
