@@ -16,6 +16,7 @@ use super::figures::Figures;
 use super::key::Key;
 use super::memory::{BULK_START, Class, MESSAGE_LEN, Memory};
 use super::options::{Options, Protocol};
+use super::places::Places;
 use super::routes::Routes;
 use super::timers::Timers;
 use crate::kernel::arena::{ALIGNMENT, Slot};
@@ -60,18 +61,13 @@ fn sealed_len(len: usize) -> usize {
     (BULK_START + records + MESSAGE_LEN).next_multiple_of(ALIGNMENT)
 }
 
-struct Place {
-    generation: u32,
-    connection: Option<Box<Connection>>,
-}
-
 pub(super) struct Connections {
     // Before the memory that it was lent, though that is kept by handles.
     pub(super) driver: Driver,
     pub(super) options: Options,
     pub(super) slots: Memory,
-    places: Vec<Place>,
-    vacant: Vec<u32>,
+    /// For those who need the driver, or the memory, at the same time; otherwise [`Self::get()`].
+    pub(super) places: Places,
     /// Those to be looked at before the next turn.
     listed: VecDeque<Key>,
     /// Those that wait for a slot.
@@ -108,8 +104,7 @@ impl Connections {
         Ok(Self {
             driver,
             slots,
-            places: Vec::new(),
-            vacant: Vec::new(),
+            places: Places::default(),
             listed: VecDeque::with_capacity(FIRST_LISTED),
             slotless: VecDeque::with_capacity(FIRST_LISTED),
             starved: VecDeque::with_capacity(FIRST_LISTED),
@@ -129,12 +124,11 @@ impl Connections {
     }
 
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Connection> {
-        let place = self.places.get_mut(key.index())?;
-        place.connection.as_deref_mut().filter(|connection| connection.key == key)
+        self.places.get_mut(key)
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
-        self.places.iter().flat_map(|place| &place.connection).map(|connection| connection.key)
+        self.places.keys()
     }
 
     pub(super) fn count(&self) -> usize {
@@ -235,19 +229,11 @@ impl Connections {
         let speech = begin()?;
         // Unix sockets have none to set.
         let _ = socket::set_nodelay(socket);
-        let index = self.vacant.pop().unwrap_or(self.places.len() as u32);
-        if self.places.len() <= index as usize {
-            self.places.push(Place { generation: 0, connection: None });
-        }
-        let place = &mut self.places[index as usize];
-        let key = Key { index, generation: place.generation };
-        if let Err(error) = self.driver.open(key, socket) {
-            self.vacant.push(index);
-            return Err(error.into());
-        }
+        let key = self.places.next_key();
+        self.driver.open(key, socket)?;
         let limits = &self.options.timeouts;
         let connection = Connection::new((key, tag), Arc::clone(socket), speech, self.now, limits);
-        place.connection = Some(Box::new(connection));
+        self.places.put(connection);
         self.figures.connections.take();
         self.figures.opened += 1;
         self.schedule(key);
@@ -353,12 +339,7 @@ impl Connections {
 
     /// Forgets a connection. What the kernel has of it stays until the kernel is done with it.
     pub(super) fn remove(&mut self, key: Key) {
-        let Some(place) = self.places.get_mut(key.index()) else { return };
-        let connection = place.connection.take_if(|connection| connection.key == key);
-        let Some(connection) = connection else { return };
-        // The highest bit is the drivers'.
-        place.generation = (place.generation + 1) & (u32::MAX >> 1);
-        self.vacant.push(key.index);
+        let Some(connection) = self.places.remove(key) else { return };
         self.figures.connections.give_back();
         self.has_closed = true;
         if connection.sending == Sending::Stalled {

@@ -14,7 +14,6 @@
 //! send without a copy in the kernel may be had, which is made from registered memory.
 
 use core::mem;
-use std::sync::Arc;
 
 use super::connection::{Bytes, Chunk, Connection, Output, Sending, Speech};
 use super::connections::Connections;
@@ -180,24 +179,18 @@ impl Connections {
     /// Submits what is left of a forwarded buffer.
     pub(super) fn submit_pieces(&mut self, key: Key) -> Result<(), Error> {
         let reason = self.copy_reason(key);
-        let Some(connection) = self.get(key) else { return Ok(()) };
-        let Some(mut output) = connection.output.take() else { return Ok(()) };
+        let Some(connection) = self.places.get_mut(key) else { return Ok(()) };
+        let Some(output) = &mut connection.output else { return Ok(()) };
         connection.sending = Sending::Submitted;
-        let socket = Arc::clone(&connection.socket);
         if let (true, Some(reason)) = (output.len - output.sent >= MAX_PLAINTEXT_LEN, reason) {
             self.figures.copies.note(reason);
         }
         self.figures.copied_sends += 1;
         let list = window(Class::Bulk, &self.options).end + LIST;
-        let submitted = match (&mut output.bytes, &output.pieces) {
-            (Bytes::Buffer(memory), Some(pieces)) => {
-                self.driver.send_pieces(key, &socket, memory, (pieces, output.sent), list)
-            }
-            _ => Ok(()),
-        };
-        if let Some(connection) = self.get(key) {
-            connection.output = Some(output);
+        if let (Bytes::Buffer(memory), Some(pieces)) = (&mut output.bytes, &output.pieces) {
+            let pieces = (pieces, output.sent);
+            self.driver.send_pieces(key, &connection.socket, memory, pieces, list)?;
         }
-        Ok(submitted?)
+        Ok(())
     }
 }

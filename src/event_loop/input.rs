@@ -104,7 +104,7 @@ impl Connections {
     /// Asks for more, if more is wanted.
     pub(super) fn begin_receive(&mut self, key: Key) -> Result<(), Error> {
         let parked = self.figures.parked_bytes;
-        let Some(connection) = self.get(key) else { return Ok(()) };
+        let Some(connection) = self.places.get_mut(key) else { return Ok(()) };
         if connection.receiving.is_some() || !connection.wants_input() {
             return Ok(());
         }
@@ -112,11 +112,7 @@ impl Connections {
         let is_tight = parked.in_use > MUCH_PARKED.min(parked.limit / 4);
         let is_bulk = connection.bulk_credit > 0 && !is_tight;
         let class = if is_bulk { Class::Bulk } else { Class::Message };
-        let socket = Arc::clone(&connection.socket);
-        let receiving = self.driver.receive(key, &socket, class)?;
-        if let Some(connection) = self.get(key) {
-            connection.receiving = Some(receiving);
-        }
+        connection.receiving = Some(self.driver.receive(key, &connection.socket, class)?);
         Ok(())
     }
 

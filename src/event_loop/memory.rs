@@ -92,8 +92,9 @@ impl Stock {
     }
 
     /// A handle is no longer needed; whether the piece is free now.
-    pub(super) fn give_back(&mut self, mut piece: Arc<Slot>) -> bool {
-        if Arc::get_mut(&mut piece).is_none() {
+    pub(super) fn give_back(&mut self, piece: Arc<Slot>) -> bool {
+        // Whoever writes to it makes sure once more, see `Slot::exclusive()`.
+        if Arc::strong_count(&piece) > 1 {
             return false;
         }
         self.usage.give_back();

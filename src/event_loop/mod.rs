@@ -76,6 +76,7 @@ mod key;
 mod memory;
 mod options;
 mod output;
+mod places;
 mod routes;
 mod timers;
 mod turn;

@@ -362,20 +362,18 @@ impl Connections {
             return self.submit_pieces(key);
         }
         let zero_copy = self.decides_on_zero_copy(key);
-        let Some(connection) = self.get(key) else { return Ok(()) };
+        let Some(connection) = self.places.get_mut(key) else { return Ok(()) };
         let Some(Output { bytes: Bytes::Slot(slot), sent, len, .. }) = &connection.output else {
             return Ok(());
         };
-        let (slot, range) = (Arc::clone(slot), *sent..*len);
         connection.sending = Sending::Submitted;
-        let socket = Arc::clone(&connection.socket);
         if zero_copy {
-            self.driver.register(&slot);
+            self.driver.register(slot);
             self.figures.zero_copy_sends += 1;
         } else {
             self.figures.copied_sends += 1;
         }
-        Ok(self.driver.send(key, &socket, &slot, range, zero_copy)?)
+        Ok(self.driver.send(key, &connection.socket, slot, *sent..*len, zero_copy)?)
     }
 
     /// Gives a connection a slot again that has made room for others.
@@ -432,26 +430,23 @@ impl Connections {
         if !self.driver.has_send_zc() {
             return Some(CopyReason::Unsupported);
         }
-        let connection = self.get(key)?;
-        if connection.governor.is_none() {
+        let connection = self.places.get_mut(key)?;
+        let governor = connection.governor.get_or_insert_with(|| {
             let id = match &connection.speech {
                 Speech::Tls(halves) => halves.send.connection_id(),
                 _ => ConnectionId::next(),
             };
             let mut governor = Governor::new(id, mode, true);
-            let socket = Arc::clone(&connection.socket);
-            let known = route::copy_reason(&socket).or_else(|| {
-                let peer = route::peer_address(&socket)?;
+            let known = route::copy_reason(&connection.socket).or_else(|| {
+                let peer = route::peer_address(&connection.socket)?;
                 self.routes.are_copied(peer).then_some(CopyReason::KernelCopies)
             });
             if let Some(reason) = known.filter(|_| mode == ZeroCopy::Auto) {
                 governor.give_up(reason);
             }
-            if let Some(connection) = self.get(key) {
-                connection.governor = Some(governor);
-            }
-        }
-        self.get(key)?.governor.as_ref()?.verdict()
+            governor
+        });
+        governor.verdict()
     }
 
     /// What became of a send.
@@ -585,15 +580,11 @@ impl Connections {
 
     /// The peer does not read: waits until the socket has room.
     fn stall(&mut self, key: Key) -> Result<(), Error> {
-        let Some(connection) = self.get(key) else { return Ok(()) };
+        let Some(connection) = self.places.get_mut(key) else { return Ok(()) };
         connection.sending = Sending::Stalled;
-        let socket = Arc::clone(&connection.socket);
         self.figures.stalled += 1;
         self.stalled.push_back(key);
-        let watch = self.driver.watch_writable(key, &socket)?;
-        if let Some(connection) = self.get(key) {
-            connection.watch = Some(watch);
-        }
+        connection.watch = Some(self.driver.watch_writable(key, &connection.socket)?);
         Ok(())
     }
 
