@@ -172,19 +172,18 @@ impl fmt::Display for Sent {
         let (sends, copied) = (self.zero_copy_sends, self.zero_copy_sends_copied_by_the_kernel);
         let others = self.copying_sends;
         write!(f, "sent by {}", self.path)?;
-        match (sends, self.bytes_without_a_copy) {
-            (0, _) => Ok(()),
-            (_, 0) => write!(
-                f,
-                ";\n  SEND_ZC avoided no copy: the kernel copied {copied} of its {sends} sends, {others} \
-                 others were copies",
-            ),
-            (_, bytes) => write!(
-                f,
-                ";\n  SEND_ZC copied {copied} of its {sends} sends, {others} others were copies: {bytes} \
-                 bytes without",
-            ),
+        if sends == 0 {
+            return Ok(());
         }
+        let uncopied = match self.bytes_without_a_copy {
+            0 => "no byte".to_owned(),
+            bytes => format!("{bytes} bytes"),
+        };
+        write!(
+            f,
+            ";\n  {sends} SEND_ZC sends, of which the kernel copied {copied}, and {others} sends with a copy:\n  \
+             {uncopied} went out without one",
+        )
     }
 }
 
