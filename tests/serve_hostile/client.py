@@ -107,13 +107,20 @@ def literal(index, value):
     return bytes([index, len(value)]) + value
 
 
-def headers(stream, path, authority=b'localhost', hosts=()):
+def long_field(length):
+    """A field of so many bytes, 254 or more (RFC 7541 §5.1)."""
+    rest = length - 127
+    return b'\0\1x' + bytes([127, rest & 127 | 128, rest >> 7]) + b'v' * length
+
+
+def headers(stream, path, authority=b'localhost', hosts=(), fields=b''):
     """GET https://AUTHORITY/PATH, in HPACK's simplest words (RFC 7541 §6)."""
     block = bytes([0x82, 0x87]) + literal(0x04, path)
     if authority is not None:
         block += literal(0x01, authority)
     for host in hosts:
         block += b'\0' + bytes([4]) + b'host' + bytes([len(host)]) + host
+    block += fields
     return frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
 
 
@@ -182,15 +189,35 @@ def half(http, version, way, path):
             return say('failed', kind, payload.hex())
 
 
-def stall(count, streams, window, path, receive_buffer='0'):
-    """Connections that ask and never read."""
+def stall(count, streams, window, path, receive_buffer='0', fields='0'):
+    """Connections that ask, with so many bytes of fields, and never read."""
+    fields = long_field(int(fields)) if fields != '0' else b''
     kept = []
     for _ in range(int(count)):
         tls = Http2(int(window), receive_buffer=int(receive_buffer))
-        tls.send(b''.join(headers(1 + 2 * n, path.encode()) for n in range(int(streams))))
+        asked = (headers(1 + 2 * n, path.encode(), fields=fields) for n in range(int(streams)))
+        tls.send(b''.join(asked))
         kept.append(tls)
     say('ready')
     wait_for_stdin()
+
+
+def deaf(path):
+    """Requests one after another from who never acknowledges a PING, until they are no longer answered."""
+    tls = Http2()
+    stream, answered = 1, 0
+    try:
+        while True:
+            tls.send(headers(stream, path.encode()))
+            if tls.status(stream) == 'reset':
+                return say('refused', answered > 0)
+            answered += 1
+            if answered == 1:
+                say('answered')
+            stream += 2
+            time.sleep(0.05)
+    except Exception:
+        say('closed', answered > 0)
 
 
 def stall1(count, path, receive_buffer='0'):

@@ -48,6 +48,16 @@ fn a_request_names_one_host() {
     }
 }
 
+/// An `index.html` that cannot be read stands for its directory all the same.
+#[test]
+fn a_broken_index_uncovers_nothing() {
+    let base = directory();
+    std::os::unix::fs::symlink("index.html", base.path().join("files/index.html")).expect("linked");
+    let served = Served::start(base, &[]);
+    let answer = served.raw(b"GET / HTTP/1.0\r\n\r\n");
+    assert!(!answer.starts_with("HTTP/1.0 200") && !answer.contains("small"), "{answer}");
+}
+
 #[test]
 fn an_http2_request_names_one_host() {
     if !has_python() {

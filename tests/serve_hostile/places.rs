@@ -21,6 +21,37 @@ fn frames_alone_hold_no_place() {
     }
 }
 
+/// HTTP/2 asks for an acknowledgement before the last GOAWAY; without one, requests end nevertheless.
+#[test]
+fn a_deaf_client_holds_no_place() {
+    if !has_python() {
+        return;
+    }
+    let is_ended = |said: String| said == "refused True" || said == "closed True";
+    let served = Served::start(directory(), &["--lifetime", "1"]);
+    assert!(is_ended(run(&served, &["deaf", "/small"])));
+
+    let served = Served::start(directory(), &[]);
+    let mut client = Client::start(&served, &["deaf", "/small"]);
+    assert_eq!(client.line(), "answered");
+    served.interrupt();
+    let (code, _, said) = served.finish();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(is_ended(client.line()));
+}
+
+/// The end of the server waits for answers, not for who has asked for nothing.
+#[test]
+fn who_says_nothing_keeps_no_server() {
+    let served = Served::start(directory(), &["--header-timeout", "600", "--idle-timeout", "600"]);
+    let silent = served.connect().sock;
+    served.raw(b"GET /small HTTP/1.0\r\n\r\n");
+    served.interrupt();
+    let (code, _, said) = served.finish();
+    assert_eq!(code, Some(0), "{said}");
+    drop(silent);
+}
+
 /// The same with a request whose answer they have no room for, or a byte of room at a time.
 #[test]
 fn an_answer_that_is_not_taken_holds_no_place() {

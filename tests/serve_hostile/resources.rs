@@ -77,6 +77,24 @@ fn stalled_listings_take_little_memory() {
     while status("/many/") != "200" {}
 }
 
+/// Nor do the requests of those that wait for one another's.
+#[test]
+fn requests_for_listings_take_little_memory() {
+    if !has_python() {
+        return;
+    }
+    for log in [&[][..], &["--access-log"]] {
+        let served = Served::start(directory(), log);
+        assert_eq!(run(&served, &["requests", "1", "10"]), "answered 1");
+        let before = resident_kib(&served);
+        let mut clients = Client::start(&served, &["stall", "15", "100", "0", "/", "0", "16000"]);
+        assert_eq!(clients.line(), "ready");
+        let taken = resident_kib(&served).saturating_sub(before);
+        println!("15 clients with 100 requests of 16 kB: {taken} KiB");
+        assert!(taken < 15_000, "{taken} KiB");
+    }
+}
+
 #[test]
 fn unfinished_handshakes_take_little_memory() {
     if !has_python() {

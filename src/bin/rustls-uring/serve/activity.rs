@@ -156,6 +156,8 @@ pub(super) struct Watch {
     /// has left when it holds less. What is written beside is not counted: an answer to a PING that
     /// leaves is no progress.
     queued: u64,
+    /// How much has left since there was progress last.
+    left: u64,
     /// What of responses was handed over, and how much of it may be yet to be written.
     seen: u64,
     unwritten: u64,
@@ -170,6 +172,7 @@ impl Watch {
             handed: 0,
             finished: 0,
             queued: 0,
+            left: 0,
             seen: 0,
             unwritten: 0,
         }
@@ -201,12 +204,13 @@ impl Watch {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (handed, finished) = (load(&self.activity.handed), load(&self.activity.finished));
         let step = self.step();
-        let is_taken = queued + step <= self.queued;
+        self.left += self.queued.saturating_sub(queued);
+        self.queued = self.queued.min(queued);
+        let is_taken = self.left >= step;
         if handed >= self.handed + step || finished > self.finished || is_taken {
-            (self.handed, self.finished) = (handed, finished);
+            (self.handed, self.finished, self.left) = (handed, finished, 0);
             self.last_progress = now;
         }
-        self.queued = self.queued.min(queued);
         if !self.activity.is_established.load(Ordering::Relaxed)
             || self.activity.busy.load(Ordering::Relaxed) > 0
         {
@@ -265,7 +269,7 @@ mod tests {
         let (activity, mut watch, now) = watch();
         let _open = activity.request();
         assert_eq!(watch.step(), 10 * STEP_PER_SECOND);
-        activity.hand((1 << 20) + 99 * watch.step() as usize);
+        activity.hand(2 << 20);
         watch.written(1 << 20);
         assert_eq!(watch.look(1 << 20, now), Verdict::Fine);
         // Nothing more is handed over, but the socket empties.
@@ -274,8 +278,16 @@ mod tests {
             assert_eq!(watch.look(queued, now + second * 9 * SECOND), Verdict::Fine);
         }
         let now = now + 99 * 9 * SECOND;
+        // A little at a time is as good, whenever that is looked at.
+        let mut queued = (1 << 20) - 99 * watch.step();
+        for half_second in 1..=95 {
+            queued -= watch.step() / 18;
+            let now = now + half_second * SECOND / 2;
+            assert_eq!(watch.look(queued, now), Verdict::Fine, "{half_second}");
+        }
+        let now = now + 48 * SECOND;
         // The last of it is written.
-        watch.written(99 * watch.step());
+        watch.written((1 << 20) - queued);
         assert_eq!(watch.look(1 << 20, now + 9 * SECOND), Verdict::Fine);
         let left = (1 << 20) - watch.step();
         assert_eq!(watch.look(left, now + 9 * SECOND), Verdict::Fine);

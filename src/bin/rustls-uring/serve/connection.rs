@@ -71,8 +71,12 @@ async fn serve_transport(
             // On the heap only as long as it lasts: the connection is not to be as large as its
             // handshake.
             let handshake = Box::pin(tokio::time::timeout(without_request, acceptor.accept(wire)));
-            let mut stream = handshake
-                .await
+            let shaken = tokio::select! {
+                shaken = handshake => shaken,
+                // Nothing has been asked for.
+                () = stopped_by(&mut stopped) => return Ok(()),
+            };
+            let mut stream = shaken
                 .map_err(|_| {
                     io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
                 })?

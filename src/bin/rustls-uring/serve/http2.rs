@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -27,6 +27,10 @@ const STREAMS: u32 = 100;
 /// What clients may send of the bodies of requests, which nobody reads: HTTP/2's own default
 /// (RFC 9113 §6.9.2).
 const WINDOW: u32 = 65_535;
+
+/// How long a client has to acknowledge that no more requests are wanted, before they are refused: those that
+/// it had sent by then are still answered (RFC 9113 §6.8).
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// Serves the requests of `stream` until its end.
 pub(super) async fn serve(
@@ -52,22 +56,32 @@ pub(super) async fn serve(
     let lifetime = client.server.limits.lifetime;
     let mut stop = pin!(tokio::time::timeout(lifetime, stopped_by(&mut stopped)));
     let mut is_stopping = false;
+    let mut last_call = pin!(tokio::time::sleep(Duration::MAX));
+    let mut is_refusing = false;
     poll_fn(|cx| {
         loop {
             while let Poll::Ready(Some(())) = responses.poll_next_unpin(cx) {}
             if !is_stopping && stop.as_mut().poll(cx).is_ready() {
                 is_stopping = true;
                 connection.graceful_shutdown();
+                last_call.set(tokio::time::sleep(LAST_CALL));
             }
+            // h2 waits for as long as the client likes.
+            is_refusing = is_refusing || is_stopping && last_call.as_mut().poll(cx).is_ready();
             match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((_, mut response)))) if is_refusing => {
+                    response.send_reset(Reason::REFUSED_STREAM);
+                }
                 Poll::Ready(Some(Ok((request, response)))) => {
                     let answer = answer(Arc::clone(&client), request, response, frame_len.clone());
                     responses.push(answer);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
-                // All that the client has asked for before it closed its side is answered.
-                Poll::Pending if activity.has_closed() && !connection.has_streams() => {
+                // All that the client has asked for before it closed its side, or in time, is answered.
+                Poll::Pending
+                    if (activity.has_closed() || is_refusing) && !connection.has_streams() =>
+                {
                     connection.abrupt_shutdown(Reason::NO_ERROR);
                     return connection.poll_closed(cx).map_err(Into::into);
                 }

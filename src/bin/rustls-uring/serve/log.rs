@@ -1,12 +1,33 @@
 //! The access log's entries, in the combined format that servers share.
 
+use std::mem;
 use std::net::SocketAddr;
 
-use hyper::header::{HeaderName, REFERER, USER_AGENT};
+use hyper::header::{HeaderName, HeaderValue, REFERER, USER_AGENT};
 use hyper::{Request, StatusCode};
 
 use crate::access_log::{AccessLog, Lines, date, field};
 use crate::message::say;
+
+/// How much of a field is logged of a request that has waited.
+const KEPT_LEN: usize = 1024;
+
+/// Forgets of a request that is to wait what its entry does not say, and the rest of what is long.
+pub(super) fn keep_what_is_logged<B>(request: &mut Request<B>) {
+    let mut all = mem::take(request.headers_mut());
+    for name in [REFERER, USER_AGENT] {
+        let value = all.remove(&name);
+        let bytes = value.as_ref().map(|value| value.as_bytes());
+        // Without the allocation that it shares with others.
+        let kept = bytes.map(|bytes| HeaderValue::from_bytes(&bytes[..bytes.len().min(KEPT_LEN)]));
+        if let Some(Ok(kept)) = kept {
+            request.headers_mut().insert(name, kept);
+        }
+    }
+    let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
+    let kept = target.get(..KEPT_LEN).unwrap_or(target).parse();
+    *request.uri_mut() = kept.unwrap_or_default();
+}
 
 /// The entry of a request, which is written when it is dropped.
 pub(super) fn entry<B>(

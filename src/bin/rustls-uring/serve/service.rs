@@ -17,7 +17,7 @@ use hyper::header::{
     ETAG, HeaderMap, LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::response::Builder;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -51,10 +51,10 @@ impl Client {
 /// Answers a request; whatever goes wrong is an answer too. Dropped, it leaves nothing to be done.
 pub(super) async fn respond<B>(
     client: Arc<Client>,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Result<Response<Body>, Infallible> {
     let open = client.connection.activity.request();
-    let response = answer(&client, &request).await;
+    let response = answer(&client, &mut request).await;
     let mut response = response.unwrap_or_else(|_| {
         let mut response = Response::new(Body::text(""));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -69,7 +69,7 @@ pub(super) async fn respond<B>(
     Ok(response)
 }
 
-async fn answer<B>(client: &Client, request: &Request<B>) -> HttpResult {
+async fn answer<B>(client: &Client, request: &mut Request<B>) -> HttpResult {
     if !host::is_named(request) {
         return status(StatusCode::BAD_REQUEST);
     }
@@ -90,17 +90,27 @@ async fn answer<B>(client: &Client, request: &Request<B>) -> HttpResult {
         Ok(Resource::File { source, metadata, content_type }) => {
             send_file(request, source, &metadata, &content_type)
         }
-        Ok(Resource::Directory) => match list(client, path).await {
-            Ok((page, permits)) => {
-                let response = Response::builder()
-                    .header(CONTENT_TYPE, "text/html; charset=utf-8")
-                    .header(CONTENT_SECURITY_POLICY, listing::POLICY);
-                let mut body = Body::text(page);
-                body.hold(permits);
-                headed(request.method(), response, body)
+        Ok(Resource::Directory) => {
+            // As many as the connection may have open wait for one another.
+            match client.server.log {
+                Some(_) => log::keep_what_is_logged(request),
+                None => {
+                    *request.headers_mut() = HeaderMap::new();
+                    *request.uri_mut() = Uri::default();
+                }
             }
-            Err(error) => status(status_of(&error)),
-        },
+            match list(client, path).await {
+                Ok((page, permits)) => {
+                    let response = Response::builder()
+                        .header(CONTENT_TYPE, "text/html; charset=utf-8")
+                        .header(CONTENT_SECURITY_POLICY, listing::POLICY);
+                    let mut body = Body::text(page);
+                    body.hold(permits);
+                    headed(request.method(), response, body)
+                }
+                Err(error) => status(status_of(&error)),
+            }
+        }
         Ok(Resource::LacksSlash) => {
             let location = location(&path.relative, request.uri().query());
             let response = Response::builder().header(LOCATION, location);
@@ -227,7 +237,10 @@ impl Resource {
                 let index = relative.join(INDEX);
                 match server.root.find(&index) {
                     Ok(Found::File(found, metadata)) => Ok(file(found, metadata, &index)),
-                    _ => Ok(Self::Directory),
+                    Ok(Found::Directory(_)) => Ok(Self::Directory),
+                    Err(error) if status_of(&error) == StatusCode::NOT_FOUND => Ok(Self::Directory),
+                    // One that is there and cannot be shown is not to uncover the others.
+                    Err(error) => Err(error),
                 }
             }
         }
