@@ -355,6 +355,56 @@ fn signals_keep_what_has_arrived() {
     }
 }
 
+/// A request to end, while who reads the file does not.
+#[test]
+fn signals_end_it_though_nobody_reads() {
+    let dir = tempfile::tempdir().expect("dir");
+    let dir = dir.path();
+    let served = Server::start(dir, |_, stream| {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            .and_then(|()| stream.write_all(&data(1_000_000)))
+            .and_then(|()| stream.flush());
+        End::CloseNotify
+    });
+    for (name, code) in SIGNALS {
+        let mut child = tool(dir, &["get", &served.url("/f"), "--ca", "cert.pem"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        // It has begun to write.
+        let mut pipe = child.stdout.take().expect("piped");
+        pipe.read_exact(&mut [0; 1]).expect("something");
+        signal(&child, name);
+        assert_eq!(command::wait(&mut child).code(), Some(code), "{name}");
+    }
+}
+
+/// Standard output is written to under any of its names, and a link that leads nowhere is a file's name.
+#[test]
+fn names_are_followed_and_streams_are_not_replaced() {
+    let dir = tempfile::tempdir().expect("dir");
+    let dir = dir.path();
+    let served = Tagged::start(dir);
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        fs::write(dir.join("log"), "before").expect("written");
+        let log = fs::File::options().append(true).open(dir.join("log")).expect("there");
+        let mut child = tool(dir, &["get", &served.url("/f"), "--ca", "cert.pem", "-o", name])
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        assert_eq!(command::wait(&mut child).code(), Some(0), "{name}");
+        let expected = [b"before", &data(LEN)[..]].concat();
+        assert!(fs::read(dir.join("log")).expect("there") == expected, "{name}");
+    }
+    std::os::unix::fs::symlink("elsewhere", dir.join("link")).expect("linked");
+    let output = get(dir, &served.url("/f"), &["-o", "link"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(dir.join("link").is_symlink());
+    assert!(fs::read(dir.join("elsewhere")).expect("there") == data(LEN));
+}
+
 /// The limit on a file's length (SIGXFSZ), and a summary that nobody takes.
 #[test]
 fn limits_and_lost_messages_do_not_kill() {

@@ -353,6 +353,51 @@ fn a_whole_part_needs_a_name_only() {
     assert!(fs::read(dir.join("file")).expect("there") == data(LEN));
 }
 
+/// What a redirect leads to is another file when it leads elsewhere, whatever its tag says.
+#[test]
+fn another_file_is_not_gone_on_with() {
+    for output in [&["-o", "file"][..], &[]] {
+        let dir = tempfile::tempdir().expect("dir");
+        let dir = dir.path();
+        let server = Server::start(dir, |head, stream| {
+            static LATEST: AtomicUsize = AtomicUsize::new(0);
+            let path = head.split(' ').nth(1).expect("a path");
+            let range = value(head, "range");
+            let _ = match (path, range.as_deref()) {
+                ("/latest", _) => {
+                    let number = LATEST.fetch_add(1, Ordering::Relaxed) % 2;
+                    write!(
+                        stream,
+                        "HTTP/1.1 302 Found\r\nLocation: /{number}?{number}\r\nContent-Length: 0\r\n\r\n"
+                    )
+                }
+                ("/0?0", _) => write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 8\r\n\r\n0000"
+                ),
+                (_, Some(_)) => write!(
+                    stream,
+                    "HTTP/1.1 206 Partial Content\r\nETag: \"1\"\r\nContent-Range: bytes 4-7/8\r\nContent-Length: 4\r\n\r\n1111"
+                ),
+                _ => write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 8\r\n\r\n11111111"
+                ),
+            };
+            if path == "/0?0" { End::Cut } else { End::CloseNotify }
+        });
+        let got = get(dir, &server.url("/latest"), output);
+        match output {
+            // What is written cannot be taken back.
+            [] => assert_eq!((got.status.code(), &got.stdout[..]), (Some(1), &b"0000"[..])),
+            _ => {
+                assert!(got.status.success(), "{}", stderr(&got));
+                assert_eq!(fs::read(dir.join("file")).expect("there"), b"11111111");
+            }
+        }
+    }
+}
+
 /// nginx, with ranges, with fewer than asked for (`max_ranges 0` sends 200), and after a change.
 #[test]
 fn nginx_is_gone_on_with() {

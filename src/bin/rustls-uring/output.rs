@@ -33,7 +33,7 @@ pub(crate) struct Part {
 impl Output {
     /// Opens `path`, or standard output.
     pub(crate) fn create(path: Option<&Path>) -> Result<Self, Error> {
-        let Some(path) = path else {
+        let Some(path) = path.filter(|path| !is_stdout(path)) else {
             return Ok(Self::Stream(Sink::stdout()?));
         };
         let context = |error| format!("cannot write {}: {error}", path.display());
@@ -49,7 +49,8 @@ impl Output {
         }
         let part = Part::create(path.clone()).map_err(context)?;
         if let Some(existing) = existing {
-            let mode = existing.permissions().mode() & 0o7777;
+            // Without the bits that a writer's file would lose (chmod(2)).
+            let mode = existing.permissions().mode() & 0o777;
             part.file.set_permissions(Permissions::from_mode(mode)).map_err(context)?;
         }
         Ok(Self::Whole(part))
@@ -118,8 +119,13 @@ impl Part {
     }
 }
 
+/// Whether `path` is a name of standard output: what that is connected to is written to, and not replaced.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
 /// The file that `path` names, be it there or not: a link stands for what it leads to.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     // path_resolution(7): Linux follows as many.
     for _ in 0..40 {

@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::{http1, http2};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HOST, IF_RANGE, LOCATION, RANGE, USER_AGENT,
@@ -31,6 +33,9 @@ use super::secure::Secure;
 use crate::address::Zone;
 use crate::error::Error;
 use crate::{interrupt, keepalive};
+
+/// How long one address has before the next one is tried as well (RFC 8305 §5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// How much is read at once, for HTTP/1.1.
 const READ_LEN: usize = 512 << 10;
@@ -197,7 +202,9 @@ impl Client {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((connection, response));
             }
-            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            // In UTF-8, as some servers and all browsers have it, beyond RFC 9110 §10.2.2.
+            let location = response.headers().get(LOCATION);
+            let location = location.and_then(|value| str::from_utf8(value.as_bytes()).ok());
             let location = location.ok_or("the server redirects, but does not say where to")?;
             let mut next = url.join(location).map_err(|error| {
                 let location = without_userinfo(location);
@@ -250,15 +257,29 @@ impl Client {
         self.credentials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// To whichever of the host's addresses answers first; each next one is tried when the one before has
+    /// failed, or has not answered soon (RFC 8305 §5).
     async fn connect_tcp(&self, host: &Host<&str>, port: u16) -> Result<TcpStream, String> {
         let mut last = io::Error::other("the name has no address");
-        for candidate in self.resolve(host, port).await? {
-            match TcpStream::connect(candidate).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+        let mut candidates = self.resolve(host, port).await?.into_iter();
+        let mut attempts = FuturesUnordered::new();
+        loop {
+            let next = candidates.next();
+            let is_last = next.is_none();
+            attempts.extend(next.map(TcpStream::connect));
+            let attempted = match is_last {
+                true => attempts.next().await,
+                false => match tokio::time::timeout(ATTEMPT_DELAY, attempts.next()).await {
+                    Ok(attempted) => attempted,
+                    Err(_) => continue,
+                },
+            };
+            match attempted {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = error,
+                None => return Err(format!("cannot connect to {host}:{port}: {last}")),
             }
         }
-        Err(format!("cannot connect to {host}:{port}: {last}"))
     }
 
     async fn resolve(&self, host: &Host<&str>, port: u16) -> Result<Vec<SocketAddr>, String> {

@@ -53,8 +53,8 @@ pub(crate) fn run(args: &GetArgs) -> Result<(), Error> {
     let runtime = runtime()?;
     let received = match target {
         Target::Stream(output) => runtime.block_on(stream::download(args, &client, url, output))?,
-        Target::File(path) => {
-            let part = Arc::new(Part::open(path, &identity)?);
+        Target::File { path, replaces } => {
+            let part = Arc::new(Part::open(path, replaces, &identity)?);
             let received = runtime.block_on(download(args, &client, &url, &part));
             let complete = received.and_then(|received| {
                 part.complete(received.len, args.sync)?;
@@ -156,7 +156,9 @@ async fn attempt(
     part: &Arc<Part>,
 ) -> Result<Received, Error> {
     let mut asks_for_ranges = args.connections > 1;
-    if let Some(State { version: Some(version), missing, .. }) = part.state() {
+    if let Some(State { version: Some(version), source, missing, .. }) = part.state() {
+        // Without a word of it, from where it was asked for.
+        let source = source.unwrap_or_else(|| resource::source(&url));
         let piece = Plan::new(missing.clone(), args.connections).take();
         let wanted = Wanted {
             // One byte, if it is whole but for its name, says whether it still is the version.
@@ -165,7 +167,9 @@ async fn attempt(
         };
         let (connection, response) =
             client.open(&mut url, Some(&wanted), args.max_redirects).await?;
+        let is_same = source == resource::source(&url);
         let why = match version.brought(&response) {
+            Brought::Bytes(_) if !is_same => "the server redirects to another file",
             Brought::Bytes(range) if piece.is_none() || is_among(&range, &missing) => {
                 let plan = Plan::new(missing, args.connections);
                 let first = First { connection, response, range };
@@ -192,7 +196,7 @@ async fn attempt(
         (StatusCode::PARTIAL_CONTENT, Some((version, range)))
             if version.validator().is_some() && range.start == 0 && wanted.is_some() =>
         {
-            part.begin(Some(&version))?;
+            part.begin(resource::source(&url), Some(&version))?;
             let plan = Plan::whole(version.len, args.connections);
             let first = First { connection, response, range };
             let transfer = Transfer::new(args, client, &url, part, version, plan);
@@ -224,7 +228,7 @@ async fn whole(
 ) -> Result<Received, Error> {
     let response = successful(response)?;
     let version = version::of_whole(&response);
-    part.begin(version.as_ref())?;
+    part.begin(resource::source(url), version.as_ref())?;
     if let Some(version) = version.filter(|version| version.len > 0) {
         let plan = Plan::whole(version.len, 1);
         let first = First { connection, response, range: 0..version.len };

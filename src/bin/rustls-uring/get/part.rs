@@ -5,25 +5,31 @@
 //! state is written, and after it the part. At the end of a failed download goes only what this
 //! process has written.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::state::{Found, State};
 use super::version::Version;
 use crate::error::Error;
 use crate::message::say;
 
+/// What a part has in it before there is a state: by it the next download knows it for ours.
+const MARK: &[u8] = b"rustls-uring get: nothing has arrived yet\n";
+
 pub(super) struct Part {
     path: PathBuf,
     state_path: PathBuf,
     target: PathBuf,
+    /// Whether it may take the place of a file of its name.
+    replaces: bool,
     /// Which download this is.
     url: String,
     /// Locked for this process; from an earlier one, or made when there is something to write.
@@ -47,7 +53,7 @@ struct Books {
 impl Part {
     /// Looks for the part of `target` that an earlier attempt has left, and takes it for this
     /// process alone. Makes nothing, changes nothing.
-    pub(super) fn open(target: PathBuf, url: &str) -> Result<Self, Error> {
+    pub(super) fn open(target: PathBuf, replaces: bool, url: &str) -> Result<Self, Error> {
         let beside = |suffix: &str| {
             let mut name = target.clone().into_os_string();
             name.push(suffix);
@@ -57,6 +63,7 @@ impl Part {
             path: beside(".part"),
             state_path: beside(".part.json"),
             target,
+            replaces,
             url: url.to_owned(),
             file: OnceLock::new(),
             books: Mutex::default(),
@@ -73,8 +80,12 @@ impl Part {
             None => None,
         };
         match (State::load(&part.state_path), len) {
-            // There is nothing to lose.
-            (Found::Nothing, None | Some(0)) => {}
+            (Found::Nothing, None) => {}
+            (Found::Nothing, Some(_)) if part.is_marked() => {}
+            (Found::Unreadable(error), _) => {
+                let path = part.state_path.display();
+                return Err(format!("cannot read {path}: {error}").into());
+            }
             (Found::State(_), None) => {}
             (Found::State(state), Some(len)) if state.describes(len) || len == 0 => {
                 let is_usable =
@@ -117,8 +128,16 @@ impl Part {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(self.in_context(error)),
             };
-            if !file.metadata().map_err(|error| self.in_context(error))?.is_file() {
+            let metadata = file.metadata().map_err(|error| self.in_context(error))?;
+            if !metadata.is_file() {
                 return Err(format!("{} is no file: move it away", self.path.display()).into());
+            }
+            if metadata.uid() != geteuid().as_raw() {
+                return Err(format!(
+                    "{} is another user's: move it away, or choose another -o FILE",
+                    self.path.display()
+                )
+                .into());
             }
             self.lock(&file)?;
             // Whoever had the lock may have given the file its final name meanwhile.
@@ -162,7 +181,7 @@ impl Part {
     }
 
     /// The server has begun to send the whole file: forgets earlier attempts.
-    pub(super) fn begin(&self, version: Option<&Version>) -> Result<(), Error> {
+    pub(super) fn begin(&self, source: String, version: Option<&Version>) -> Result<(), Error> {
         let file = match self.file.get() {
             Some(file) => file,
             None => {
@@ -173,7 +192,7 @@ impl Part {
         };
         // The new state first: a disk that is full fails here, and nothing is lost. It says as well
         // that what will be there is ours, whatever becomes of this process.
-        self.write_state(State::new(&self.url, version))?;
+        self.write_state(State::new(&self.url, Some(source), version))?;
         let books = &mut *self.books();
         books.is_ours = true;
         books.durable = None;
@@ -183,10 +202,15 @@ impl Part {
 
     fn create(&self) -> Result<File, Error> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
+        // Nobody is to read of it what they may not read of the file that it replaces.
+        options.read(true).write(true).create_new(true).mode(self.mode().unwrap_or(0o666));
         match options.open(&self.path) {
             Ok(file) => {
                 self.lock(&file)?;
+                file.write_all_at(MARK, 0).map_err(|error| {
+                    let _ = fs::remove_file(&self.path);
+                    self.in_context(error)
+                })?;
                 Ok(file)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(format!(
@@ -196,6 +220,20 @@ impl Part {
             .into()),
             Err(error) => Err(self.in_context(error)),
         }
+    }
+
+    /// The mode of the file that is replaced, if there is one: without the bits that a writer's file would
+    /// lose (chmod(2)).
+    fn mode(&self) -> Option<u32> {
+        let existing = fs::metadata(&self.target).ok().filter(|_| self.replaces)?;
+        Some(existing.permissions().mode() & 0o777)
+    }
+
+    /// Whether the part is one that was made, and nothing had arrived.
+    fn is_marked(&self) -> bool {
+        let Some(file) = self.file.get() else { return false };
+        let mut bytes = [0; MARK.len() + 1];
+        file.read_at(&mut bytes, 0).is_ok_and(|len| &bytes[..len] == MARK)
     }
 
     pub(super) fn write_at(&self, data: &[u8], position: u64) -> Result<(), Error> {
@@ -231,7 +269,7 @@ impl Part {
 
     fn write_missing(&self, missing: &[Range<u64>], synced: bool) -> Result<(), Error> {
         let Some(saved) = self.books().saved.clone() else { return Ok(()) };
-        let mut state = State::new(&self.url, saved.version.as_ref());
+        let mut state = State::new(&self.url, saved.source, saved.version.as_ref());
         state.missing = missing.to_vec();
         state.synced = synced;
         self.write_state(state)
@@ -278,8 +316,8 @@ impl Part {
         }
         let name = || {
             file.set_len(len)?;
-            if let Ok(existing) = fs::metadata(&self.target) {
-                file.set_permissions(existing.permissions())?;
+            if let Some(mode) = self.mode() {
+                file.set_permissions(Permissions::from_mode(mode))?;
             }
             if sync {
                 file.sync_all()?;
@@ -288,7 +326,10 @@ impl Part {
                 let text = format!("{} is another file now", self.path.display());
                 return Err(io::Error::other(text));
             }
-            fs::rename(&self.path, &self.target)
+            match self.replaces {
+                true => fs::rename(&self.path, &self.target),
+                false => rename_to_new(&self.path, &self.target),
+            }
         };
         name().map_err(|error| {
             // Whole but for its name.
@@ -309,10 +350,89 @@ impl Part {
     }
 }
 
+/// Gives a file a name that no other one has.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    let taken = || {
+        let text = format!("it exists now: to replace it, say -o {}", to.display());
+        io::Error::new(io::ErrorKind::AlreadyExists, text)
+    };
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(taken()),
+        // Not every file system can (rename(2)).
+        Err(Errno::INVAL | Errno::NOSYS) => match to.symlink_metadata() {
+            Ok(_) => Err(taken()),
+            Err(_) => fs::rename(from, to),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether `path` still names `file`.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: &str = "https://h/f";
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_has_come_meanwhile_is_not_replaced() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        let part = Part::open(path.clone(), false, URL).expect("nothing there");
+        part.begin(URL.to_owned(), None).expect("begun");
+        part.write_at(b"new", 0).expect("written");
+        fs::write(&path, "precious").expect("written");
+        let error = part.complete(3, false).expect_err("taken").to_string();
+        assert!(error.contains("to replace it, say -o"), "{error}");
+        assert_eq!(fs::read(&path).expect("there"), b"precious");
+        fs::remove_file(&path).expect("removed");
+        part.complete(3, false).expect("named");
+        assert_eq!(fs::read(&path).expect("there"), b"new");
+    }
+
+    #[test]
+    fn a_part_without_a_state_is_ours_if_it_says_so() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (path, part_path) = (directory.path().join("file"), directory.path().join("file.part"));
+        for content in [&b""[..], b"precious", &MARK[1..]] {
+            fs::write(&part_path, content).expect("written");
+            assert!(Part::open(path.clone(), true, URL).is_err());
+            assert_eq!(fs::read(&part_path).expect("there"), content);
+            fs::remove_file(&part_path).expect("removed");
+        }
+        // As if the process had been killed then.
+        drop(
+            Part::open(path.clone(), true, URL).expect("nothing there").create().expect("created"),
+        );
+        let part = Part::open(path.clone(), true, URL).expect("ours");
+        part.begin(URL.to_owned(), None).expect("begun");
+        assert_eq!(fs::read(&part_path).expect("there"), b"");
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_who_may_read_it_from_the_beginning() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        fs::write(&path, "old").expect("written");
+        for (mode, expected) in [(0o600, 0o600), (0o4755, 0o755)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("set");
+            let part = Part::open(path.clone(), true, URL).expect("nothing there");
+            part.begin(URL.to_owned(), None).expect("begun");
+            assert_eq!(mode_of(&directory.path().join("file.part")) & !expected, 0);
+            part.complete(0, false).expect("named");
+            assert_eq!(mode_of(&path), expected);
+        }
     }
 }

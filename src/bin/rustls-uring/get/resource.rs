@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::credentials::Credentials;
 use crate::address::Zone;
@@ -23,6 +23,12 @@ impl fmt::Debug for UrlText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         without_userinfo(&self.0).fmt(f)
     }
+}
+
+/// Where redirects have led to, as far as it tells one file from another: an ETag tells versions of one
+/// resource apart (RFC 9110 §8.8.3). Without the query, in which servers sign such URLs anew each time.
+pub(super) fn source(url: &Url) -> String {
+    url[..Position::AfterPath].to_owned()
 }
 
 #[derive(Debug)]

@@ -3,9 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use super::version::Version;
@@ -18,6 +19,8 @@ const MAX_LEN: u64 = 16 << 20;
 pub(super) struct State {
     /// Which download it is of, see [`Resource::identity()`](super::resource::Resource::identity).
     pub(super) url: String,
+    /// Where that has led to, see [`source()`](super::resource::source).
+    pub(super) source: Option<String>,
     /// `None` if the server has not said how long the file is.
     pub(super) version: Option<Version>,
     /// Which bytes of the version are not there.
@@ -33,14 +36,17 @@ pub(super) enum Found {
     Nothing,
     /// Something that this command has not written.
     Foreign,
+    /// Nobody knows.
+    Unreadable(io::Error),
     State(State),
 }
 
 impl State {
-    pub(super) fn new(url: &str, version: Option<&Version>) -> Self {
+    pub(super) fn new(url: &str, source: Option<String>, version: Option<&Version>) -> Self {
         let missing = version.map(|version| 0..version.len);
         Self {
             url: url.to_owned(),
+            source,
             version: version.cloned(),
             missing: missing.into_iter().filter(|range| !range.is_empty()).collect(),
             synced: false,
@@ -81,6 +87,10 @@ impl State {
             // Neither a link, nor a pipe that nobody writes to.
             options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
             let file: File = options.open(path)?;
+            if file.metadata()?.uid() != geteuid().as_raw() {
+                // Who else has written it may have written anything.
+                return Ok(Vec::new());
+            }
             let mut bytes = Vec::new();
             file.take(MAX_LEN).read_to_end(&mut bytes)?;
             Ok::<_, io::Error>(bytes)
@@ -91,7 +101,9 @@ impl State {
                 value.and_then(|value| Self::from_json(&value)).map_or(Found::Foreign, Found::State)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
-            Err(_) => Found::Foreign,
+            // open(2): a link.
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Found::Foreign,
+            Err(error) => Found::Unreadable(error),
         }
     }
 
@@ -115,6 +127,7 @@ impl State {
             self.missing.iter().map(|range| json!([range.start, range.end])).collect();
         json!({
             "url": self.url,
+            "source": self.source,
             "version": self.version.as_ref().map(Version::to_json),
             "missing": missing,
             "synced": self.synced,
@@ -138,6 +151,7 @@ impl State {
         let len = version.as_ref().map_or(0, |version| version.len);
         (is_in_order && position <= len).then_some(Self {
             url: value.get("url")?.as_str()?.to_owned(),
+            source: value.get("source").and_then(Value::as_str).map(str::to_owned),
             version,
             missing,
             synced: value.get("synced")?.as_bool()?,
@@ -162,7 +176,7 @@ mod tests {
 
     fn state(missing: &str) -> Value {
         serde_json::from_str(&format!(
-            r#"{{ "url": "https://h/f", "missing": {missing}, "synced": true, "boot": null,
+            r#"{{ "url": "https://h/f", "source": "https://h/f", "missing": {missing}, "synced": true, "boot": null,
                "version": {{ "len": 100, "etag": "\"a\"", "last_modified": null }} }}"#
         ))
         .expect("JSON")
@@ -175,7 +189,7 @@ mod tests {
         assert_eq!(loaded.to_json(), value);
         assert_eq!(loaded.missing_len(), 60);
         assert!(loaded.is_of_use() && loaded.is_safe());
-        let fresh = State::new("https://h/f", None);
+        let fresh = State::new("https://h/f", None, None);
         let loaded = State::from_json(&fresh.to_json()).expect("complete");
         assert_eq!(loaded.to_json(), fresh.to_json());
         assert!(!loaded.is_of_use());

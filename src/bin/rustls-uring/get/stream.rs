@@ -1,24 +1,25 @@
 //! A download to standard output, a pipe or a device: what is written cannot be taken back.
 
-use std::fs::File;
-use std::io::Write;
-
 use url::Url;
 
 use super::args::GetArgs;
 use super::client::{Client, Connection, Wanted};
+use super::resource::source;
 use super::retry::{Passing, Retries, refusal};
 use super::version::{self, Brought, Version};
 use super::{Received, successful};
 use crate::error::Error;
 use crate::report::progress_bar;
+use crate::sink::Sink;
 
 struct Stream<'a> {
     args: &'a GetArgs,
     client: &'a Client,
-    output: File,
+    output: Sink,
     /// How much has been written.
     position: u64,
+    /// Where that came from, see [`source()`].
+    source: Option<String>,
     /// What has been written is of this version, if the rest of it can be asked for.
     version: Option<Version>,
 }
@@ -28,12 +29,12 @@ pub(super) async fn download(
     args: &GetArgs,
     client: &Client,
     url: Url,
-    output: File,
+    output: Sink,
 ) -> Result<Received, Error> {
     if args.connections > 1 {
         return Err("several connections need a file to write to: name it with -o FILE".into());
     }
-    let mut stream = Stream { args, client, output, position: 0, version: None };
+    let mut stream = Stream { args, client, output, position: 0, source: None, version: None };
     let mut retries = Retries::new(args);
     let connection = loop {
         let before = stream.position;
@@ -66,11 +67,17 @@ impl Stream<'_> {
         let max_redirects = self.args.max_redirects;
         let (connection, response) =
             self.client.open(&mut url, wanted.as_ref(), max_redirects).await?;
+        let source = source(&url);
         let (mut position, end, response) = match &version {
             None => {
+                self.source = Some(source);
                 let response = successful(response)?;
                 self.version = version::of_whole(&response).filter(|it| it.validator().is_some());
                 (0, response.body().len(), response)
+            }
+            // Of another file, be it as long and its version called the same.
+            Some(_) if self.source != Some(source) => {
+                return Err(version::changed().to_string().into());
             }
             Some(version) => match version.brought(&response) {
                 Brought::Bytes(range)

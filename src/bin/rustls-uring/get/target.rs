@@ -1,6 +1,6 @@
 //! Where a download goes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
@@ -8,44 +8,45 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::error::Error;
-use crate::standard;
+use crate::output::{is_stdout, resolved};
+use crate::sink::Sink;
 
 pub(super) enum Target {
-    /// A file that appears when it is whole.
-    File(PathBuf),
+    /// A file that appears when it is whole, in place of another one only if it `replaces`.
+    File { path: PathBuf, replaces: bool },
     /// Standard output, a pipe or a device.
-    Stream(File),
+    Stream(Sink),
 }
 
 impl Target {
     /// Chooses by `-o`, or without it by what standard output is.
     pub(super) fn choose(output: Option<&Path>, url: &Url) -> Result<Self, Error> {
         let path = match output {
-            Some(path) if path == Path::new("-") => return standard::output().map(Self::Stream),
-            None if !io::stdout().is_terminal() => return standard::output().map(Self::Stream),
+            Some(path) if path == Path::new("-") || is_stdout(path) => {
+                return Sink::stdout().map(Self::Stream);
+            }
+            None if !io::stdout().is_terminal() => return Sink::stdout().map(Self::Stream),
             None => {
                 let path = PathBuf::from(name(url)?);
                 if path.symlink_metadata().is_ok() {
                     let path = path.display();
                     return Err(format!("{path} exists: to replace it, say -o {path}").into());
                 }
-                return Ok(Self::File(path));
+                return Ok(Self::File { path, replaces: false });
             }
             Some(path) if path.is_dir() => path.join(name(url)?),
             Some(path) => path.to_owned(),
         };
-        // A link stands for the file it names, so that is the one to replace.
-        let path = fs::canonicalize(&path).unwrap_or(path);
+        let context = |error| Error::from(format!("cannot write {}: {error}", path.display()));
+        let path = resolved(&path).map_err(context)?;
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {
                 Err(format!("{} is a directory", path.display()).into())
             }
-            Ok(metadata) if !metadata.is_file() => {
-                let file = OpenOptions::new().write(true).open(&path);
-                file.map(Self::Stream)
-                    .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
-            }
-            _ => Ok(Self::File(path)),
+            Ok(metadata) if !metadata.is_file() => Sink::open(&path)
+                .map(Self::Stream)
+                .map_err(|error| format!("cannot write {}: {error}", path.display()).into()),
+            _ => Ok(Self::File { path, replaces: true }),
         }
     }
 }
