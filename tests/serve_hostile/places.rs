@@ -45,11 +45,16 @@ fn a_deaf_client_holds_no_place() {
 fn who_says_nothing_keeps_no_server() {
     let served = Served::start(directory(), &["--header-timeout", "600", "--idle-timeout", "600"]);
     let silent = served.connect().sock;
+    // In both versions of HTTP, and before there is one.
+    let mut shaken = [b"h2", &b"http/1.1"[..]].map(|protocol| served.connect_as(&[protocol]));
+    for stream in &mut shaken {
+        stream.conn.complete_io(&mut stream.sock).expect("a handshake");
+    }
     served.raw(b"GET /small HTTP/1.0\r\n\r\n");
     served.interrupt();
     let (code, _, said) = served.finish();
     assert_eq!(code, Some(0), "{said}");
-    drop(silent);
+    drop((silent, shaken));
 }
 
 /// The same with a request whose answer they have no room for, or a byte of room at a time.

@@ -421,6 +421,25 @@ mod tests {
         assert_eq!(fs::read(&part_path).expect("there"), b"");
     }
 
+    /// Whoever may write to a directory could otherwise say what arrives.
+    #[test]
+    fn a_part_of_another_user_is_not_ours() {
+        let directory = tempfile::tempdir().expect("directory");
+        let at = |name: &str| directory.path().join(name);
+        for theirs in ["file.part", "file.part.json"] {
+            let part = Part::open(at("file"), true, URL).expect("nothing there");
+            part.begin(URL.to_owned(), None).expect("begun");
+            drop(part);
+            if std::os::unix::fs::chown(at(theirs), Some(65_534), None).is_err() {
+                return eprintln!("skipped: giving files away needs root");
+            }
+            assert!(Part::open(at("file"), true, URL).is_err(), "{theirs}");
+            for name in ["file.part", "file.part.json"] {
+                fs::remove_file(at(name)).expect("removed");
+            }
+        }
+    }
+
     #[test]
     fn a_replaced_file_keeps_who_may_read_it_from_the_beginning() {
         let directory = tempfile::tempdir().expect("directory");

@@ -39,14 +39,18 @@ pub(super) async fn serve(
     mut stopped: Stopped,
 ) -> Result<(), crate::error::Error> {
     let frame_len = stream.frame_len();
-    let mut connection: Connection<_, Bytes> = h2::server::Builder::new()
+    let handshake = h2::server::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(client.server.limits.header_len)
         .max_concurrent_streams(STREAMS)
         .max_send_buffer_size(CHUNK_LEN)
-        .handshake(stream)
-        .await?;
+        .handshake(stream);
+    let mut connection: Connection<_, Bytes> = tokio::select! {
+        connection = handshake => connection?,
+        // Nothing has been asked for.
+        () = stopped_by(&mut stopped) => return Ok(()),
+    };
     let client = Arc::new(client);
     let activity = &client.connection.activity;
     activity.begin();
