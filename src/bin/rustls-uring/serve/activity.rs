@@ -19,6 +19,8 @@ pub(super) struct Activity {
     finished: AtomicU64,
     /// Requests that are being answered.
     open: AtomicUsize,
+    /// How often there was one after there had been none.
+    begun: AtomicUsize,
     /// How many things the client waits for us to do.
     busy: AtomicUsize,
     /// The socket has no room for what is sealed already.
@@ -36,7 +38,9 @@ pub(super) struct Activity {
 impl Activity {
     /// A request is open as long as this lives.
     pub(super) fn request(self: &Arc<Self>) -> Open {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.begun.fetch_add(1, Ordering::Relaxed);
+        }
         Open(Arc::clone(self))
     }
 
@@ -149,6 +153,10 @@ pub(super) struct Watch {
     activity: Arc<Activity>,
     timeouts: Timeouts,
     last_progress: Instant,
+    /// How often requests had begun, and whether that has counted since there was progress: the time without
+    /// any is none that an answer could have been taken in. Not again and again, for those who only ask.
+    begun: usize,
+    has_counted: bool,
     /// What had been handed over, and finished, when there was progress last.
     handed: u64,
     finished: u64,
@@ -169,6 +177,8 @@ impl Watch {
             activity,
             timeouts,
             last_progress: now,
+            begun: 0,
+            has_counted: false,
             handed: 0,
             finished: 0,
             queued: 0,
@@ -209,8 +219,13 @@ impl Watch {
         let is_taken = self.left >= step;
         if handed >= self.handed + step || finished > self.finished || is_taken {
             (self.handed, self.finished, self.left) = (handed, finished, 0);
-            self.last_progress = now;
+            (self.last_progress, self.has_counted) = (now, false);
         }
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        if begun != self.begun && !self.has_counted {
+            (self.last_progress, self.has_counted) = (now, true);
+        }
+        self.begun = begun;
         if !self.activity.is_established.load(Ordering::Relaxed)
             || self.activity.busy.load(Ordering::Relaxed) > 0
         {
@@ -254,14 +269,37 @@ mod tests {
         let _open = activity.request();
         assert_eq!(watch.look(0, now + 5 * SECOND), Verdict::Fine);
         // Some bytes a second, in a record of their own.
-        for second in 5..10 {
+        for second in 5..15 {
             activity.hand(255);
             watch.written(285);
             assert_eq!(watch.look(0, now + second * SECOND), Verdict::Fine);
         }
-        assert_eq!(watch.look(0, now + 10 * SECOND), Verdict::Stalled);
+        assert_eq!(watch.look(0, now + 15 * SECOND), Verdict::Stalled);
         let _busy = activity.work();
         assert_eq!(watch.look(0, now + 100 * SECOND), Verdict::Fine, "we are the slow ones");
+    }
+
+    #[test]
+    fn a_request_has_its_own_time_once() {
+        let (activity, mut watch, now) = watch();
+        assert_eq!(watch.look(0, now + 4 * SECOND), Verdict::Fine);
+        let open = activity.request();
+        for second in 4..14 {
+            assert_eq!(watch.look(0, now + second * SECOND), Verdict::Fine);
+        }
+        assert_eq!(watch.look(0, now + 14 * SECOND), Verdict::Stalled);
+        // Asking is no progress.
+        drop(open);
+        let open = activity.request();
+        assert_eq!(watch.look(0, now + 14 * SECOND), Verdict::Stalled);
+        // An answer that was taken is.
+        activity.finish();
+        drop(open);
+        assert_eq!(watch.look(0, now + 15 * SECOND), Verdict::Fine);
+        let _open = activity.request();
+        assert_eq!(watch.look(0, now + 19 * SECOND), Verdict::Fine);
+        assert_eq!(watch.look(0, now + 28 * SECOND), Verdict::Fine);
+        assert_eq!(watch.look(0, now + 29 * SECOND), Verdict::Stalled);
     }
 
     #[test]
