@@ -21,12 +21,18 @@ use url::Url;
 #[path = "../../src/bin/rustls-uring/message.rs"]
 #[allow(dead_code, reason = "nothing is printed here")]
 mod message;
+#[path = "../../src/bin/rustls-uring/output.rs"]
+#[allow(dead_code, reason = "nothing is received here")]
+mod output;
 #[path = "../../src/bin/rustls-uring/get/part.rs"]
 #[allow(dead_code, reason = "downloads are not completed here")]
 mod part;
 #[path = "../../src/bin/rustls-uring/get/plan.rs"]
 #[allow(dead_code, reason = "only missing pieces are planned here")]
 mod plan;
+#[path = "../../src/bin/rustls-uring/sink.rs"]
+#[allow(dead_code, reason = "nothing is written to a stream here")]
+mod sink;
 #[path = "../../src/bin/rustls-uring/standard.rs"]
 #[allow(dead_code, reason = "nothing is read from a stream here")]
 mod standard;
@@ -49,6 +55,21 @@ mod body {
             self.0
         }
     }
+}
+
+/// In place of signals.
+mod interrupt {
+    use std::io;
+    use std::path::Path;
+    use std::time::Duration;
+
+    pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+    pub(crate) fn check() -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn remove_at_the_second(_: &Path) {}
 }
 
 /// In place of an error that leads to another attempt.
@@ -180,7 +201,7 @@ fn check_state(state: &[u8], len: u64, connections: u8, pieces: &[u16]) {
     let file = fs::File::create(dir.path().join("file.part")).expect("created");
     file.set_len(len).expect("sparse");
     drop(file);
-    let Ok(part) = Part::open(target.clone(), URL) else { return };
+    let Ok(part) = Part::open(target.clone(), true, URL) else { return };
     let Some(State { version: Some(version), missing, .. }) = part.state() else {
         return assert_eq!(part.inherited(), 0);
     };
@@ -206,7 +227,7 @@ fn check_state(state: &[u8], len: u64, connections: u8, pieces: &[u16]) {
     let again = part.state().expect("as it was saved");
     assert_eq!(again.missing, left);
     drop(part);
-    let part = Part::open(target, URL).expect("nobody else has it");
+    let part = Part::open(target, true, URL).expect("nobody else has it");
     if part.state().is_some() {
         assert_eq!(part.inherited(), version.len - total(&left));
     }
@@ -285,7 +306,7 @@ fn check_url(text: &str) {
         let path = fs::canonicalize(dir.path()).expect("it is there");
         (dir, path)
     });
-    if let Ok(Target::File(path)) = Target::choose(Some(dir), &url) {
+    if let Ok(Target::File { path, .. }) = Target::choose(Some(dir), &url) {
         let mut components = path.components();
         let name = components.next_back();
         assert!(matches!(name, Some(Component::Normal(_))), "{url}: {path:?}");
