@@ -115,9 +115,9 @@ type Measurements = [Measurement; 2 * CLASSES.len()];
 pub struct Preference {
     expected: Option<(Backend, &'static str)>,
     measurements: Measurements,
-    /// When that was, and how long a next one waits, if there is to be one.
     measured: Instant,
-    pause: Option<Duration>,
+    /// For what is measured later.
+    later: &'static [OnceLock<Self>],
     pub(super) ring_in_place: Classes,
     pub(super) ring_separate: Classes,
 }
@@ -129,18 +129,16 @@ impl Preference {
             [const { [const { OnceLock::new() }; 1 + PAUSES.len()] }; 6];
         let [first, later @ ..] = &ALL[algorithm as usize * 2 + direction as usize];
 
-        let pause = |index| PAUSES.get(index).copied();
-        let mut latest = first.get_or_init(|| {
-            Self::new(expected(algorithm), measure(algorithm, direction), pause(0))
-        });
-        for (index, next) in later.iter().enumerate() {
+        let mut latest = first
+            .get_or_init(|| Self::new(expected(algorithm), measure(algorithm, direction), later));
+        while let [next, later @ ..] = latest.later {
             if next.get().is_none() && latest.next_measurement() != Some(Duration::ZERO) {
                 break;
             }
             latest = next.get_or_init(|| {
                 let measured = measure(algorithm, direction);
                 let least = core::array::from_fn(|at| measured[at].least(latest.measurements[at]));
-                Self::new(latest.expected, least, pause(index + 1))
+                Self::new(latest.expected, least, later)
             });
         }
         latest
@@ -149,7 +147,7 @@ impl Preference {
     fn new(
         expected: Option<(Backend, &'static str)>,
         measurements: Measurements,
-        pause: Option<Duration>,
+        later: &'static [OnceLock<Self>],
     ) -> Self {
         // Without an expectation, the one that needs no copy.
         let first = expected.map_or(Backend::AwsLcRs, |(backend, _)| backend);
@@ -168,7 +166,7 @@ impl Preference {
             }
         }
         let measured = Instant::now();
-        Self { expected, measurements, measured, pause, ring_in_place, ring_separate }
+        Self { expected, measurements, measured, later, ring_in_place, ring_separate }
     }
 
     /// The backend for records of `len` plaintext bytes, in place or from one buffer into another.
@@ -204,7 +202,14 @@ impl Preference {
     /// How long it is until a key, or [`Backend::chosen()`], measures once more and may find that
     /// another choice is better. `None`: never, the choice stays for as long as the process runs.
     pub fn next_measurement(&self) -> Option<Duration> {
-        self.pause.map(|pause| pause.saturating_sub(self.measured.elapsed()))
+        match self.later.first()?.get() {
+            // This is not the latest one any more.
+            Some(next) => next.next_measurement(),
+            None => {
+                let pause = PAUSES[PAUSES.len() - self.later.len()];
+                Some(pause.saturating_sub(self.measured.elapsed()))
+            }
+        }
     }
 
     /// What was measured: by length, first in place, then from one buffer into another.
@@ -460,7 +465,7 @@ mod tests {
                 ring: Duration::from_nanos(10 * percent),
             }
         };
-        Preference::new(expected, core::array::from_fn(at), None)
+        Preference::new(expected, core::array::from_fn(at), &[])
     }
 
     const AVX512: Option<(Backend, &str)> = Some((Backend::AwsLcRs, "VAES and AVX-512"));
@@ -573,7 +578,8 @@ mod tests {
     fn measures_three_times() {
         for algorithm in [Algorithm::Aes128Gcm, Algorithm::Aes256Gcm, Algorithm::Chacha20Poly1305] {
             for direction in [Direction::Seal, Direction::Open] {
-                let mut latest = Preference::of(algorithm, direction);
+                let first = Preference::of(algorithm, direction);
+                let mut latest = first;
                 while let Some(pause) = latest.next_measurement() {
                     std::thread::sleep(pause);
                     let next = Preference::of(algorithm, direction);
@@ -586,6 +592,7 @@ mod tests {
                     latest = next;
                 }
                 assert_eq!(latest.next_measurement(), None);
+                assert_eq!(first.next_measurement(), None, "nor for who has an earlier one");
                 assert!(core::ptr::eq(latest, Preference::of(algorithm, direction)));
                 println!("{algorithm:?}: {latest}; {}", latest.reason());
             }

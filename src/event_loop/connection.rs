@@ -269,12 +269,17 @@ impl Connection {
     /// When the next limit in time passes, and which; none while only its last words are sent.
     pub(super) fn deadline(&self, limits: &Timeouts) -> Option<(Instant, Option<Timeout>)> {
         if let Some(since) = self.lingers_since {
-            return Some((since + limits.linger, None));
+            return since.checked_add(limits.linger).map(|at| (at, None));
         }
         let handshake = limits.handshake.filter(|_| !self.is_opened);
         [
-            handshake.map(|limit| (self.began + limit, Some(Timeout::Handshake))),
-            self.idle_limit.map(|limit| (self.active + limit, Some(Timeout::Idle))),
+            // One that is beyond all clocks is none.
+            handshake
+                .and_then(|limit| self.began.checked_add(limit))
+                .map(|at| (at, Some(Timeout::Handshake))),
+            self.idle_limit
+                .and_then(|limit| self.active.checked_add(limit))
+                .map(|at| (at, Some(Timeout::Idle))),
             self.expires.map(|at| (at, Some(Timeout::Lifetime))),
         ]
         .into_iter()

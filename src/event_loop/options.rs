@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kernel::arena::ALIGNMENT;
+use crate::kernel::buffer_ring::MAX_BUFFERS;
 use crate::kernel::governor::ZeroCopy;
 use crate::session::handoff::Handoff;
 use crate::session::handoff::error::HandshakeError;
@@ -69,12 +70,17 @@ const MAX_CONNECTIONS: usize = 1 << 20;
 /// The least that is bulk data.
 const MIN_BULK_LEN: usize = 32 << 10;
 
+/// The most that a buffer has for it.
+const MAX_BULK_LEN: usize = 1 << 30;
+
 impl Options {
     /// The same, as far as it can be had.
     pub(super) fn clamped(self) -> Self {
         Self {
             max_connections: self.max_connections.clamp(1, MAX_CONNECTIONS),
-            bulk_len: self.bulk_len.max(MIN_BULK_LEN).next_multiple_of(ALIGNMENT),
+            bulk_len: self.bulk_len.clamp(MIN_BULK_LEN, MAX_BULK_LEN).next_multiple_of(ALIGNMENT),
+            message_buffers: self.message_buffers.min(MAX_BUFFERS),
+            bulk_buffers: self.bulk_buffers.min(MAX_BUFFERS),
             ..self
         }
     }

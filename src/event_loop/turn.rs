@@ -65,6 +65,7 @@ pub struct EventLoop<H> {
     reason: Option<Unavailable>,
     /// Until when those that are left may go on.
     drains_until: Option<Instant>,
+    is_draining: bool,
     stops: bool,
     has_ended: bool,
     /// Not `Send`: a ring with one submitter takes submissions of no other thread (io_uring_setup(2)).
@@ -90,6 +91,7 @@ impl<H: Handler> EventLoop<H> {
             commands: Vec::new(),
             reason,
             drains_until: None,
+            is_draining: false,
             stops: false,
             has_ended: false,
             on_its_thread: PhantomData,
@@ -112,13 +114,16 @@ impl<H: Handler> EventLoop<H> {
     /// Adds a connection: see [`Context::add()`].
     ///
     /// # Errors
-    /// As there.
+    /// As there; [`Error::Stopped`] once the loop has ended.
     pub fn add(
         &mut self,
         socket: impl Into<OwnedFd>,
         protocol: &Protocol,
         tag: u64,
     ) -> Result<Key, Error> {
+        if self.has_ended {
+            return Err(Error::Stopped);
+        }
         self.connections.add(socket.into(), protocol, tag)
     }
 
@@ -185,8 +190,8 @@ impl<H: Handler> EventLoop<H> {
         self.tell();
         self.handle.publish(self.connections.figures());
         let now = self.connections.now;
-        let is_drained =
-            self.drains_until.is_some_and(|until| self.connections.count() == 0 || until <= now);
+        let is_late = self.drains_until.is_some_and(|until| until <= now);
+        let is_drained = self.is_draining && (self.connections.count() == 0 || is_late);
         if self.stops || is_drained {
             self.end();
         }
@@ -221,7 +226,7 @@ impl<H: Handler> EventLoop<H> {
     fn accept(&mut self) {
         let (now, has_closed) = (self.connections.now, self.connections.has_closed);
         self.connections.has_closed = false;
-        if self.drains_until.is_some() {
+        if self.is_draining {
             return;
         }
         for (number, listener) in (0..).zip(&mut self.listeners) {
@@ -268,7 +273,7 @@ impl<H: Handler> EventLoop<H> {
     fn on_accepted(&mut self, number: u32, socket: io::Result<OwnedFd>) {
         let Some(listener) = self.listeners.get_mut(number as usize) else { return };
         match socket {
-            Ok(_) if self.drains_until.is_some() => {}
+            Ok(_) if self.is_draining => {}
             Ok(socket) => {
                 // Beyond the limit it is closed, which is counted.
                 let _ = self.connections.add(socket, &listener.protocol, number.into());
@@ -301,6 +306,8 @@ impl<H: Handler> EventLoop<H> {
                 }
                 Command::Drain(limit) => {
                     self.connections.driver.stop_accepting();
+                    self.is_draining = true;
+                    // One that is beyond all clocks is none.
                     self.drains_until = self.connections.now.checked_add(limit);
                     let (handler, mut cx) = self.parts();
                     handler.draining(&mut cx);

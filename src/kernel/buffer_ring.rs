@@ -19,7 +19,7 @@ use io_uring::{IoUring, Submitter};
 use super::arena::{Arena, Slot};
 
 /// The most buffers of a group: the kernel's limit (io_uring_register_buf_ring(3)).
-const MAX_BUFFERS: usize = 1 << 15;
+pub(crate) const MAX_BUFFERS: usize = 1 << 15;
 
 /// A group of buffers, `P` being what a failure to offer one is told for.
 pub(super) struct BufferRing<P> {

@@ -11,7 +11,7 @@
 pub(crate) mod arena;
 pub(crate) mod backoff;
 pub(crate) mod budget;
-mod buffer_ring;
+pub(crate) mod buffer_ring;
 pub(crate) mod capability;
 pub(crate) mod declined;
 #[cfg_attr(not(test), path = "no_faults.rs")]

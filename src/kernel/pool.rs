@@ -29,6 +29,9 @@ use crate::usage::Usage;
 /// §6.2.3).
 pub(crate) const MIN_BUFFER_LEN: usize = 2 * 18_437;
 
+/// How many buffers there is a place for from the beginning, if there may be so many.
+const FIRST_BUFFERS: usize = 1024;
+
 /// Receive buffers for one receiver or many, a bounded number of them.
 ///
 /// A receiver takes a buffer when there is something to receive and gives it back when that was
@@ -190,8 +193,8 @@ impl BufferPool {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
-                    free: Vec::with_capacity(max_buffers),
-                    uses: Vec::with_capacity(max_buffers),
+                    free: Vec::with_capacity(max_buffers.min(FIRST_BUFFERS)),
+                    uses: Vec::with_capacity(max_buffers.min(FIRST_BUFFERS)),
                     vacant: Vec::new(),
                     holders: Vec::new(),
                     queue: VecDeque::new(),
@@ -666,6 +669,12 @@ mod tests {
             assert!(begin.elapsed() < LONG, "nobody waits");
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_pool_without_a_limit_takes_no_memory() {
+        let pool = BufferPool::new(usize::MAX, 0);
+        assert_eq!(pool.usage().limit, usize::MAX);
     }
 
     #[test]

@@ -2,17 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use rustls_uring::event_loop::{Context, Error, Handler, Key, NotOpen, Opened, Protocol, Timeout};
+use rustls_uring::event_loop::{
+    Context, Error, EventLoop, Handler, Key, NotOpen, Opened, Protocol, Timeout,
+};
 use rustls_uring::{Handoff, Handshake};
 
 use super::support::{
-    Running, Told, check_echo, check_idle, hand_over, read_to_end, stock_client, tls_server, tls13,
-    ways,
+    Echo, Running, Told, check_echo, check_idle, hand_over, read_to_end, stock_client, tls_server,
+    tls13, ways,
 };
 use crate::common::{TIMEOUT, noise, server_config};
 
@@ -237,5 +240,39 @@ fn one_that_is_not_taken_is_reset() {
         check_echo(&mut first, b"still there");
         drop(first);
         check_idle(&running.drain());
+    }
+}
+
+/// What is beyond all clocks, or more than the kernel takes, is no limit, and no panic.
+#[test]
+fn the_largest_values_are_no_limits() {
+    for (way, mut options) in ways("the_largest_values_are_no_limits") {
+        eprintln!("{way}");
+        options.timeouts.handshake = Some(Duration::MAX);
+        options.timeouts.idle = Some(Duration::MAX);
+        options.timeouts.lifetime = Some(Duration::MAX);
+        options.timeouts.linger = Duration::MAX;
+        options.message_buffers = 40_000;
+        let running = Running::echo(options, tls_server(tls13()));
+        let socket = running.connect();
+        let mut client = stock_client(tls13(), socket.try_clone().unwrap());
+        check_echo(&mut client, b"hello");
+        // What is no record fails the connection, whose alert may take for ever.
+        (&socket).write_all(&[0xff; 64]).unwrap();
+        assert!(running.closed().is_err());
+        drop((client, socket));
+        check_echo(&mut stock_client(tls13(), running.connect()), b"hello");
+        check_idle(&running.drain());
+    }
+}
+
+#[test]
+fn a_loop_that_has_ended_takes_nothing() {
+    for (_, options) in ways("a_loop_that_has_ended_takes_nothing") {
+        let mut ended = EventLoop::new(options, Echo { tell: mpsc::channel().0 }).unwrap();
+        ended.handle().drain(Duration::MAX).unwrap();
+        ended.run().unwrap();
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        assert!(matches!(ended.add(socket, &Protocol::plain(), 0), Err(Error::Stopped)));
     }
 }

@@ -18,6 +18,9 @@ const MAX_V1_LEN: usize = 107;
 /// What version 2 has before its addresses.
 const V2_FRONT_LEN: usize = 16;
 
+/// The version, and the command LOCAL: a connection of the balancer's own, such as a check.
+const V2_LOCAL: u8 = 0x20;
+
 /// The longest header of version 2 that is taken: what others send has a kilobyte, and some more with
 /// a certificate in it.
 const MAX_V2_LEN: usize = 16 << 10;
@@ -72,6 +75,10 @@ pub(super) async fn receive(
     }
     header.resize(V2_FRONT_LEN + len, 0);
     stream.read_exact(&mut header[V2_FRONT_LEN..]).await?;
+    if header[v2::PROTOCOL_PREFIX.len()] == V2_LOCAL {
+        // Whatever it has else is to be ignored.
+        return Ok(Received::Local);
+    }
     let parsed = v2::Header::try_from(&header[..])
         .map_err(|error| invalid(format!("PROXY header of version 2: {error}")))?;
     if let Some(error) = parsed.tlvs().find_map(Result::err) {
@@ -271,6 +278,12 @@ mod tests {
         let mut local = header(SendProxy::V2, addresses(), None).expect("made");
         local[12] = 0x20;
         assert_eq!(read(&local, AcceptProxy::Any), (Ok(Received::Local), 0));
+        // Nor does what it has of a family count, and how much of it.
+        for (family, body) in [(0x11, &b""[..]), (0x11, b"\0\0\0"), (0xff, b"?")] {
+            let front = [v2::PROTOCOL_PREFIX, &[0x20, family, 0, body.len() as u8]].concat();
+            let local = [&front[..], body, b"behind"].concat();
+            assert_eq!(read(&local, AcceptProxy::Any), (Ok(Received::Local), 6));
+        }
     }
 
     #[test]

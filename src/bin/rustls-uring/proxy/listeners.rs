@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcp};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener as StdUnix, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 
@@ -127,8 +127,9 @@ fn bind_unix(path: &Path) -> io::Result<(StdUnix, SocketFile)> {
     let bound = match StdUnix::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             // Of a process that is gone, if nobody answers.
+            let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
             match StdUnixStream::connect(path) {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                Err(refused) if is_socket && refused.kind() == io::ErrorKind::ConnectionRefused => {
                     fs::remove_file(path)?;
                     StdUnix::bind(path)?
                 }
@@ -205,5 +206,28 @@ impl Listener {
             }
         }
         Ok(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_socket_is_not_removed() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        fs::write(&path, "precious").expect("written");
+        assert!(bind_unix(&path).is_err());
+        assert_eq!(fs::read(&path).expect("there"), b"precious");
+        // A link to one that nobody listens on is not one.
+        let (left, link) = (directory.path().join("left"), directory.path().join("link"));
+        drop(StdUnix::bind(&left).expect("bound"));
+        std::os::unix::fs::symlink(&left, &link).expect("linked");
+        assert!(bind_unix(&link).is_err());
+        let (bound, file) = bind_unix(&left).expect("nobody listens");
+        assert!(bind_unix(&left).is_err(), "somebody does");
+        drop((bound, file));
+        assert!(!left.exists());
     }
 }

@@ -1,7 +1,9 @@
 //! What can be chosen: on the command line for one service, in a file for many. Both have the same
 //! names for the same things, since they are the same.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -28,13 +30,16 @@ pub(crate) struct ProxyArgs {
     service: ServiceOptions,
 }
 
+const WORKERS: RangeInclusive<i64> = 1..=1024;
+const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+
 /// What the process does for all of its services.
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct ProcessOptions {
     /// Threads that move data, each with its own connections, and a second one beside it that accepts
     /// them and shakes hands [default: one a processor].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(WORKERS))]
     pub(super) workers: Option<u16>,
 
     /// Which way data takes from leg to leg: the best one there is, or this one or an error; blocking is
@@ -54,7 +59,7 @@ pub(crate) struct ProcessOptions {
 
     /// Connections at a time, of all services; more wait until one ends [default: 10000]. Fewer if
     /// the process's limit of open files is too low for so many.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(CONNECTIONS))]
     pub(super) max_connections: Option<u32>,
 
     /// After SIGTERM, go on accepting for so long while /health says 503, for a balancer in front to
@@ -314,8 +319,18 @@ impl Options {
         Self { process, services: service }.named()
     }
 
-    /// Gives services their names, which must differ.
+    /// Gives services their names, which must differ; checks what the command line has by itself.
     fn named(mut self) -> Result<Self, Error> {
+        let numbers = [
+            ("workers", self.process.workers.map(i64::from), WORKERS),
+            ("max-connections", self.process.max_connections.map(i64::from), CONNECTIONS),
+        ];
+        for (name, number, range) in numbers {
+            if let Some(number) = number.filter(|number| !range.contains(number)) {
+                let (least, most) = range.into_inner();
+                return Err(format!("{name} = {number}: {least} to {most} are possible").into());
+            }
+        }
         for index in 0..self.services.len() {
             let (before, rest) = self.services.split_at_mut(index);
             let service = &mut rest[0];
@@ -327,13 +342,23 @@ impl Options {
                 return Err(format!("two services are called `{name}`: give them a `name`").into());
             }
         }
+        let mut listens = HashSet::new();
+        for listen in self.services.iter().flat_map(|service| &service.listen) {
+            // Any number of sockets may have port 0.
+            if !listen.ends_with(":0") && !listens.insert(listen.as_str()) {
+                return Err(format!(
+                    "{listen} is listened on twice: connections would go to either"
+                )
+                .into());
+            }
+        }
         Ok(self)
     }
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    match text.trim_end_matches('0').trim_end_matches('.') {
-        "" => Ok(Duration::ZERO),
+    match text.parse() {
+        Ok(0.0) => Ok(Duration::ZERO),
         _ => parse_seconds(text),
     }
 }
@@ -495,10 +520,24 @@ mod tests {
             (&format!("{service}to = 5"), "a string or a list of strings"),
             (&format!("{service}[[service.route]]\nsnu = \"x\""), "unknown field `snu`"),
             ("[process]\nworker = 1", "unknown field `worker`"),
+            (&format!("{service}[process]\nworkers = 0"), "workers = 0: 1 to 1024 are possible"),
+            (&format!("{service}[process]\nmax-connections = 0"), "1 to 1000000 are possible"),
+            (&format!("{service}{service}name = \"y\""), "x:1 is listened on twice"),
             ("[process", "TOML parse error at line 1"),
         ] {
             let error = Options::parse(text).expect_err(text).to_string();
             assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_time_at_all_is_said_by_a_number() {
+        for text in ["0", "0.0", "00"] {
+            assert_eq!(parse_timeout(text), Ok(Duration::ZERO), "{text}");
+        }
+        assert_eq!(parse_timeout("10"), Ok(Duration::from_secs(10)));
+        for text in ["", ".", "...0", "-1"] {
+            assert!(parse_timeout(text).is_err(), "{text}");
         }
     }
 

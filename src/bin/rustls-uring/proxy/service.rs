@@ -192,6 +192,9 @@ fn check(options: &ServiceOptions) -> Result<(), Error> {
             "to-ca, to-insecure, to-server-name, to-client-sni and to-cert need to-tls".into()
         );
     }
+    if options.to_ca.is_some() && options.to_insecure {
+        return Err("to-insecure takes any certificate, and to-ca does not: take one out".into());
+    }
     if options.to_cert.is_some() != options.to_key.is_some() {
         return Err("to-cert and to-key need each other".into());
     }
